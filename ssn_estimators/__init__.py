@@ -1,0 +1,43 @@
+"""Train cortical-like recurrent circuits as easily as a logistic regression."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "Circuit": "circuit",
+    "gaussian_ring": "circuit",
+    "Simulation": "simulation",
+    "simulate": "simulation",
+    "choose_parents": "growth",
+    "random_circuit": "growth",
+    "split": "growth",
+    "stable_pair": "growth",
+    "stage_sizes": "growth",
+    "SSNClassifier": "classifier",
+    "AutoencoderEncoder": "encoders",
+    "StabilityReport": "stability",
+    "make_stability_scorer": "stability",
+    "stability_report": "stability",
+    "stability_score": "stability",
+    "GrowthDisplay": "plotting",
+    "StabilityDisplay": "plotting",
+    "TrajectoryDisplay": "plotting",
+    "DivergenceError": "exceptions",
+}
+_SUBMODULES = ("datasets",)
+__all__ = ["__version__", "datasets", *_MODULES]
+
+
+def __getattr__(name):
+    # torch takes a second to import: only those who ask for a name pay for it
+    if name in _MODULES:
+        module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+        return getattr(module, name)
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,53 @@
+"""The one place that touches what scikit-learn may still change: `sklearn.callback`."""
+
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+
+__all__ = ["CallbackSupportMixin", "FitProgress", "with_callbacks"]
+
+
+class FitProgress:
+    """Tells scikit-learn's callbacks how far a fit has come: stages, then iterations.
+
+    Parameters
+    ----------
+    estimator : estimator with CallbackSupportMixin
+        The estimator being fitted.
+    n_stages : int
+        Number of stages.
+    X, y : arrays
+        Training data for callbacks that ask for it.
+    attributes : callable
+        From the state of the fit to the attributes of an estimator fitted so far.
+    """
+
+    def __init__(self, estimator, n_stages, X, y, attributes):
+        self.estimator, self.data, self.attributes = estimator, {"X": X, "y": y}, attributes
+        self.fit = estimator._init_callback_context(max_subtasks=n_stages)
+        self.fit.call_on_fit_task_begin(estimator=estimator, **self.data)
+        self.listening = bool(getattr(estimator, "_skl_callbacks", []))
+
+    def begin_stage(self, name, n_steps):
+        self.stage = self.fit.subcontext(task_name=name, max_subtasks=n_steps)
+        self.stage.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+
+    def step(self, state):
+        """One iteration is done, and `state()` its outcome; True to stop the stage."""
+        if not self.listening:
+            return False
+        iteration = self.stage.subcontext(task_name="iteration")
+        iteration.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+        return self._end(iteration, state)
+
+    def end_stage(self, state):
+        """The stage is over; True to begin no further one."""
+        return self._end(self.stage, state)
+
+    def end(self, state):
+        self._end(self.fit, lambda: state)
+
+    def _end(self, context, state):
+        return context.call_on_fit_task_end(
+            estimator=self.estimator,
+            reconstruction_attributes=lambda: self.attributes(state()),
+            **self.data,
+        )

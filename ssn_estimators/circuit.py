@@ -1,0 +1,357 @@
+"""The circuit: weights, noise and constants of a stabilized supralinear network, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+
+__all__ = ["Circuit", "gaussian_ring"]
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    r"""Stochastic stabilized supralinear network (SSN) of excitatory and inhibitory cells.
+
+    The membrane potentials :math:`u` (mV) follow Eqs. 1-3 of [1]_,
+
+    .. math::
+        \tau \dot u = -u + f(h) + W r + \eta, \qquad
+        r = k \lfloor u \rfloor_+^\gamma, \qquad
+        f(h) = \theta_1 \lfloor h + \theta_2 \rfloor_+^{\theta_3},
+
+    where :math:`\eta` is an Ornstein-Uhlenbeck process with correlation time `tau_eta` and
+    stationary covariance :math:`n n^T`. The rectification in :math:`f` makes it defined for
+    any input; it changes nothing where :math:`h \ge -\theta_2`.
+
+    A circuit is a frozen value. Its arrays are either all NumPy (the default; copied and
+    made read-only) or all torch tensors, in which case everything computed from the circuit
+    is a tensor too and can be differentiated.
+
+    Parameters
+    ----------
+    weights : array-like or Tensor of shape (n_neurons, n_neurons)
+        Synaptic weights W[post, pre], in mV s. Excitatory cells come first: the first
+        `n_excitatory` columns must be >= 0, the others <= 0 (Dale's law).
+    n_excitatory : int
+        Number of excitatory cells, from 1 to n_neurons.
+    noise_factor : float, or array-like or Tensor of shape (n_neurons, n_neurons)
+        Factor n of the stationary noise covariance :math:`\Sigma_\eta = n n^T`, in mV. A
+        number means independent noise of that standard deviation in every cell.
+    theta : sequence of 3 floats or Tensor of shape (3,), default=(1.0, 0.0, 1.0)
+        Scale, shift and exponent of the input function f, all >= 0. The default is f(h) = h
+        for h >= 0.
+    k : float, default=0.3
+        Gain of the rate function, in Hz / mV**gamma.
+    gamma : float, default=2.0
+        Exponent of the rate function, >= 1.
+    tau_e, tau_i : float, default=20.0 and 10.0
+        Membrane time constants of excitatory and inhibitory cells, in ms.
+    tau_eta : float, default=20.0
+        Correlation time of the noise, in ms.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, a number is not finite or out of range, or a weight breaks
+        Dale's law.
+
+    References
+    ----------
+    .. [1] Soo & Lengyel (2022). Training stochastic stabilized supralinear networks by
+       dynamics-neutral growth. NeurIPS 35.
+
+    Examples
+    --------
+    >>> from ssn_estimators import Circuit
+    >>> pair = Circuit([[1.25, -0.65], [1.2, -0.5]], n_excitatory=1, noise_factor=0.2, k=0.04)
+    >>> pair.n_inhibitory
+    1
+    >>> pair.drive([[2.0, 2.0]])
+    array([[2., 2.]])
+    """
+
+    weights: np.ndarray | torch.Tensor
+    n_excitatory: int
+    noise_factor: np.ndarray | torch.Tensor
+    theta: tuple | np.ndarray | torch.Tensor = (1.0, 0.0, 1.0)
+    k: float = 0.3
+    gamma: float = 2.0
+    tau_e: float = 20.0
+    tau_i: float = 10.0
+    tau_eta: float = 20.0
+
+    def __post_init__(self):
+        weights = self.weights
+        if torch.is_tensor(weights):
+            weights = weights if weights.is_floating_point() else weights.float()
+        else:
+            weights = np.asarray(weights)
+            weights = _frozen(weights, weights.dtype if weights.dtype.kind == "f" else float)
+        if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
+            raise ValueError(
+                f"weights must be a square matrix W[post, pre], got shape {tuple(weights.shape)}."
+            )
+        n = len(weights)
+        if not isinstance(self.n_excitatory, Integral) or not 1 <= self.n_excitatory <= n:
+            raise ValueError(
+                f"n_excitatory must be an integer from 1 to {n}, the number of cells in "
+                f"weights; got {self.n_excitatory!r}."
+            )
+        noise_factor = self._like(self.noise_factor, weights)
+        if noise_factor.ndim == 0:
+            if torch.is_tensor(weights):
+                noise_factor = torch.diag(noise_factor.expand(n))
+            else:
+                noise_factor = _frozen(np.diag(np.full(n, noise_factor)), weights.dtype)
+        if tuple(noise_factor.shape) != (n, n):
+            raise ValueError(
+                f"noise_factor must be a number or have the shape of weights, ({n}, {n}); got "
+                f"shape {tuple(noise_factor.shape)}."
+            )
+        theta = self._like(self.theta, weights)
+        if tuple(theta.shape) != (3,):
+            raise ValueError(
+                "theta must be the three numbers (theta1, theta2, theta3) of the input "
+                f"function, got shape {tuple(theta.shape)}."
+            )
+        for name, array in (("weights", weights), ("noise_factor", noise_factor), ("theta", theta)):
+            object.__setattr__(self, name, array)
+        self._check_values()
+
+    @staticmethod
+    def _like(value, weights):
+        if torch.is_tensor(weights):
+            if not torch.is_tensor(value):
+                value = torch.tensor(np.asarray(value))
+            return value.to(dtype=weights.dtype, device=weights.device)
+        return _frozen(value, weights.dtype)
+
+    def _check_values(self):
+        for name in ("weights", "noise_factor", "theta"):
+            array = _detached(getattr(self, name))
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} must be finite, got NaN or infinity.")
+        if (_detached(self.theta) < 0).any():
+            raise ValueError(f"theta must be >= 0, got {_detached(self.theta).tolist()}.")
+        against = _detached(self.weights) * self.signs < 0
+        if against.any():
+            post, pre = np.argwhere(against)[0]
+            kind, sign = (
+                ("excitatory", ">= 0") if pre < self.n_excitatory else ("inhibitory", "<= 0")
+            )
+            raise ValueError(
+                f"weights break Dale's law at {against.sum()} places, first at W[post={post}, "
+                f"pre={pre}] = {float(self.weights[post, pre]):g}: column {pre} is {kind} "
+                f"(n_excitatory={self.n_excitatory}) and must be {sign}."
+            )
+        for name, low in (("k", 0), ("gamma", 1), ("tau_e", 0), ("tau_i", 0), ("tau_eta", 0)):
+            value = getattr(self, name)
+            legal = isinstance(value, Real) and np.isfinite(value)
+            if not legal or value < low or (low == 0 and value == 0):
+                bound = f">= {low}" if low else "> 0"
+                raise ValueError(f"{name} must be a finite number {bound}, got {value!r}.")
+
+    def __repr__(self):
+        values = ", ".join(f"{f.name}={getattr(self, f.name)}" for f in fields(self)[4:])
+        return (
+            f"Circuit(n_excitatory={self.n_excitatory}, n_inhibitory={self.n_inhibitory}, {values})"
+        )
+
+    def __getstate__(self):
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def __setstate__(self, state):
+        # pickle drops NumPy's read-only flag, which is part of the value's promise
+        self.__init__(**state)
+
+    @property
+    def n_neurons(self):
+        """Number of cells, excitatory and inhibitory."""
+        return len(self.weights)
+
+    @property
+    def n_inhibitory(self):
+        """Number of inhibitory cells."""
+        return self.n_neurons - self.n_excitatory
+
+    @property
+    def signs(self):
+        """+1 for excitatory and -1 for inhibitory cells, ndarray of shape (n_neurons,)."""
+        return np.where(np.arange(self.n_neurons) < self.n_excitatory, 1.0, -1.0)
+
+    @property
+    def tau(self):
+        """Membrane time constant of each cell in ms, ndarray of shape (n_neurons,)."""
+        return np.where(self.signs > 0, self.tau_e, self.tau_i)
+
+    def drive(self, h):
+        """Input function f (Eq. 2), element by element.
+
+        Parameters
+        ----------
+        h : array-like or Tensor of shape (..., n_neurons) or (..., n_excitatory)
+            External input. With `n_excitatory` columns only the excitatory cells receive
+            it, and the drive of the inhibitory ones is 0.
+
+        Returns
+        -------
+        drive : ndarray or Tensor of shape (..., n_neurons)
+            f(h) in mV, of the kind (NumPy or torch) of the circuit's arrays.
+        """
+        theta1, theta2, theta3 = self.to_torch().theta
+        h = torch.as_tensor(h, dtype=theta1.dtype, device=theta1.device)
+        if h.ndim == 0 or h.shape[-1] not in (self.n_neurons, self.n_excitatory):
+            raise ValueError(
+                f"h must have {self.n_neurons} columns (one per cell) or {self.n_excitatory} "
+                f"(one per excitatory cell), got shape {tuple(h.shape)}."
+            )
+        shifted = h + theta2
+        positive = ~(shifted <= 0)  # NaN included, so that it goes through
+        # the inner `where` keeps 0 ** theta3 out of the backward pass, where it gives NaN
+        drive = torch.where(positive, theta1 * torch.where(positive, shifted, 1.0) ** theta3, 0.0)
+        drive = torch.nn.functional.pad(drive, (0, self.n_neurons - h.shape[-1]))
+        return drive if torch.is_tensor(self.weights) else drive.detach().numpy()
+
+    def to_torch(self, device=None, dtype=None):
+        """The same circuit with torch tensors, on `device` and of `dtype` if given."""
+        arrays = {}
+        for name in ("weights", "noise_factor", "theta"):
+            array = getattr(self, name)
+            if not torch.is_tensor(array):
+                array = torch.tensor(array)
+            arrays[name] = array.to(device=device, dtype=dtype)
+        return self._with_checked(arrays)
+
+    def to_numpy(self):
+        """The same circuit with NumPy arrays, detached from any graph and on the CPU."""
+        names = ("weights", "noise_factor", "theta")
+        return replace(self, **{name: _detached(getattr(self, name)) for name in names})
+
+    def _with_checked(self, arrays):
+        """A copy with other arrays of values that have passed the checks already."""
+        other = object.__new__(Circuit)
+        for name, value in (self.__getstate__() | arrays).items():
+            object.__setattr__(other, name, value)
+        return other
+
+
+def gaussian_ring(
+    n_pairs,
+    amplitudes,
+    widths,
+    *,
+    noise_variances=(1.0, 1.0),
+    noise_correlation=0.0,
+    noise_width=0.5,
+    noise_floor=0.01,
+    **constants,
+):
+    r"""Ring circuit with Gaussian-like weight profiles, after Echeveste et al. [1]_.
+
+    Excitatory and inhibitory cell i sit at the angle :math:`\vartheta_i = 2 \pi i / n`. With
+    a, b in {E, I},
+
+    .. math::
+        W_{ab}(i, j) = \pm a_{ab} \exp((\cos(\vartheta_i - \vartheta_j) - 1) / d_{ab}^2), \quad
+        \Sigma_\eta = \begin{bmatrix} \sigma_E^2 & \rho \sigma_E \sigma_I \\
+        \rho \sigma_E \sigma_I & \sigma_I^2 \end{bmatrix} \otimes
+        \exp((\cos(\vartheta_i - \vartheta_j) - 1) / d_\eta^2) + \epsilon I.
+
+    Parameters
+    ----------
+    n_pairs : int
+        Number of excitatory cells, and of inhibitory cells.
+    amplitudes, widths : array-like of shape (2, 2)
+        a >= 0 and d > 0 (in radians) of the blocks [[E<-E, E<-I], [I<-E, I<-I]].
+    noise_variances : pair of floats, default=(1.0, 1.0)
+        Noise variance of excitatory and inhibitory cells, in mV**2.
+    noise_correlation : float, default=0.0
+        Noise correlation rho of the two cells of a pair, in (-1, 1).
+    noise_width : float, default=0.5
+        d_eta > 0, in radians.
+    noise_floor : float, default=0.01
+        Private noise variance epsilon > 0 of every cell, in mV**2.
+    **constants
+        Further parameters of :class:`Circuit`.
+
+    Returns
+    -------
+    circuit : Circuit
+        Of NumPy arrays in float64.
+
+    References
+    ----------
+    .. [1] Echeveste, Aitchison, Hennequin & Lengyel (2020). Nature Neuroscience 23,
+       1138-1149.
+
+    Examples
+    --------
+    >>> from ssn_estimators import gaussian_ring
+    >>> ring = gaussian_ring(8, [[0.3, 0.1], [0.4, 0.1]], [[0.8, 0.6], [0.9, 0.6]])
+    >>> ring.n_excitatory, ring.n_inhibitory
+    (8, 8)
+    """
+    if not isinstance(n_pairs, Integral) or n_pairs < 1:
+        raise ValueError(f"n_pairs must be a positive integer, got {n_pairs!r}.")
+    values = {}
+    for name, value in (("amplitudes", amplitudes), ("widths", widths)):
+        values[name] = np.asarray(value, dtype=float)
+        if values[name].shape != (2, 2):
+            raise ValueError(f"{name} must have shape (2, 2), got {values[name].shape}.")
+    if not (values["amplitudes"] >= 0).all() or not (values["widths"] > 0).all():
+        raise ValueError("amplitudes must be >= 0 and widths > 0; the signs are Dale's.")
+    legal = {
+        "noise_variances": np.shape(noise_variances) == (2,) and min(noise_variances) > 0,
+        "noise_correlation": -1 < noise_correlation < 1,
+        "noise_width": noise_width > 0,
+        "noise_floor": noise_floor > 0,
+    }
+    illegal = [name for name, is_legal in legal.items() if not is_legal]
+    if illegal:
+        raise ValueError(
+            f"{' and '.join(illegal)} out of range: noise_variances must be two positive numbers, "
+            "noise_correlation in (-1, 1), noise_width and noise_floor > 0."
+        )
+    numbers = [
+        values["amplitudes"],
+        values["widths"],
+        noise_variances,
+        noise_correlation,
+        noise_width,
+    ]
+    weights, noise_factor = ring_matrices(
+        n_pairs, *(torch.as_tensor(x, dtype=torch.float64) for x in numbers), noise_floor
+    )
+    return Circuit(weights.numpy(), n_pairs, noise_factor.numpy(), **constants)
+
+
+def ring_matrices(n_pairs, amplitudes, widths, variances, correlation, noise_width, noise_floor):
+    """Weights and noise factor of a Gaussian ring, from tensors and differentiable in them."""
+    index = torch.arange(n_pairs, dtype=amplitudes.dtype, device=amplitudes.device)
+    angle = index * (2 * torch.pi / n_pairs)
+    distance = torch.cos(angle[:, None] - angle) - 1
+    sign = torch.tensor([1.0, -1.0], dtype=amplitudes.dtype, device=amplitudes.device)
+    blocks = (sign * amplitudes)[:, :, None, None] * torch.exp(
+        distance / widths[:, :, None, None] ** 2
+    )
+    weights = blocks.permute(0, 2, 1, 3).reshape(2 * n_pairs, 2 * n_pairs)
+    off_diagonal = correlation * torch.sqrt(variances[0] * variances[1])
+    pair = torch.stack([variances[0], off_diagonal, off_diagonal, variances[1]]).reshape(2, 2)
+    covariance = torch.kron(pair, torch.exp(distance / noise_width**2))
+    covariance = covariance + noise_floor * torch.eye(
+        2 * n_pairs, dtype=angle.dtype, device=angle.device
+    )
+    return weights, torch.linalg.cholesky(covariance)
+
+
+def _frozen(value, dtype):
+    array = np.array(_detached(value), dtype=dtype)
+    array.setflags(write=False)
+    return array
+
+
+def _detached(array):
+    return array.detach().cpu().numpy() if torch.is_tensor(array) else np.asarray(array)

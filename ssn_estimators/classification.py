@@ -1,0 +1,47 @@
+"""The classification task: inputs into a circuit, mean potentials out to a linear readout."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch.nn.functional import cross_entropy
+
+__all__ = ["Classification"]
+
+
+class Classification:
+    """Softmax readout of the mean excitatory potentials (section 3 of the paper).
+
+    Its arrays are ``coef`` (n_classes, n_excitatory), ``intercept`` (n_classes,) and, with
+    dense input, ``input_weights`` (n_neurons, n_features).
+    """
+
+    def __init__(self, dense):
+        self.dense = dense
+
+    def start(self, n_excitatory, n_neurons, n_features, n_classes, rng):
+        """Arrays for a circuit that has not been trained yet."""
+        coef = rng.normal(scale=1 / np.sqrt(n_excitatory), size=(n_classes, n_excitatory))
+        arrays = {"coef": coef.astype(np.float32), "intercept": np.zeros(n_classes, np.float32)}
+        if self.dense:
+            weights = rng.normal(scale=1 / np.sqrt(n_features), size=(n_neurons, n_features))
+            arrays["input_weights"] = weights.astype(np.float32)
+        return arrays
+
+    def drive(self, circuit, arrays, inputs):
+        if self.dense:
+            return circuit.drive(inputs @ arrays["input_weights"].T)
+        return circuit.drive(inputs[:, : circuit.n_excitatory])
+
+    def logits(self, potentials, arrays):
+        return potentials[:, : arrays["coef"].shape[1]] @ arrays["coef"].T + arrays["intercept"]
+
+    def loss(self, simulation, arrays, targets):
+        return cross_entropy(self.logits(simulation.mean, arrays), targets)
+
+    def grow(self, arrays, old, new, origin):
+        read = origin[: new.n_excitatory]
+        share = np.bincount(read, minlength=old.n_excitatory)[read]
+        grown = dict(arrays, coef=(arrays["coef"][:, read] / share).astype(arrays["coef"].dtype))
+        if self.dense:
+            grown["input_weights"] = arrays["input_weights"][origin]
+        return grown

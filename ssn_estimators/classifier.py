@@ -1,0 +1,731 @@
+"""`SSNClassifier`: a stabilized supralinear network as a scikit-learn classifier."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ssn_estimators._compat import CallbackSupportMixin, FitProgress, with_callbacks
+from ssn_estimators._torch import in_blocks, resolve_device
+from ssn_estimators.classification import Classification
+from ssn_estimators.exceptions import DivergenceError
+from ssn_estimators.growth import random_circuit, stable_pair, stage_sizes
+from ssn_estimators.simulation import SCHEMES, simulate
+from ssn_estimators.simulation.simulate import check_time_grid
+from ssn_estimators.structures import STRUCTURES
+from ssn_estimators.training import Model, Settings, train
+
+__all__ = ["SSNClassifier"]
+
+WIDE = 100  # features; beyond it one cell per feature costs more than it tells
+WIDE_EXCITATORY = 80  # cells for wide inputs, the larger network of the paper
+
+_PUBLISHED = {
+    "growth": "single",
+    "parents": "last",
+    "input_weights": "one_to_one",
+    "solver": "euler",
+    "dt": 0.2,
+    "burn_in": 400.0,
+    "window": 100.0,
+    "n_trials": 100,
+    "shared_noise": False,
+    "batch_size": 100,
+    "learning_rate": "constant",
+    "learning_rate_init": 0.001,
+    "potential_penalty": 0.0,
+}
+PRESETS = {
+    "mnist-50:50": _PUBLISHED | {"n_excitatory": 50, "n_inhibitory": 50},
+    "mnist-80:20": _PUBLISHED | {"n_excitatory": 80, "n_inhibitory": 20},
+}
+
+
+class SSNClassifier(
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ClassifierMixin,
+    CallbackSupportMixin,
+    BaseEstimator,
+):
+    r"""Classifier that trains a stochastic stabilized supralinear network (SSN).
+
+    A recurrent circuit of excitatory (E) and inhibitory (I) cells receives the features as
+    constant external input; after a burn-in, the mean potentials of its E cells over a
+    window and over trials are read out by a softmax layer. Weights, noise, input function
+    and readout are trained by backpropagation through time, while the circuit grows from one
+    stable pair of cells by dynamics-neutral splitting [1]_. No potential is ever clipped: a
+    step that makes the circuit diverge is undone.
+
+    Parameters
+    ----------
+    n_excitatory : int, default=None
+        Number of E cells. None means one per feature up to 100 features, and 80 beyond.
+    n_inhibitory : int, default=None
+        Number of I cells. None means a quarter of the E cells, rounded up (80:20), or as
+        many as E cells if `weight_structure` is a ring.
+    input_weights : {"auto", "one_to_one", "dense"}, default="auto"
+        "one_to_one": E cell i receives feature i, I cells receive none, as in the paper.
+        "dense": every cell receives a trained mixture of all features, which clones inherit
+        (its future work; growth is then exactly neutral). "auto": one-to-one for up to 100
+        features and as many E cells as features, else dense.
+    weight_structure : {None, "circulant", "gaussian_ring"}, default=None
+        None trains every weight; "circulant" four symmetric circulant blocks; "gaussian_ring"
+        four Gaussian profiles (15 numbers with noise and input function). The rings grow from
+        the pair to the full size in one stage.
+    growth : {"double", "single", None}, default="double"
+        Split every cell at once until the target sizes are reached; or add one cell at a
+        time; or start at full size from small random weights (the control).
+    growth_iter : int, default=40
+        Optimiser steps at each size before the last.
+    parents : {"last", "random"} or callable, default="last"
+        Which cells are split when not all are, see :func:`choose_parents`.
+    k, gamma : float, default=0.3 and 2.0
+        Gain and exponent of the rate function.
+    tau_e, tau_i, tau_eta : float, default=20.0, 10.0 and 20.0
+        Time constants of E cells, I cells and noise, in ms.
+    solver : {"heun", "ab2", "euler"}, default="heun"
+        Integration scheme.
+    dt : float, default=1.0
+        Time step in ms.
+    burn_in : float, default=80.0
+        Time before the window, in ms; gradients do not reach into it.
+    window : float, default=40.0
+        Time over which potentials are averaged, in ms.
+    n_trials : int, default=1
+        Trials per input in training.
+    n_trials_predict : int, default=10
+        Trials per input in prediction.
+    shared_noise : bool, default=True
+        Whether the inputs of a training batch share their noise. Independent noise makes the
+        gradient less noisy and a step about twice as long. (In prediction noise is always
+        shared, so that a row's prediction does not depend on the other rows.)
+    max_iter : int, default=1000
+        Optimiser steps at the final size, each on one mini-batch. Unlike epochs, they cost
+        the same whatever the number of samples.
+    batch_size : int, default=256
+        Samples of a mini-batch; all samples if there are fewer.
+    learning_rate : {"cosine", "constant"}, default="cosine"
+        How the rate goes on from `learning_rate_init` at the final size: down to 0 along a
+        half cosine, or not at all.
+    learning_rate_init : float, default=0.01
+        Rate of Adam.
+    max_grad_norm : float, default=1.0
+        Gradients longer than this are scaled down to it.
+    potential_penalty : float, default=0.01
+        Factor of the mean squared excess of mean potentials over 20 mV, added to the cost.
+    max_rejected_steps : int, default=10
+        Training gives up when more steps than this have to be undone in a row.
+    early_stopping : bool, default=False
+        Whether to hold out `validation_fraction` of the samples, keep the network that is
+        best on them and stop when their accuracy no longer grows. Validation data passed to
+        `fit` are used in the same way.
+    validation_fraction : float, default=0.1
+        Share of the samples held out, stratified by class.
+    n_iter_no_change : int, default=10
+        Looks at the validation data (one every 50 steps) without progress before stopping.
+    tol : float, default=1e-4
+        Least growth of the validation accuracy that counts as progress.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the fitted network, growing it further if it was asked to
+        be larger.
+    device : str, default="auto"
+        Torch device; "auto" takes a GPU where there is one.
+    random_state : int, RandomState instance or None, default=None
+        Source of initial weights, batches, noise and the validation split.
+    verbose : bool, default=False
+        Whether to print a line for each stage of growth.
+
+    Attributes
+    ----------
+    circuit_ : Circuit
+        The trained circuit.
+    coef_ : ndarray of shape (n_classes, n_excitatory)
+        Readout weights.
+    intercept_ : ndarray of shape (n_classes,)
+        Readout biases.
+    input_weights_ : ndarray of shape (n_neurons, n_features) or None
+        Trained input weights if the input is dense.
+    scaler_ : MinMaxScaler
+        The map of the features to [0, 1], inside the domain of f; fixed at the first fit.
+        Features outside the range seen then are taken at its edge.
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    stability_ : float
+        Share of trials that stayed finite for 500 ms on training and validation inputs after
+        training; 1.0 unless training failed.
+    n_rejected_steps_ : int
+        Optimiser steps that were undone because the circuit diverged.
+    growth_history_ : list of dict
+        Sizes, last step, loss and rejected steps of every stage.
+    loss_curve_ : list of float
+        Training loss (cross-entropy in nats) at every accepted step, growth included.
+    loss_ : float
+        The last of them.
+    validation_scores_ : list of float or None
+        Accuracy at each look at the validation data.
+    best_validation_score_ : float or None
+        The largest of them.
+    n_iter_ : int
+        Number of optimiser steps, growth and rejected ones included.
+    noise_seed_ : int
+        Seed of the noise in prediction.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Their names, if `X` had names that are all strings.
+
+    See Also
+    --------
+    AutoencoderEncoder : Brings wide inputs to the number of E cells.
+    stability_report : Stability of a trained network against shuffled and random weights.
+
+    References
+    ----------
+    .. [1] Soo & Lengyel (2022). Training stochastic stabilized supralinear networks by
+       dynamics-neutral growth. NeurIPS 35.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from ssn_estimators import SSNClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> ssn = SSNClassifier(max_iter=100, random_state=0).fit(X, y)
+    >>> ssn.circuit_.n_excitatory, ssn.circuit_.n_inhibitory
+    (4, 1)
+    >>> ssn.stability_
+    1.0
+    """
+
+    _parameter_constraints: dict = {
+        "n_excitatory": [Interval(Integral, 1, None, closed="left"), None],
+        "n_inhibitory": [Interval(Integral, 1, None, closed="left"), None],
+        "input_weights": [StrOptions({"auto", "one_to_one", "dense"})],
+        "weight_structure": [StrOptions({"circulant", "gaussian_ring"}), None],
+        "growth": [StrOptions({"double", "single"}), None],
+        "growth_iter": [Interval(Integral, 0, None, closed="left")],
+        "parents": [StrOptions({"last", "random"}), callable],
+        "k": [Interval(Real, 0, None, closed="neither")],
+        "gamma": [Interval(Real, 1, None, closed="left")],
+        "tau_e": [Interval(Real, 0, None, closed="neither")],
+        "tau_i": [Interval(Real, 0, None, closed="neither")],
+        "tau_eta": [Interval(Real, 0, None, closed="neither")],
+        "solver": [StrOptions(set(SCHEMES))],
+        "dt": [Interval(Real, 0, None, closed="neither")],
+        "burn_in": [Interval(Real, 0, None, closed="left")],
+        "window": [Interval(Real, 0, None, closed="neither")],
+        "n_trials": [Interval(Integral, 1, None, closed="left")],
+        "n_trials_predict": [Interval(Integral, 1, None, closed="left")],
+        "shared_noise": ["boolean"],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"cosine", "constant"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "max_grad_norm": [Interval(Real, 0, None, closed="neither")],
+        "potential_penalty": [Interval(Real, 0, None, closed="left")],
+        "max_rejected_steps": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_excitatory=None,
+        n_inhibitory=None,
+        *,
+        input_weights="auto",
+        weight_structure=None,
+        growth="double",
+        growth_iter=40,
+        parents="last",
+        k=0.3,
+        gamma=2.0,
+        tau_e=20.0,
+        tau_i=10.0,
+        tau_eta=20.0,
+        solver="heun",
+        dt=1.0,
+        burn_in=80.0,
+        window=40.0,
+        n_trials=1,
+        n_trials_predict=10,
+        shared_noise=True,
+        max_iter=1000,
+        batch_size=256,
+        learning_rate="cosine",
+        learning_rate_init=0.01,
+        max_grad_norm=1.0,
+        potential_penalty=0.01,
+        max_rejected_steps=10,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        warm_start=False,
+        device="auto",
+        random_state=None,
+        verbose=False,
+    ):
+        self.n_excitatory = n_excitatory
+        self.n_inhibitory = n_inhibitory
+        self.input_weights = input_weights
+        self.weight_structure = weight_structure
+        self.growth = growth
+        self.growth_iter = growth_iter
+        self.parents = parents
+        self.k = k
+        self.gamma = gamma
+        self.tau_e = tau_e
+        self.tau_i = tau_i
+        self.tau_eta = tau_eta
+        self.solver = solver
+        self.dt = dt
+        self.burn_in = burn_in
+        self.window = window
+        self.n_trials = n_trials
+        self.n_trials_predict = n_trials_predict
+        self.shared_noise = shared_noise
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.max_grad_norm = max_grad_norm
+        self.potential_penalty = potential_penalty
+        self.max_rejected_steps = max_rejected_steps
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @classmethod
+    def from_paper(cls, name, **parameters):
+        """Classifier in a configuration published by Soo & Lengyel (2022).
+
+        Sizes, one-to-one input, growth pair by pair, Euler at 0.2 ms, 2000 steps of burn-in
+        and 500 of window, 100 images x 100 trials, Adam at 0.001. What the paper leaves open
+        (such as the initial pair) is as in the defaults. Training takes days on a CPU.
+
+        Parameters
+        ----------
+        name : {"mnist-50:50", "mnist-80:20"}
+            For encodings of 50 and of 80 numbers.
+        **parameters
+            Parameters to set differently.
+
+        Returns
+        -------
+        classifier : SSNClassifier
+        """
+        if name not in PRESETS:
+            raise ValueError(f"name must be one of {sorted(PRESETS)}, got {name!r}.")
+        return cls(**(PRESETS[name] | parameters))
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, X_val=None, y_val=None):
+        """Grow and train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training inputs.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        X_val, y_val : array-likes, default=None
+            Validation data, on which the best network is chosen and training stopped.
+
+        Returns
+        -------
+        self : SSNClassifier
+
+        Warns
+        -----
+        ConvergenceWarning
+            If training could not be kept stable; the last stable network is kept.
+        """
+        going_on = self.warm_start and hasattr(self, "circuit_")
+        return self._fit(X, y, X_val, y_val, going_on=going_on)
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, classes=None):
+        """Go on training for one pass over the data, at a constant rate.
+
+        The first call grows the network, with `growth_iter` steps at each size, on the data
+        it gets; it also fixes the scaling of the inputs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training inputs.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will ever occur; needed in the first call.
+
+        Returns
+        -------
+        self : SSNClassifier
+        """
+        going_on = hasattr(self, "circuit_")
+        if not going_on and classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True.")
+        return self._fit(X, y, None, None, going_on=going_on, classes=classes, one_pass=True)
+
+    def _fit(self, X, y, X_val, y_val, *, going_on, classes=None, one_pass=False):
+        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), reset=not going_on)
+        check_classification_targets(y)
+        check_time_grid(duration=self.window, burn_in=self.burn_in, dt=self.dt)
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val must be given together.")
+        known = np.unique(y if classes is None else classes)
+        if going_on:
+            if classes is not None and not np.array_equal(known, self.classes_):
+                raise ValueError(
+                    f"classes={known} differ from those of the first call, {self.classes_}."
+                )
+            known = self.classes_
+        if len(known) < 2:
+            raise ValueError(
+                f"SSNClassifier needs samples of at least 2 classes, got one class: {known[0]!r}."
+            )
+        dense, sizes = self._layout(X.shape[1])
+        device = resolve_device(self.device)
+        validation = None
+        if X_val is not None:
+            X_val = validate_data(self, X_val, dtype=(np.float64, np.float32), reset=False)
+            validation = (X_val, np.asarray(y_val))
+            if len(X_val) != len(y_val):
+                raise ValueError(f"X_val has {len(X_val)} samples, y_val has {len(y_val)}.")
+        rng = check_random_state(self.random_state)
+        if self.early_stopping and validation is None:
+            X, X_val, y, y_val = train_test_split(
+                X, y, test_size=self.validation_fraction, stratify=y, random_state=rng
+            )
+            validation = (X_val, y_val)
+
+        for name, labels in (("y", y), ("y_val", validation[1] if validation else y)):
+            unknown = np.setdiff1d(labels, known)
+            if len(unknown):
+                raise ValueError(
+                    f"{name} contains labels {unknown} that are not in classes {known}."
+                )
+
+        scaler = self.scaler_ if going_on else MinMaxScaler(clip=True).fit(X)
+
+        def tensors(X, y):
+            inputs = scaler.transform(X).astype(np.float32)
+            labels = np.searchsorted(known, y)
+            return torch.from_numpy(inputs).to(device), torch.from_numpy(labels).to(device)
+
+        data = tensors(X, y)
+        task = Classification(dense)
+        if going_on:
+            start, state = self._fitted_model(), getattr(self, "_optimizer_state", None)
+            now = (start.circuit.n_excitatory, start.circuit.n_inhibitory)
+            sizes = [size for size in sizes if size >= now] or [now]
+        else:
+            start, state = self._start(task, sizes[0], data[0].cpu(), len(known), rng), None
+            self.noise_seed_ = int(rng.randint(2**31 - 1))
+        self.classes_, self.scaler_ = known, scaler
+        settings = self._settings(device)
+        if one_pass:
+            epoch = -(-len(X) // min(self.batch_size, len(X)))
+            settings = replace(settings, max_iter=epoch, learning_rate="constant")
+        score = None
+        if validation:
+            labels = validation[1]
+
+            def score(model):
+                logits = self._respond(validation[0], model)[1]
+                return float(np.mean(known[logits.argmax(1)] == labels))
+
+        progress = FitProgress(self, len(sizes), X, y, self._attributes)
+        training = train(
+            start,
+            sizes,
+            task,
+            data,
+            settings,
+            rng,
+            validation=tensors(*validation) if validation else None,
+            score=score,
+            progress=progress,
+            state=state,
+        )
+        for name, value in self._attributes(training.model).items():
+            setattr(self, name, value)
+        past = going_on and hasattr(self, "loss_curve_")
+        self.stability_ = training.stability
+        self._optimizer_state = training.optimizer_state
+        self.loss_curve_ = (self.loss_curve_ if past else []) + training.loss_curve
+        self.growth_history_ = (self.growth_history_ if past else []) + training.growth_history
+        rejected = (self.n_rejected_steps_ if past else 0) + training.n_rejected_steps
+        self.n_rejected_steps_ = rejected
+        self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else np.nan
+        self.n_iter_ = max(1, len(self.loss_curve_) + rejected)
+        self.validation_scores_ = training.validation_scores if validation else None
+        self.best_validation_score_ = max(training.validation_scores, default=None)
+        progress.end(training.model)
+        return self
+
+    def _layout(self, n_features):
+        """Whether the input is dense, and the sizes of the stages of growth."""
+        n_excitatory = self.n_excitatory
+        dense = self.input_weights == "dense"
+        if self.input_weights == "auto":
+            dense = n_features > WIDE or n_excitatory not in (None, n_features)
+        if n_excitatory is None:
+            n_excitatory = min(n_features, WIDE_EXCITATORY) if dense else n_features
+        if not dense and n_excitatory != n_features:
+            raise ValueError(
+                f"input_weights='one_to_one' connects each feature to one excitatory cell, but "
+                f"n_excitatory={n_excitatory} and X has {n_features} features. Set n_excitatory="
+                f"{n_features} or input_weights='dense', or encode X to {n_excitatory} features."
+            )
+        ring = STRUCTURES[self.weight_structure].needs_pairs
+        n_inhibitory = self.n_inhibitory
+        if n_inhibitory is None:
+            n_inhibitory = n_excitatory if ring else -(-n_excitatory // 4)
+        if ring and n_inhibitory != n_excitatory:
+            raise ValueError(
+                f"weight_structure={self.weight_structure!r} pairs excitatory with inhibitory "
+                f"cells, so n_inhibitory must be {n_excitatory}, got {n_inhibitory}."
+            )
+        target = (int(n_excitatory), int(n_inhibitory))
+        if self.growth is None:
+            return dense, [target]
+        sizes = stage_sizes(*target, self.growth)
+        return dense, [sizes[0], sizes[-1]] if ring and len(sizes) > 1 else sizes
+
+    def _start(self, task, size, inputs, n_classes, rng):
+        n_e, n = size[0], sum(size)
+        names = ("k", "gamma", "tau_e", "tau_i", "tau_eta")
+        constants = {name: float(getattr(self, name)) for name in names}
+        arrays = task.start(n_e, n, inputs.shape[1], n_classes, rng)
+        if self.growth is None:
+            circuit = random_circuit(*size, random_state=rng, dtype=np.float32, **constants)
+            return Model(circuit, arrays)
+        # a pair that stands the strongest channel stands those it will get
+        sample = inputs[rng.permutation(len(inputs))[:256]].numpy()
+        h = sample @ arrays["input_weights"].T if task.dense else sample.max(1, keepdims=True)
+        return Model(stable_pair(h, random_state=rng, dtype=np.float32, **constants), arrays)
+
+    def _settings(self, device):
+        return Settings(
+            structure=STRUCTURES[self.weight_structure],
+            max_rejected=self.max_rejected_steps,
+            evaluation_interval=50,
+            device=device,
+            **{
+                name: getattr(self, name)
+                for name in Settings.__dataclass_fields__
+                if name in self._parameter_constraints and name != "device"
+            },
+        )
+
+    def _attributes(self, model):
+        """The fitted attributes that prediction needs."""
+        return {
+            "circuit_": model.circuit,
+            "coef_": model.arrays["coef"],
+            "intercept_": model.arrays["intercept"],
+            "input_weights_": model.arrays.get("input_weights"),
+            "classes_": self.classes_,
+            "scaler_": self.scaler_,
+            "noise_seed_": self.noise_seed_,
+            "n_features_in_": self.n_features_in_,
+        }
+
+    def _fitted_model(self):
+        arrays = {"coef": self.coef_, "intercept": self.intercept_}
+        if self.input_weights_ is not None:
+            arrays["input_weights"] = self.input_weights_
+        return Model(self.circuit_, arrays)
+
+    def _respond(self, X, model):
+        """Mean E potentials and logits of valid inputs, row by row the same in any company."""
+        device = resolve_device(self.device)
+        circuit = model.circuit.to_torch(device)
+        arrays = {name: torch.tensor(value, device=device) for name, value in model.arrays.items()}
+        task = Classification("input_weights" in arrays)
+
+        def respond(block):
+            simulation = simulate(
+                circuit,
+                task.drive(circuit, arrays, block.to(device)),
+                n_trials=self.n_trials_predict,
+                duration=self.window,
+                burn_in=self.burn_in,
+                dt=self.dt,
+                solver=self.solver,
+                shared_noise=True,
+                random_state=self.noise_seed_,
+                covariance=False,
+                rates=False,
+            )
+            if simulation.diverged.any():
+                raise DivergenceError(
+                    f"The network has no stationary answer to some of the inputs: "
+                    f"{simulation.message} See which with simulate(X).diverged; retrain with "
+                    "inputs like them, or use a smaller dt."
+                )
+            logits = task.logits(simulation.mean, arrays)
+            return torch.cat([simulation.mean[:, : circuit.n_excitatory], logits], dim=1).cpu()
+
+        response = in_blocks(respond, self.scaler_.transform(X).astype(np.float32))
+        return np.split(response, [circuit.n_excitatory], axis=1)
+
+    def _check_X(self, X):
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+
+    def decision_function(self, X):
+        """Logits of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        logits : ndarray of shape (n_samples, n_classes), or (n_samples,) if binary
+            In the binary case, the log odds of ``classes_[1]``.
+
+        Raises
+        ------
+        DivergenceError
+            If the network diverges on some input.
+        """
+        logits = self._respond(self._check_X(X), self._fitted_model())[1].astype(float)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict(self, X):
+        """Most probable class of every input.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            The same for a row whatever the other rows.
+        """
+        decision = self.decision_function(X)
+        return self.classes_[
+            (decision > 0).astype(int) if decision.ndim == 1 else decision.argmax(1)
+        ]
+
+    def predict_proba(self, X):
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+        """
+        decision = self.decision_function(X)
+        if decision.ndim == 1:
+            decision = np.column_stack([np.zeros_like(decision), decision])
+        return softmax(decision, axis=1)
+
+    def transform(self, X):
+        """Mean potentials of the E cells.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        potentials : ndarray of shape (n_samples, n_excitatory)
+            In mV; the same for a row whatever the other rows.
+        """
+        X = self._check_X(X)
+        return self._respond(X, self._fitted_model())[0].astype(X.dtype)
+
+    def drive(self, X):
+        """External drive f(h) of every cell.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        drive : ndarray of shape (n_samples, n_neurons)
+            In mV, ready for :func:`simulate`.
+        """
+        inputs = torch.from_numpy(self.scaler_.transform(self._check_X(X)).astype(np.float32))
+        model = self._fitted_model()
+        arrays = {name: torch.tensor(value) for name, value in model.arrays.items()}
+        task = Classification("input_weights" in arrays)
+        return task.drive(model.circuit.to_torch(), arrays, inputs).numpy()
+
+    def simulate(self, X, **parameters):
+        """Simulate the fitted circuit on inputs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+        **parameters
+            Parameters of :func:`simulate`; time step, solver, burn-in, number of trials and
+            (shared) noise are by default those of prediction.
+
+        Returns
+        -------
+        simulation : Simulation
+            A network that diverges says so here, it does not raise.
+        """
+        defaults = {
+            "n_trials": self.n_trials_predict,
+            "burn_in": self.burn_in,
+            "dt": self.dt,
+            "solver": self.solver,
+            "shared_noise": True,
+            "random_state": self.noise_seed_,
+        }
+        return simulate(self.circuit_, self.drive(X), **(defaults | parameters))
+
+    @property
+    def _n_features_out(self):
+        return self.circuit_.n_excitatory

@@ -1,0 +1,298 @@
+"""Dynamics-neutral growth: functions from a circuit to a larger one that behaves the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from ssn_estimators.circuit import Circuit
+from ssn_estimators.simulation import simulate
+
+__all__ = ["choose_parents", "random_circuit", "split", "stable_pair", "stage_sizes"]
+
+
+def split(circuit, parents):
+    """Clone cells without changing the dynamics (Eq. 5 of [1]_).
+
+    A clone copies its parent's incoming weights, and the outgoing weights are shared out
+    equally between a parent and its clones. With equal inputs and without noise every cell
+    goes on as before.
+
+    Clones do not share their parent's private noise (its diagonal element of
+    `noise_factor`): each gets as much from a draw of its own. What other cells took from it,
+    n, they take from all m of them with n / sqrt(m) each. All variances are kept.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        The circuit to grow.
+    parents : sequence of int
+        Index of the parent of every clone. A parent named m times is split into m + 1.
+
+    Returns
+    -------
+    circuit : Circuit
+        The larger circuit (NumPy arrays), excitatory cells first, and in each population
+        the old cells before their clones.
+    origin : ndarray of shape (n_neurons,)
+        The index in the old circuit of every cell of the new one.
+
+    Raises
+    ------
+    ValueError
+        If a parent is not a cell of the circuit.
+
+    References
+    ----------
+    .. [1] Soo & Lengyel (2022). Training stochastic stabilized supralinear networks by
+       dynamics-neutral growth. NeurIPS 35.
+
+    Examples
+    --------
+    >>> from ssn_estimators import Circuit, split
+    >>> pair = Circuit([[1.0, -2.0], [3.0, -4.0]], n_excitatory=1, noise_factor=1.0)
+    >>> grown, origin = split(pair, parents=[1])
+    >>> grown.weights
+    array([[ 1., -1., -1.],
+           [ 3., -2., -2.],
+           [ 3., -2., -2.]])
+    >>> origin
+    array([0, 1, 1])
+    """
+    circuit, n = circuit.to_numpy(), circuit.n_neurons
+    parents = np.asarray(parents)
+    if parents.ndim != 1 or (parents.size and parents.dtype.kind not in "iu"):
+        raise ValueError(f"parents must be a list of cell indices, got {parents!r}.")
+    parents = parents.astype(int)
+    if ((parents < 0) | (parents >= n)).any():
+        raise ValueError(f"parents must be indices from 0 to {n - 1}, got {parents.tolist()}.")
+
+    excitatory = parents < circuit.n_excitatory
+    cells = np.arange(n)
+    origin = np.concatenate(
+        [
+            cells[: circuit.n_excitatory],
+            parents[excitatory],
+            cells[circuit.n_excitatory :],
+            parents[~excitatory],
+        ]
+    )
+    share = np.bincount(origin, minlength=n)[origin].astype(circuit.weights.dtype)
+    weights = circuit.weights[np.ix_(origin, origin)] / share
+    noise = circuit.noise_factor[np.ix_(origin, origin)]
+    siblings = origin[:, None] == origin
+    noise = np.where(siblings, np.eye(len(origin)) * noise, noise / np.sqrt(share))
+    n_excitatory = circuit.n_excitatory + int(excitatory.sum())
+    return replace(circuit, weights=weights, noise_factor=noise, n_excitatory=n_excitatory), origin
+
+
+def stage_sizes(n_excitatory, n_inhibitory, schedule):
+    """Population sizes on the way from a pair to the target, its E:I ratio kept throughout.
+
+    Parameters
+    ----------
+    n_excitatory, n_inhibitory : int
+        Target sizes, at least 1.
+    schedule : {"double", "single"}
+        Whether a stage doubles the circuit or adds one cell to the larger population.
+
+    Returns
+    -------
+    sizes : list of (int, int)
+        Numbers of excitatory and inhibitory cells, from (1, 1) to the target.
+
+    Examples
+    --------
+    >>> from ssn_estimators import stage_sizes
+    >>> stage_sizes(20, 5, "double")
+    [(1, 1), (2, 1), (4, 1), (8, 2), (16, 4), (20, 5)]
+    """
+    target = (n_excitatory, n_inhibitory)
+    if not all(isinstance(size, Integral) and size >= 1 for size in target):
+        raise ValueError(f"both populations need at least one cell, got {target}.")
+    if schedule not in ("double", "single"):
+        raise ValueError(f"schedule must be 'double' or 'single', got {schedule!r}.")
+    largest = max(target)
+    size, sizes = 1, []
+    while True:
+        # ceil(target * size / largest) in integers
+        sizes.append(tuple(-(-int(x) * size // int(largest)) for x in target))
+        if size == largest:
+            return sizes
+        size = min(2 * size, largest) if schedule == "double" else size + 1
+
+
+def choose_parents(circuit, n_excitatory, n_inhibitory, how="last", random_state=None):
+    """Parents to split so that the circuit reaches the given sizes.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        The circuit to grow.
+    n_excitatory, n_inhibitory : int
+        Sizes to reach, not below the present ones.
+    how : {"last", "random"} or callable, default="last"
+        Which cells of a population: the last ones (as in the reference implementation of the
+        paper does) or a random choice. Every cell is split once before one is split twice.
+        A callable gets ``(circuit, n_excitatory, n_inhibitory, random_state)`` and returns
+        the parents.
+    random_state : int, RandomState instance or None, default=None
+        Source of the random choice.
+
+    Returns
+    -------
+    parents : ndarray of int
+        Indices for :func:`split`.
+    """
+    rng = check_random_state(random_state)
+    wanted = (n_excitatory - circuit.n_excitatory, n_inhibitory - circuit.n_inhibitory)
+    if min(wanted) < 0:
+        raise ValueError(
+            f"a circuit of {circuit.n_excitatory}:{circuit.n_inhibitory} cells cannot grow to "
+            f"{n_excitatory}:{n_inhibitory}: growth never removes cells."
+        )
+    if callable(how):
+        parents = np.asarray(how(circuit, n_excitatory, n_inhibitory, rng))
+        n_clones = int((parents < circuit.n_excitatory).sum())
+        if (n_clones, len(parents) - n_clones) != wanted:
+            raise ValueError(
+                f"parents must name {wanted[0]} excitatory and {wanted[1]} inhibitory cells, "
+                f"got {parents.tolist()} for a circuit with {circuit.n_excitatory} excitatory cells."
+            )
+        return parents
+    if how not in ("last", "random"):
+        raise ValueError(f"parents must be 'last', 'random' or a callable, got {how!r}.")
+    for name, size, n_clones in (
+        ("excitatory", circuit.n_excitatory, wanted[0]),
+        ("inhibitory", circuit.n_inhibitory, wanted[1]),
+    ):
+        if size == 0 and n_clones:
+            raise ValueError(f"the circuit has no {name} cell that could be split.")
+    chosen = []
+    populations = np.split(np.arange(circuit.n_neurons), [circuit.n_excitatory])
+    for cells, n_clones in zip(populations, wanted, strict=True):
+        rounds, rest = divmod(n_clones, max(len(cells), 1))
+        last = (
+            cells[len(cells) - rest :] if how == "last" else rng.choice(cells, rest, replace=False)
+        )
+        chosen += [cells] * rounds + [np.sort(last)]
+    return np.concatenate(chosen)
+
+
+def stable_pair(
+    h,
+    *,
+    theta=(5.0, 0.3, 2.0),
+    noise=0.3,
+    excitation=0.25,
+    random_state=None,
+    max_tries=200,
+    duration=500.0,
+    dtype=float,
+    **constants,
+):
+    """Search for a stable circuit of one excitatory and one inhibitory cell.
+
+    Weights are magnitudes of draws from N(0, 1/2), that of the excitatory cell onto itself
+    times `excitation`, repeated until no trial diverges. A pair that starts with weak
+    self-excitation and an input of some mV learns to use its input; one with strong
+    self-excitation learns to amplify it, which ends in metastable networks.
+
+    Parameters
+    ----------
+    h : array-like of shape (n_inputs, 1) or (n_inputs, 2)
+        External inputs under which the pair must be stable: with one column only the
+        excitatory cell receives it, with two both.
+    theta : sequence of 3 floats, default=(5.0, 0.3, 2.0)
+        Parameters of the input function.
+    noise : float, default=0.3
+        Standard deviation of the noise in mV.
+    excitation : float, default=0.25
+        Factor of the self-excitation.
+    random_state : int, RandomState instance or None, default=None
+        Source of weights and noise.
+    max_tries : int, default=200
+        Draws before giving up.
+    duration : float, default=500.0
+        Time in ms over which a pair must not diverge.
+    dtype : NumPy dtype, default=float
+        Of the circuit.
+    **constants
+        Further parameters of :class:`Circuit`, such as `gamma` or `tau_e`.
+
+    Returns
+    -------
+    circuit : Circuit
+
+    Raises
+    ------
+    RuntimeError
+        If no draw is stable.
+    """
+    rng = check_random_state(random_state)
+    for _ in range(max_tries):
+        magnitudes = np.abs(rng.normal(scale=np.sqrt(0.5), size=(2, 2)))
+        weights = magnitudes * [[excitation, -1], [1, -1]]
+        pair = Circuit(weights.astype(dtype), 1, noise, theta=theta, **constants)
+        outcome = simulate(
+            pair,
+            pair.drive(h),
+            n_trials=1,
+            duration=duration,
+            burn_in=0.0,
+            random_state=rng,
+            covariance=False,
+            rates=False,
+        )
+        if not outcome.diverged.any():
+            return pair
+    raise RuntimeError(
+        f"none of {max_tries} random pairs of cells was stable for {duration:g} ms. Scale the "
+        "inputs or theta down, or lower gamma or k."
+    )
+
+
+def random_circuit(
+    n_excitatory,
+    n_inhibitory,
+    *,
+    scale=0.03,
+    theta=(5.0, 0.3, 2.0),
+    noise=0.3,
+    random_state=None,
+    dtype=float,
+    **constants,
+):
+    """Circuit of independent random weights, the start of the control without growth.
+
+    Parameters
+    ----------
+    n_excitatory, n_inhibitory : int
+        Population sizes.
+    scale : float, default=0.03
+        Standard deviation of the normal draws whose magnitudes are the weights. Circuits of
+        50 + 50 cells are stable at 0.03 and mostly unstable at 0.11, the size of trained
+        weights.
+    theta : sequence of 3 floats, default=(5.0, 0.3, 2.0)
+        Parameters of the input function.
+    noise : float, default=0.3
+        Standard deviation of the noise in mV.
+    random_state : int, RandomState instance or None, default=None
+        Source of the weights.
+    dtype : NumPy dtype, default=float
+        Of the circuit.
+    **constants
+        Further parameters of :class:`Circuit`.
+
+    Returns
+    -------
+    circuit : Circuit
+    """
+    rng = check_random_state(random_state)
+    n = n_excitatory + n_inhibitory
+    signs = np.where(np.arange(n) < n_excitatory, 1.0, -1.0)
+    weights = np.abs(rng.normal(scale=scale, size=(n, n))) * signs
+    return Circuit(weights.astype(dtype), n_excitatory, noise, theta=theta, **constants)

@@ -1,0 +1,213 @@
+"""Displays in scikit-learn's style; matplotlib is imported when something is drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_is_fitted
+
+from ssn_estimators.stability import _network_and_inputs, stability_report
+
+__all__ = ["GrowthDisplay", "StabilityDisplay", "TrajectoryDisplay"]
+
+EXCITATORY, INHIBITORY, NEUTRAL = "#c0392b", "#2563a8", "#555555"
+
+
+def _axes(display, ax):
+    check_matplotlib_support(f"{type(display).__name__}.plot")
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(layout="constrained")
+    display.ax_, display.figure_ = ax, ax.figure
+    return ax
+
+
+class GrowthDisplay:
+    """Training loss and number of cells over the steps of training.
+
+    Parameters
+    ----------
+    loss_curve : array-like of shape (n_steps,)
+        Loss at every step.
+    growth_history : list of dict
+        Sizes and last step of every stage, as in ``SSNClassifier.growth_history_``.
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib Axes and Figure
+        Where the loss was drawn.
+    size_ax_ : matplotlib Axes
+        The axis of the sizes, sharing the steps.
+    """
+
+    def __init__(self, *, loss_curve, growth_history):
+        self.loss_curve = loss_curve
+        self.growth_history = growth_history
+
+    @classmethod
+    def from_estimator(cls, estimator, *, ax=None):
+        """Draw the growth of a fitted `SSNClassifier` (or of a Pipeline's).
+
+        Parameters
+        ----------
+        estimator : SSNClassifier or Pipeline
+            Fitted.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : GrowthDisplay
+        """
+        estimator = _last_step(estimator)
+        check_is_fitted(estimator)
+        display = cls(loss_curve=estimator.loss_curve_, growth_history=estimator.growth_history_)
+        return display.plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw; see `from_estimator`."""
+        ax = _axes(self, ax)
+        loss = np.asarray(self.loss_curve)
+        width = max(1, len(loss) // 100)
+        smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
+        ax.plot(np.arange(len(loss)) + 1, loss, color=NEUTRAL, alpha=0.25, lw=0.8)
+        ax.plot(np.arange(len(smooth)) + width, smooth, color=NEUTRAL, label="loss")
+        ax.set(xlabel="optimiser step", ylabel="training loss (nats)")
+        ax.set_ylim(bottom=0)
+        self.size_ax_ = ax.twinx()
+        ends = [0] + [stage["n_iter"] for stage in self.growth_history]
+        for name, colour in (("n_excitatory", EXCITATORY), ("n_inhibitory", INHIBITORY)):
+            sizes = [stage[name] for stage in self.growth_history]
+            label = f"{name[2:]} cells"
+            self.size_ax_.step(ends, sizes[:1] + sizes, where="pre", color=colour, label=label)
+        self.size_ax_.set_ylabel("number of cells")
+        self.size_ax_.set_ylim(bottom=0)
+        handles = [h for a in (ax, self.size_ax_) for h in a.get_legend_handles_labels()[0]]
+        ax.legend(handles=handles, loc="center right", frameon=False)
+        return self
+
+
+class TrajectoryDisplay:
+    """Potentials of excitatory and inhibitory cells over time, for one trial of one input.
+
+    Parameters
+    ----------
+    times : array-like of shape (n_steps,)
+        In ms.
+    potentials : array-like of shape (n_steps, n_neurons)
+        In mV.
+    n_excitatory : int
+        Number of excitatory cells, which come first.
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib Axes and Figure
+    lines_ : list of matplotlib lines
+    """
+
+    def __init__(self, *, times, potentials, n_excitatory):
+        self.times = times
+        self.potentials = potentials
+        self.n_excitatory = n_excitatory
+
+    @classmethod
+    def from_estimator(cls, estimator, X, *, duration=300.0, ax=None):
+        """Simulate the first input of `X` from u = 0 and draw the potentials.
+
+        Parameters
+        ----------
+        estimator : SSNClassifier or Pipeline
+            Fitted.
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+        duration : float, default=300.0
+            Time in ms.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : TrajectoryDisplay
+        """
+        network, X = _network_and_inputs(estimator, X)
+        simulation = network.simulate(
+            X[:1], n_trials=1, duration=duration, burn_in=0.0, record="u", covariance=False
+        )
+        display = cls(
+            times=simulation.times,
+            potentials=simulation.u[:, 0, 0],
+            n_excitatory=network.circuit_.n_excitatory,
+        )
+        return display.plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw; see `from_estimator`."""
+        ax = _axes(self, ax)
+        populations = np.split(np.asarray(self.potentials), [self.n_excitatory], axis=1)
+        self.lines_ = []
+        for u, colour, name in zip(
+            populations, (EXCITATORY, INHIBITORY), ("excitatory", "inhibitory"), strict=True
+        ):
+            self.lines_ += ax.plot(self.times, u, color=colour, alpha=0.2, lw=0.6)
+            label = f"{name} (mean of {u.shape[1]})"
+            self.lines_ += ax.plot(self.times, u.mean(1), color=colour, lw=2, label=label)
+        ax.set(xlabel="time (ms)", ylabel="membrane potential (mV)")
+        ax.legend(loc="upper right", frameon=False)
+        return self
+
+
+class StabilityDisplay:
+    """Share of diverging trials of a trained network and its surrogates.
+
+    Parameters
+    ----------
+    report : StabilityReport
+        As from :func:`stability_report`.
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib Axes and Figure
+    bars_ : matplotlib BarContainer
+    """
+
+    def __init__(self, *, report):
+        self.report = report
+
+    @classmethod
+    def from_estimator(cls, estimator, X, *, ax=None, **parameters):
+        """Compute the report and draw it.
+
+        Parameters
+        ----------
+        estimator : SSNClassifier or Pipeline
+            Fitted.
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        **parameters
+            Parameters of :func:`stability_report`.
+
+        Returns
+        -------
+        display : StabilityDisplay
+        """
+        return cls(report=stability_report(estimator, X, **parameters)).plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw; see `from_estimator`."""
+        ax = _axes(self, ax)
+        summary = self.report.summary()
+        means, errors = np.array(list(summary.values())).T
+        labels = ["trained", "shuffled within\nquadrants", "random, same\nvariance"]
+        colours = ["#2e7d32", "#b7791f", NEUTRAL]
+        self.bars_ = ax.bar(labels, means, yerr=np.nan_to_num(errors), color=colours, capsize=4)
+        ax.bar_label(self.bars_, [f"{mean:.2f}" for mean in means], padding=3)
+        ax.set_ylabel(f"share of trials diverging within {self.report.duration:g} ms")
+        ax.set_ylim(0, 1.1)
+        return self
+
+
+def _last_step(estimator):
+    return estimator[-1] if hasattr(estimator, "steps") else estimator

@@ -1,0 +1,264 @@
+"""How reliably a trained network stays finite, against shuffled and random weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from numbers import Integral
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from ssn_estimators.simulation import simulate
+from ssn_estimators.simulation.simulate import check_time_grid
+
+__all__ = [
+    "StabilityReport",
+    "make_stability_scorer",
+    "random_surrogate",
+    "shuffled_surrogate",
+    "stability_report",
+    "stability_score",
+]
+
+
+def stability_score(estimator, X, *, duration=2000.0, n_trials=1, random_state=0):
+    """Share of trials in which a fitted network stays finite. Nothing is clipped.
+
+    Parameters
+    ----------
+    estimator : SSNClassifier, or Pipeline that ends with one
+        Fitted.
+    X : array-like of shape (n_samples, n_features)
+        Inputs, best not those of training.
+    duration : float, default=2000.0
+        Time in ms that a trial must survive, from u = 0.
+    n_trials : int, default=1
+        Trials per input, each with noise of its own.
+    random_state : int, RandomState instance or None, default=0
+        Source of the noise.
+
+    Returns
+    -------
+    score : float
+        From 0 (every trial diverges) to 1 (none does).
+    """
+    network, X = _network_and_inputs(estimator, X)
+    simulation = network.simulate(
+        X,
+        n_trials=n_trials,
+        duration=duration,
+        burn_in=0.0,
+        shared_noise=False,
+        random_state=random_state,
+        covariance=False,
+        rates=False,
+    )
+    return float(1 - simulation.diverged.mean())
+
+
+def make_stability_scorer(**parameters):
+    """Scorer of stability for `cross_validate` and model selection.
+
+    Parameters
+    ----------
+    **parameters
+        Parameters of :func:`stability_score`.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y=None)``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import cross_validate
+    >>> from ssn_estimators import SSNClassifier, make_stability_scorer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> scoring = {"accuracy": "accuracy", "stability": make_stability_scorer(duration=500.0)}
+    >>> ssn = SSNClassifier(max_iter=20, growth_iter=5, random_state=0)
+    >>> scores = cross_validate(ssn, X, y, cv=2, scoring=scoring)
+    >>> scores["test_stability"]
+    array([1., 1.])
+    """
+    return _StabilityScorer(parameters)
+
+
+class _StabilityScorer:
+    # a class rather than a closure, so that it can be sent to joblib's workers
+
+    def __init__(self, parameters):
+        self.parameters = parameters
+
+    def __call__(self, estimator, X, y=None):
+        return stability_score(estimator, X, **self.parameters)
+
+    def __repr__(self):
+        return (
+            f"make_stability_scorer({', '.join(f'{k}={v!r}' for k, v in self.parameters.items())})"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class StabilityReport:
+    """Shares of diverging trials of one trained network and its surrogates.
+
+    Attributes
+    ----------
+    trained : float
+        Share of the trained network's trials that diverge.
+    shuffled, random : ndarray of shape (n_surrogates,)
+        The same for each surrogate with shuffled and with random weights.
+    n_trials : int
+        Trials of the trained network and of each surrogate, each with an input of its own
+        (or as many times as needed if there are fewer inputs).
+    duration : float
+        Length of a trial in ms.
+    """
+
+    trained: float
+    shuffled: np.ndarray
+    random: np.ndarray
+    n_trials: int
+    duration: float
+
+    def summary(self):
+        """Mean and standard error of each share.
+
+        Returns
+        -------
+        summary : dict of str to (float, float)
+            The standard error is over trials for the trained network, over surrogates for
+            the others.
+        """
+        trained_error = np.sqrt(self.trained * (1 - self.trained) / self.n_trials)
+        rows = {"trained": (self.trained, float(trained_error))}
+        for name in ("shuffled", "random"):
+            shares = getattr(self, name)
+            error = shares.std(ddof=1) / np.sqrt(len(shares)) if len(shares) > 1 else np.nan
+            rows[name] = (float(shares.mean()), float(error))
+        return rows
+
+    def __str__(self):
+        rows = (f"{name:>8}: {m:.3f} +- {s:.3f}" for name, (m, s) in self.summary().items())
+        title = f"Share of diverging trials ({self.duration:g} ms, mean +- s.e.)"
+        return "\n".join([title, *rows])
+
+
+def stability_report(
+    estimator,
+    X,
+    *,
+    n_surrogates=100,
+    n_trials=100,
+    duration=500.0,
+    n_jobs=None,
+    random_state=0,
+):
+    """Compare the stability of a trained network with that of its surrogates.
+
+    The three measures of section 2.4 of [1]_, for one network: the share of trials that
+    diverge with the trained weights; with weights shuffled within each of the four quadrants
+    (E or I, pre- or postsynaptic); and with weights drawn from a normal distribution of the
+    variance of all trained weights, signs set by the presynaptic cell.
+
+    Parameters
+    ----------
+    estimator : SSNClassifier, or Pipeline that ends with one
+        Fitted.
+    X : array-like of shape (n_samples, n_features)
+        Inputs; every trial takes another one.
+    n_surrogates : int, default=100
+        Number of shuffles, and of random networks.
+    n_trials : int, default=100
+        Trials of each network.
+    duration : float, default=500.0
+        Length of a trial in ms.
+    n_jobs : int, default=None
+        Number of joblib workers; None means 1 unless in a joblib context.
+    random_state : int, RandomState instance or None, default=0
+        Source of surrogates, choice of inputs and noise.
+
+    Returns
+    -------
+    report : StabilityReport
+
+    References
+    ----------
+    .. [1] Soo & Lengyel (2022). Training stochastic stabilized supralinear networks by
+       dynamics-neutral growth. NeurIPS 35.
+    """
+    for name, value in (("n_surrogates", n_surrogates), ("n_trials", n_trials)):
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+    network, X = _network_and_inputs(estimator, X)
+    check_time_grid(duration=duration, burn_in=0.0, dt=network.dt)
+    rng = check_random_state(random_state)
+    drive, circuit = network.drive(X), network.circuit_
+
+    def inputs():
+        repeats = -(-n_trials // len(drive))
+        return np.concatenate([rng.permutation(len(drive)) for _ in range(repeats)])[:n_trials]
+
+    jobs = [(None, inputs(), rng.randint(2**31 - 1))]
+    for surrogate in (shuffled_surrogate, random_surrogate):
+        jobs += [(surrogate, inputs(), rng.randint(2**31 - 1)) for _ in range(n_surrogates)]
+    options = {"duration": duration, "dt": network.dt, "solver": network.solver}
+    shares = Parallel(n_jobs=n_jobs)(
+        delayed(_share_diverged)(circuit, surrogate, drive[chosen], seed, options)
+        for surrogate, chosen, seed in jobs
+    )
+    shuffled, random = np.split(np.array(shares[1:]), 2)
+    return StabilityReport(shares[0], shuffled, random, n_trials, duration)
+
+
+def shuffled_surrogate(circuit, rng):
+    """The circuit with its weights shuffled within each quadrant."""
+    weights = circuit.weights.copy()
+    halves = (slice(None, circuit.n_excitatory), slice(circuit.n_excitatory, None))
+    for post in halves:
+        for pre in halves:
+            block = weights[post, pre]
+            weights[post, pre] = rng.permutation(block.ravel()).reshape(block.shape)
+    return replace(circuit, weights=weights)
+
+
+def random_surrogate(circuit, rng):
+    """The circuit with normal weights of the trained variance and Dale's signs."""
+    scale = circuit.weights.std()
+    weights = np.abs(rng.normal(scale=scale, size=circuit.weights.shape)) * circuit.signs
+    return replace(circuit, weights=weights.astype(circuit.weights.dtype))
+
+
+def _share_diverged(circuit, surrogate, drive, seed, options):
+    rng = np.random.RandomState(seed)
+    if surrogate is not None:
+        circuit = surrogate(circuit, rng)
+    simulation = simulate(
+        circuit,
+        drive,
+        n_trials=1,
+        burn_in=0.0,
+        random_state=rng,
+        covariance=False,
+        rates=False,
+        **options,
+    )
+    return float(simulation.diverged.mean())
+
+
+def _network_and_inputs(estimator, X):
+    """The network, and the inputs as it gets them."""
+    if isinstance(estimator, Pipeline):
+        X = estimator[:-1].transform(X) if len(estimator) > 1 else X
+        estimator = estimator[-1]
+    if not hasattr(estimator, "simulate"):
+        raise TypeError(
+            "stability is a property of an SSNClassifier or a Pipeline that ends with one, got "
+            f"{type(estimator).__name__}."
+        )
+    check_is_fitted(estimator)
+    return estimator, X

@@ -1,0 +1,137 @@
+"""What is trained of a circuit: unconstrained magnitudes, circulant blocks or a Gaussian ring.
+
+A structure maps a circuit to a dictionary of free parameters (`parameters`, exact for
+circuits that have the structure and the nearest sensible ones for those that have not) and
+back (`circuit`, differentiable). Signs are fixed by Dale's law, so every value of the
+parameters is a legal circuit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ssn_estimators.circuit import ring_matrices
+
+__all__ = ["STRUCTURES", "Circulant", "GaussianRing", "Unconstrained"]
+
+
+class Unconstrained:
+    """Every weight by itself: W = |w| sign(presynaptic cell), n and theta = roots**2 free."""
+
+    needs_pairs = False
+
+    @staticmethod
+    def parameters(circuit):
+        return {
+            "weights": np.abs(circuit.weights),
+            "noise_factor": circuit.noise_factor.copy(),
+            "theta_roots": np.sqrt(circuit.theta),
+        }
+
+    @staticmethod
+    def circuit(parameters, like):
+        weights = parameters["weights"]
+        signs = torch.as_tensor(like.signs, dtype=weights.dtype, device=weights.device)
+        return replace(
+            like,
+            weights=weights.abs() * signs,
+            noise_factor=parameters["noise_factor"],
+            theta=parameters["theta_roots"] ** 2,
+        )
+
+
+class Circulant:
+    """Four symmetric circulant blocks of W, and of n: n_pairs // 2 + 1 numbers a block."""
+
+    needs_pairs = True
+
+    @staticmethod
+    def parameters(circuit):
+        return {
+            "weight_profiles": np.abs(_profiles(circuit.weights)),
+            "noise_profiles": _profiles(circuit.noise_factor),
+            "theta_roots": np.sqrt(circuit.theta),
+        }
+
+    @staticmethod
+    def circuit(parameters, like):
+        weights = parameters["weight_profiles"]
+        n_pairs = like.n_excitatory
+        distance = torch.as_tensor(_distance(n_pairs), device=weights.device)
+        signs = torch.as_tensor(like.signs, dtype=weights.dtype, device=weights.device)
+        return replace(
+            like,
+            weights=_from_blocks(weights.abs()[:, :, distance]) * signs,
+            noise_factor=_from_blocks(parameters["noise_profiles"][:, :, distance]),
+            theta=parameters["theta_roots"] ** 2,
+        )
+
+
+class GaussianRing:
+    """The 15 numbers of `gaussian_ring`; those that must be positive are trained as logs."""
+
+    needs_pairs = True
+    noise_floor = 0.01
+
+    @classmethod
+    def parameters(cls, circuit):
+        n_pairs = circuit.n_excitatory
+        covariance = circuit.noise_factor @ circuit.noise_factor.T
+        variances = np.array(
+            [np.diag(covariance)[:n_pairs].mean(), np.diag(covariance)[n_pairs:].mean()]
+        )
+        variances = np.maximum(variances - cls.noise_floor, cls.noise_floor)
+        pair = np.diagonal(covariance[:n_pairs, n_pairs:]).mean() / np.sqrt(variances.prod())
+        widths = np.full((2, 2), 0.7)
+        # amplitudes that keep the mean weight of each block
+        profile = np.exp((np.cos(2 * np.pi * np.arange(n_pairs) / n_pairs) - 1) / 0.7**2)
+        blocks = np.abs(circuit.weights).reshape(2, n_pairs, 2, n_pairs).mean((1, 3))
+        dtype = circuit.weights.dtype
+        return {
+            "log_amplitudes": np.log(np.maximum(blocks / profile.mean(), 1e-6)).astype(dtype),
+            "log_widths": np.log(widths).astype(dtype),
+            "log_noise": np.log([*variances, 0.5]).astype(dtype),
+            "noise_correlation": np.arctanh(np.clip([pair], -0.99, 0.99)).astype(dtype),
+            "theta_roots": np.sqrt(circuit.theta),
+        }
+
+    @classmethod
+    def circuit(cls, parameters, like):
+        noise = parameters["log_noise"].exp()
+        weights, noise_factor = ring_matrices(
+            like.n_excitatory,
+            parameters["log_amplitudes"].exp(),
+            parameters["log_widths"].exp(),
+            noise[:2],
+            torch.tanh(parameters["noise_correlation"][0]),
+            noise[2],
+            cls.noise_floor,
+        )
+        return replace(
+            like, weights=weights, noise_factor=noise_factor, theta=parameters["theta_roots"] ** 2
+        )
+
+
+STRUCTURES = {None: Unconstrained, "circulant": Circulant, "gaussian_ring": GaussianRing}
+
+
+def _distance(n_pairs):
+    gap = np.abs(np.arange(n_pairs)[:, None] - np.arange(n_pairs))
+    return np.minimum(gap, n_pairs - gap)
+
+
+def _profiles(matrix):
+    """Mean over each diagonal of the four blocks, folded: shape (2, 2, n_pairs // 2 + 1)."""
+    n_pairs = len(matrix) // 2
+    distance = _distance(n_pairs)
+    blocks = matrix.reshape(2, n_pairs, 2, n_pairs).transpose(0, 2, 1, 3)
+    means = [blocks[:, :, distance == d].mean(-1) for d in range(n_pairs // 2 + 1)]
+    return np.stack(means, axis=-1)
+
+
+def _from_blocks(blocks):
+    n_pairs = blocks.shape[-1]
+    return blocks.permute(0, 2, 1, 3).reshape(2 * n_pairs, 2 * n_pairs)

@@ -1,0 +1,402 @@
+"""The training loop: grow, descend, and never keep a step that made the circuit diverge."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+from ssn_estimators._torch import minibatches
+from ssn_estimators.circuit import Circuit
+from ssn_estimators.growth import choose_parents, split
+from ssn_estimators.simulation import simulate
+
+__all__ = ["Model", "Settings", "Task", "Training", "train"]
+
+CONFIRM_DURATION = 500.0  # ms; networks that pass training windows of 120 ms may diverge later
+CONFIRM_INPUTS = (256, 2048)  # of each set of inputs, at the end of growth stages and of the last
+CONFIRM_INTERVAL = 25  # accepted steps between two confirmations on the running batch
+SOFT_LIMIT = 20.0  # mV; mean potentials beyond it are penalised, long before they run away
+
+
+@dataclass(frozen=True)
+class Model:
+    """A circuit and the arrays around it (input weights, readout) trained with it; NumPy."""
+
+    circuit: Circuit
+    arrays: dict
+
+
+class Task(Protocol):
+    """What a circuit is trained for. Arrays are tensors, but NumPy in `grow`."""
+
+    def drive(self, circuit, arrays, inputs):
+        """External drive of shape (n_inputs, n_neurons)."""
+
+    def loss(self, simulation, arrays, targets):
+        """Scalar cost of the simulated moments."""
+
+    def grow(self, arrays, old, new, origin):
+        """The arrays of the circuit `new`, grown from `old`."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; times in ms. `SSNClassifier` explains each."""
+
+    structure: type
+    solver: str
+    dt: float
+    burn_in: float
+    window: float
+    n_trials: int
+    shared_noise: bool
+    batch_size: int
+    learning_rate: str
+    learning_rate_init: float
+    max_grad_norm: float
+    potential_penalty: float
+    growth_iter: int
+    max_iter: int
+    parents: object
+    max_rejected: int
+    evaluation_interval: int
+    n_iter_no_change: int
+    tol: float
+    device: str
+    verbose: bool
+
+
+@dataclass
+class Training:
+    """Outcome and history of :func:`train`."""
+
+    model: Model
+    loss_curve: list = field(default_factory=list)
+    growth_history: list = field(default_factory=list)
+    validation_scores: list = field(default_factory=list)
+    n_rejected_steps: int = 0
+    stability: float = math.nan
+    optimizer_state: dict | None = None
+
+
+def train(
+    model,
+    sizes,
+    task,
+    data,
+    settings,
+    rng,
+    *,
+    validation=None,
+    score=None,
+    progress=None,
+    state=None,
+):
+    """Grow a model through `sizes`, training at each.
+
+    Parameters
+    ----------
+    model : Model
+        A stable start, of the first size.
+    sizes : list of (int, int)
+        Excitatory and inhibitory cells at each stage of growth.
+    task : Task
+        Drive, loss and growth of the arrays around the circuit.
+    data : pair of Tensors
+        Inputs and targets.
+    settings : Settings
+        Time grid, optimiser, guard.
+    rng : RandomState
+        Batches, parents and noise.
+    validation : pair of Tensors, default=None
+        Held-out inputs and targets.
+    score : callable, default=None
+        ``score(model)`` on the validation data, greater is better. At the last stage the
+        best model by it is kept, and training stops when it no longer grows.
+    progress : FitProgress, default=None
+        Is told of stages and steps, and may ask to stop.
+    state : dict, default=None
+        State of Adam to go on from, as left in ``Training.optimizer_state``.
+
+    Returns
+    -------
+    training : Training
+        Its model has been confirmed stable in a simulation of 500 ms.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If training could not be kept stable; the last stable model is returned.
+    """
+    run = _Run(task, data, settings, rng, validation, score, progress, Training(model))
+    for stage, size in enumerate(sizes):
+        last = stage == len(sizes) - 1
+        start = run.result.model
+        if (start.circuit.n_excitatory, start.circuit.n_inhibitory) != size:
+            start = run.grow(start, *size)
+        if not run.stage(start, last, state if stage == 0 else None):
+            break
+    return run.result
+
+
+class _Run:
+    """One call of :func:`train`."""
+
+    def __init__(self, task, data, settings, rng, validation, score, progress, result):
+        self.task, self.data, self.settings, self.rng = task, data, settings, rng
+        self.validation, self.score, self.progress = validation, score, progress
+        self.result = result
+        self.batches = minibatches(len(data[0]), settings.batch_size, rng)
+
+    def grow(self, model, n_excitatory, n_inhibitory):
+        parents = choose_parents(
+            model.circuit, n_excitatory, n_inhibitory, self.settings.parents, self.rng
+        )
+        circuit, origin = split(model.circuit, parents)
+        return Model(circuit, self.task.grow(model.arrays, model.circuit, circuit, origin))
+
+    def stage(self, start, last, state):
+        """Train at one size; False if there is nothing left to do, for good or ill."""
+        settings, result = self.settings, self.result
+        n_steps = settings.max_iter if last else settings.growth_iter
+        if self.progress:
+            n_e, n_i = start.circuit.n_excitatory, start.circuit.n_inhibitory
+            self.progress.begin_stage(f"{n_e} E + {n_i} I", n_steps)
+        rejected_before = result.n_rejected_steps
+        descent = _Descent(start, settings, state)
+        best = []  # models that raised the validation score, the latest last
+        try:
+            self._descend(descent, n_steps, last, best)
+            interrupted = False
+        except KeyboardInterrupt:
+            interrupted = True
+
+        candidates = best[::-1] or [descent.model()]
+        if descent.gave_up:
+            candidates = []
+        previous = result.model
+        candidates += [descent.model(values) for values in descent.anchors[::-1]]
+        candidates.append(start)
+        result.model = next((m for m in candidates if self.confirm(m, last)), previous)
+        untrained = n_steps > 0 and result.model in (start, previous)
+        if not descent.gave_up and result.model is candidates[0]:
+            result.optimizer_state = descent.optimizer_state()
+        result.growth_history.append(
+            {
+                "n_excitatory": result.model.circuit.n_excitatory,
+                "n_inhibitory": result.model.circuit.n_inhibitory,
+                "n_iter": len(result.loss_curve),
+                "loss": result.loss_curve[-1] if result.loss_curve else math.nan,
+                "n_rejected_steps": result.n_rejected_steps - rejected_before,
+            }
+        )
+        if settings.verbose:
+            print(
+                "[SSN] {n_excitatory:4d} E + {n_inhibitory:4d} I   step {n_iter:5d}   "
+                "loss {loss:.4f}   rejected {n_rejected_steps}".format(**result.growth_history[-1]),
+                flush=True,
+            )
+        stop = self.progress.end_stage(lambda: result.model) if self.progress else False
+        if interrupted:
+            self._warn("interrupted by the user")
+        elif descent.gave_up:
+            self._warn(f"more than {settings.max_rejected} steps in a row made the network diverge")
+        elif (last and untrained) or result.model is previous is not start:
+            self._warn(f"no network of the last stage stayed finite for {CONFIRM_DURATION:g} ms")
+        else:
+            return not stop
+        return False
+
+    def _descend(self, descent, n_steps, last, best):
+        settings, result = self.settings, self.result
+        scores, n_accepted = [], 0
+        for step in range(n_steps):
+            batch = next(self.batches)
+            rate = learning_rate(settings, step / n_steps if last else 0.0)
+            loss = self._step(descent, batch, rate)
+            if loss is None:
+                result.n_rejected_steps += 1
+                if descent.gave_up:
+                    return
+            else:
+                result.loss_curve.append(loss)
+                n_accepted += 1
+                if n_accepted % CONFIRM_INTERVAL == 0 and not self._anchor(descent, batch):
+                    result.n_rejected_steps += 1
+            stop = False
+            if self.score and last and (step + 1) % settings.evaluation_interval == 0:
+                model = descent.model()
+                scores.append(self.score(model))
+                result.validation_scores.append(scores[-1])
+                if scores[-1] > max(scores[:-1], default=-math.inf):
+                    best.append(model)
+                patience = settings.n_iter_no_change
+                before = max(scores[:-patience], default=math.inf)
+                stop = len(scores) > patience and max(scores[-patience:]) <= before + settings.tol
+            if self.progress:
+                stop |= self.progress.step(descent.model)
+            if stop:
+                return
+
+    def _step(self, descent, batch, rate):
+        """One step; its loss, or None if it was rejected."""
+        inputs, targets = (tensor[batch] for tensor in self.data)
+        settings = self.settings
+        circuit, arrays = descent.tensors()
+        simulation = simulate(
+            circuit,
+            self.task.drive(circuit, arrays, inputs),
+            n_trials=settings.n_trials,
+            duration=settings.window,
+            burn_in=settings.burn_in,
+            dt=settings.dt,
+            solver=settings.solver,
+            shared_noise=settings.shared_noise,
+            random_state=self.rng,
+            covariance=False,
+            rates=False,
+        )
+        if simulation.diverged.any():
+            return descent.reject()
+        loss = self.task.loss(simulation, arrays, targets)
+        excess = torch.relu(simulation.mean.abs() - SOFT_LIMIT)
+        return descent.descend(loss, settings.potential_penalty * (excess**2).mean(), rate)
+
+    def _anchor(self, descent, batch):
+        """Note the parameters as safe to return to if they pass the long run."""
+        if self.share_stable(descent.model(descent.good), self.data[0][batch]) == 1:
+            descent.anchors.append(descent.good)
+            return True
+        descent.reject(further=True)
+        return False
+
+    def confirm(self, model, last):
+        """Whether no trial diverges in the long run on a sample of every set of inputs."""
+        shares = []
+        for inputs, _ in [self.data] + ([self.validation] if self.validation else []):
+            n_inputs = min(len(inputs), CONFIRM_INPUTS[last])
+            chosen = torch.from_numpy(self.rng.choice(len(inputs), n_inputs, replace=False))
+            shares.append(self.share_stable(model, inputs[chosen]))
+        self.result.stability = min(shares)
+        return self.result.stability == 1
+
+    def share_stable(self, model, inputs):
+        settings = self.settings
+        circuit = model.circuit.to_torch(settings.device)
+        arrays = {k: torch.as_tensor(v, device=settings.device) for k, v in model.arrays.items()}
+        simulation = simulate(
+            circuit,
+            self.task.drive(circuit, arrays, inputs),
+            n_trials=1,
+            duration=CONFIRM_DURATION,
+            burn_in=0.0,
+            dt=settings.dt,
+            solver=settings.solver,
+            random_state=self.rng,
+            covariance=False,
+            rates=False,
+        )
+        return 1 - simulation.diverged.double().mean().item()
+
+    def _warn(self, cause):
+        settings, circuit = self.settings, self.result.model.circuit
+        warnings.warn(
+            f"Training stopped early: {cause}. The last stable network, of "
+            f"{circuit.n_excitatory} excitatory and {circuit.n_inhibitory} inhibitory cells, is "
+            f"kept. If it diverged, lower learning_rate_init (now "
+            f"{settings.learning_rate_init:g}), raise growth_iter (now {settings.growth_iter}) "
+            f"or potential_penalty (now "
+            f"{settings.potential_penalty:g}), or try another random_state.",
+            ConvergenceWarning,
+            stacklevel=5,
+        )
+
+
+class _Descent:
+    """Adam on the free parameters of one model, with the way back to the last good ones."""
+
+    def __init__(self, model, settings, state=None):
+        self.like, self.settings = model.circuit, settings
+        dtype = model.circuit.weights.dtype
+        groups = {"circuit": settings.structure.parameters(model.circuit), "arrays": model.arrays}
+        self.parameters = {
+            (group, name): torch.tensor(
+                np.asarray(value, dtype=dtype), device=settings.device, requires_grad=True
+            )
+            for group, values in groups.items()
+            for name, value in values.items()
+        }
+        self.backoff, self.n_in_a_row = 1.0, 0
+        self.good = self._snapshot()  # the latest under which a window did not diverge
+        self.anchors = []  # those that were confirmed in the long run
+        self._restart(state)
+
+    @property
+    def gave_up(self):
+        return self.n_in_a_row > self.settings.max_rejected
+
+    def tensors(self, values=None):
+        """Circuit and arrays made of the parameters, or of a snapshot of them."""
+        groups = {"circuit": {}, "arrays": {}}
+        for (group, name), value in (values or self.parameters).items():
+            groups[group][name] = value
+        return self.settings.structure.circuit(groups["circuit"], self.like), groups["arrays"]
+
+    def model(self, values=None):
+        with torch.no_grad():
+            circuit, arrays = self.tensors(values)
+        arrays = {name: value.detach().cpu().numpy().copy() for name, value in arrays.items()}
+        return Model(circuit.to_numpy(), arrays)
+
+    def descend(self, loss, penalty, rate):
+        """One step down the gradient, from parameters under which nothing diverged."""
+        self.optimizer.zero_grad()
+        (loss + penalty).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
+        if not torch.isfinite(norm):
+            return self.reject()
+        self.good = self._snapshot()
+        self.n_in_a_row = 0
+        self.backoff = min(1.0, self.backoff * 1.02)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * self.backoff
+        self.optimizer.step()
+        return loss.item()
+
+    def reject(self, further=False):
+        """Undo the last step, and go back further if that did not help: to the last anchor."""
+        self.n_in_a_row += 1
+        further = (further or self.n_in_a_row > 1) and self.anchors
+        source = self.anchors[-1] if further else self.good
+        with torch.no_grad():
+            for key, value in self.parameters.items():
+                value.copy_(source[key])
+        self.backoff /= 2
+        self._restart()
+
+    def optimizer_state(self):
+        state = self.optimizer.state_dict()["state"]
+        return {i: {k: v.cpu().numpy() for k, v in s.items()} for i, s in state.items()}
+
+    def _restart(self, state=None):
+        self.optimizer = torch.optim.Adam(self.parameters.values())
+        if state:
+            tensors = {i: {k: torch.tensor(v) for k, v in s.items()} for i, s in state.items()}
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": tensors, "param_groups": groups})
+
+    def _snapshot(self):
+        return {key: value.detach().clone() for key, value in self.parameters.items()}
+
+
+def learning_rate(settings, done):
+    """Rate after the share `done` of the last stage."""
+    if settings.learning_rate == "constant":
+        return settings.learning_rate_init
+    return settings.learning_rate_init * (1 + math.cos(math.pi * done)) / 2
