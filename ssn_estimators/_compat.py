@@ -1,8 +1,11 @@
 """The one place that touches what scikit-learn may still change: `sklearn.callback`."""
 
+import platform
+from importlib.metadata import version
+
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 
-__all__ = ["CallbackSupportMixin", "FitProgress", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "FitProgress", "versions", "with_callbacks"]
 
 
 class FitProgress:
@@ -51,3 +54,9 @@ class FitProgress:
             reconstruction_attributes=lambda: self.attributes(state()),
             **self.data,
         )
+
+
+def versions():
+    """The versions that results depend on, in one line."""
+    names = ("numpy", "scikit-learn", "torch")
+    return ", ".join([f"Python {platform.python_version()}", *(f"{n} {version(n)}" for n in names)])

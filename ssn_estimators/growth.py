@@ -160,7 +160,7 @@ def choose_parents(circuit, n_excitatory, n_inhibitory, how="last", random_state
         if (n_clones, len(parents) - n_clones) != wanted:
             raise ValueError(
                 f"parents must name {wanted[0]} excitatory and {wanted[1]} inhibitory cells, "
-                f"got {parents.tolist()} for a circuit with {circuit.n_excitatory} excitatory cells."
+                f"got {parents.tolist()}; cells from {circuit.n_excitatory} on are inhibitory."
             )
         return parents
     if how not in ("last", "random"):
