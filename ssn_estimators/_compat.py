@@ -1,11 +1,23 @@
-"""The one place that touches what scikit-learn may still change: `sklearn.callback`."""
+"""The one place that touches what scikit-learn may still change: callbacks and private names."""
 
 import platform
 from importlib.metadata import version
 
+from sklearn.base import _fit_context as fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils._param_validation import Interval, StrOptions
 
-__all__ = ["CallbackSupportMixin", "FitProgress", "versions", "with_callbacks"]
+__all__ = [
+    "CallbackSupportMixin",
+    "FitProgress",
+    "Interval",
+    "StrOptions",
+    "check_matplotlib_support",
+    "fit_context",
+    "versions",
+    "with_callbacks",
+]
 
 
 class FitProgress:

@@ -13,16 +13,21 @@ from sklearn.base import (
     ClassifierMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    _fit_context,
 )
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ssn_estimators._compat import CallbackSupportMixin, FitProgress, with_callbacks
+from ssn_estimators._compat import (
+    CallbackSupportMixin,
+    FitProgress,
+    Interval,
+    StrOptions,
+    fit_context,
+    with_callbacks,
+)
 from ssn_estimators._torch import in_blocks, resolve_device
 from ssn_estimators.classification import Classification
 from ssn_estimators.exceptions import DivergenceError
@@ -348,7 +353,7 @@ class SSNClassifier(
         return cls(**(PRESETS[name] | parameters))
 
     @with_callbacks
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, X_val=None, y_val=None):
         """Grow and train the network.
 
@@ -359,7 +364,9 @@ class SSNClassifier(
         y : array-like of shape (n_samples,)
             Class labels.
         X_val, y_val : array-likes, default=None
-            Validation data, on which the best network is chosen and training stopped.
+            Validation data, on which the best network is chosen and training stopped. They
+            must be encoded as `X` is; a Pipeline does so with ``transform_input=["X_val"]``
+            and scikit-learn's metadata routing.
 
         Returns
         -------
@@ -374,7 +381,7 @@ class SSNClassifier(
         return self._fit(X, y, X_val, y_val, going_on=going_on)
 
     @with_callbacks
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None):
         """Go on training for one pass over the data, at a constant rate.
 

@@ -13,15 +13,19 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    _fit_context,
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ssn_estimators._compat import CallbackSupportMixin, FitProgress, with_callbacks
+from ssn_estimators._compat import (
+    CallbackSupportMixin,
+    FitProgress,
+    Interval,
+    fit_context,
+    with_callbacks,
+)
 from ssn_estimators._torch import in_blocks, minibatches, resolve_device
 
 __all__ = ["AutoencoderEncoder"]
@@ -148,7 +152,7 @@ class AutoencoderEncoder(
         self.verbose = verbose
 
     @with_callbacks
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Train encoder and decoder.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
+from ssn_estimators._compat import check_matplotlib_support
 from ssn_estimators.stability import _network_and_inputs, stability_report
 
 __all__ = ["GrowthDisplay", "StabilityDisplay", "TrajectoryDisplay"]

@@ -3,7 +3,7 @@
 A structure maps a circuit to a dictionary of free parameters (`parameters`, exact for
 circuits that have the structure and the nearest sensible ones for those that have not) and
 back (`circuit`, differentiable). Signs are fixed by Dale's law, so every value of the
-parameters is a legal circuit.
+parameters is a legal circuit. `weaken` scales the weights among E cells in place.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ class Unconstrained:
     """Every weight by itself: W = |w| sign(presynaptic cell), n and theta = roots**2 free."""
 
     needs_pairs = False
+
+    @staticmethod
+    def weaken(parameters, n_excitatory, factor):
+        parameters["weights"][:n_excitatory, :n_excitatory] *= factor
 
     @staticmethod
     def parameters(circuit):
@@ -47,6 +51,10 @@ class Circulant:
     """Four symmetric circulant blocks of W, and of n: n_pairs // 2 + 1 numbers a block."""
 
     needs_pairs = True
+
+    @staticmethod
+    def weaken(parameters, n_excitatory, factor):
+        parameters["weight_profiles"][0, 0] *= factor
 
     @staticmethod
     def parameters(circuit):
@@ -75,6 +83,10 @@ class GaussianRing:
 
     needs_pairs = True
     noise_floor = 0.01
+
+    @staticmethod
+    def weaken(parameters, n_excitatory, factor):
+        parameters["log_amplitudes"][0, 0] += np.log(factor)
 
     @classmethod
     def parameters(cls, circuit):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +20,10 @@ __all__ = ["Model", "Settings", "Task", "Training", "train"]
 
 CONFIRM_DURATION = 500.0  # ms; networks that pass training windows of 120 ms may diverge later
 CONFIRM_INPUTS = (256, 2048)  # of each set of inputs, at the end of growth stages and of the last
+CONFIRM_NOISE = 2.0  # times the trained noise: what survives it is not merely metastable
+WEAKENING = 0.8  # of E-to-E weights after a failed long run; without them no circuit runs away
 CONFIRM_INTERVAL = 25  # accepted steps between two confirmations on the running batch
+RECOVERY = 1.1  # of the learning rate per accepted step after it has been halved
 SOFT_LIMIT = 20.0  # mV; mean potentials beyond it are penalised, long before they run away
 
 
@@ -273,7 +276,7 @@ class _Run:
         if self.share_stable(descent.model(descent.good), self.data[0][batch]) == 1:
             descent.anchors.append(descent.good)
             return True
-        descent.reject(further=True)
+        descent.reject(weaken=True)
         return False
 
     def confirm(self, model, last):
@@ -289,6 +292,7 @@ class _Run:
     def share_stable(self, model, inputs):
         settings = self.settings
         circuit = model.circuit.to_torch(settings.device)
+        circuit = replace(circuit, noise_factor=CONFIRM_NOISE * circuit.noise_factor)
         arrays = {k: torch.as_tensor(v, device=settings.device) for k, v in model.arrays.items()}
         simulation = simulate(
             circuit,
@@ -363,20 +367,28 @@ class _Descent:
             return self.reject()
         self.good = self._snapshot()
         self.n_in_a_row = 0
-        self.backoff = min(1.0, self.backoff * 1.02)
+        self.backoff = min(1.0, self.backoff * RECOVERY)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * self.backoff
         self.optimizer.step()
         return loss.item()
 
-    def reject(self, further=False):
-        """Undo the last step, and go back further if that did not help: to the last anchor."""
+    def reject(self, weaken=False):
+        """Undo the last step.
+
+        If the parameters before it are no better, go back to the last anchor, and weaken
+        the excitation among excitatory cells: a gradient that keeps leading out of the
+        stable region would else lead there again.
+        """
         self.n_in_a_row += 1
-        further = (further or self.n_in_a_row > 1) and self.anchors
-        source = self.anchors[-1] if further else self.good
+        weaken |= self.n_in_a_row > 1
+        source = self.anchors[-1] if weaken and self.anchors else self.good
         with torch.no_grad():
             for key, value in self.parameters.items():
                 value.copy_(source[key])
+            if weaken:
+                free = {name: value for (group, name), value in self.parameters.items()}
+                self.settings.structure.weaken(free, self.like.n_excitatory, WEAKENING)
         self.backoff /= 2
         self._restart()
 

@@ -1,0 +1,49 @@
+"""Small data and fitted networks that many tests look at; none may change them."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_blobs
+
+from ssn_estimators import SSNClassifier
+
+SETTINGS = {
+    "max_iter": 60,
+    "growth_iter": 10,
+    "burn_in": 40.0,
+    "window": 20.0,
+    "n_trials_predict": 4,
+    "random_state": 0,
+}
+
+
+def runaway_copy(network):
+    """The network with a circuit in which excitation is not held in check."""
+    circuit = network.circuit_
+    weights = np.where(circuit.signs > 0, 20.0, 0.0) * np.ones_like(circuit.weights)
+    network = copy.copy(network)
+    network.circuit_ = replace(circuit, weights=weights.astype(np.float32))
+    return network
+
+
+@pytest.fixture(scope="session")
+def blobs():
+    return make_blobs(150, n_features=4, centers=3, random_state=0)
+
+
+@pytest.fixture(scope="session")
+def small_ssn():
+    """Makes classifiers that are quick to train."""
+    return lambda **parameters: SSNClassifier(**(SETTINGS | parameters))
+
+
+@pytest.fixture(scope="session")
+def fitted(small_ssn, blobs):
+    return small_ssn().fit(*blobs)
+
+
+@pytest.fixture(scope="session")
+def runaway(fitted):
+    return runaway_copy(fitted)

@@ -1,0 +1,215 @@
+"""SSNClassifier: predictions row by row, sizes, structures, attributes, neutral growth."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.datasets import make_blobs
+from sklearn.exceptions import NotFittedError
+
+from ssn_estimators import SSNClassifier, simulate, split, stable_pair
+from ssn_estimators.classification import Classification
+from ssn_estimators.training import Model
+
+METHODS = ["predict", "predict_proba", "decision_function", "transform"]
+DENSE = {"input_weights": "dense", "n_excitatory": 5, "n_inhibitory": 2}
+NETWORKS = {
+    "one to one, 5 cells": {},
+    "one to one, 7 cells, gamma 2.5": {"n_inhibitory": 3, "gamma": 2.5},
+    "dense, 7 cells": DENSE,
+    "dense, 7 cells, gamma 2.5": DENSE | {"gamma": 2.5},
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS)
+def network(request, small_ssn, blobs):
+    return small_ssn(max_iter=20, **request.param).fit(*blobs)
+
+
+@pytest.fixture(scope="module")
+def binary(small_ssn, blobs):
+    X, y = blobs
+    X, y = X[y > 0], np.array(["", "cat", "dog"])[y[y > 0]]
+    return small_ssn(max_iter=30).fit(X, y), X, y
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_row_is_answered_alike_in_any_company(network, blobs, method):
+    X, answer = blobs[0], getattr(network, method)
+    whole = answer(X)
+    for places in ([1], [64], [63, 65, 130], [149], range(10, 150, 20)):
+        parts = [answer(part) for part in np.split(X, places)]
+        assert_array_equal(np.concatenate(parts), whole)
+    order = np.random.RandomState(0).permutation(len(X))
+    assert_array_equal(answer(X[order]), whole[order])
+    for row in (0, 17, 63, 64, 149):
+        assert_array_equal(answer(X[[row]])[0], whole[row])
+    repeated = np.repeat([5, 90, 5], [70, 3, 9])
+    assert_array_equal(answer(X[repeated]), whole[repeated])
+    assert_array_equal(answer(X), whole)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-12), (np.float32, 1e-5)])
+@pytest.mark.parametrize("parents", [[[0]], [[1]], [[0, 1]], [[0, 0, 1], [0, 4, 1], range(8)]])
+@pytest.mark.parametrize("dense", [True, False])
+def test_growth_leaves_the_logits_as_they_are(dense, parents, dtype, rtol):
+    rng = np.random.RandomState(0)
+    inputs = rng.uniform(size=(5, 16)).astype(dtype)
+    if not dense:  # one-to-one input is neutral where clones receive the same
+        inputs[:] = inputs[:, :1]
+    task = Classification(dense)
+    arrays = task.start(1, 2, 16, 3, rng)
+    arrays = {name: array.astype(dtype) for name, array in arrays.items()}
+    arrays["intercept"] += rng.normal(size=3).astype(dtype)
+    pair = stable_pair([[0.2], [1.0]], random_state=0, dtype=dtype)
+    model = Model(replace(pair, noise_factor=0.0), arrays)
+
+    def logits(model):
+        circuit, arrays = model.circuit, model.arrays
+        drive = task.drive(circuit, arrays, inputs)
+        response = simulate(circuit, drive, n_trials=1, burn_in=40.0, duration=20.0)
+        return task.logits(response.mean, arrays)
+
+    before = logits(model)
+    for cells in parents:
+        old = model.circuit
+        new, origin = split(old, cells)
+        model = Model(new, task.grow(model.arrays, old, new, origin))
+        assert all(array.dtype == dtype for array in model.arrays.values())
+    after = logits(model)
+    assert after.dtype == before.dtype == dtype
+    assert_allclose(after, before, rtol=rtol, atol=rtol * np.abs(before).max())
+
+
+@pytest.mark.parametrize(
+    ("n_features", "parameters", "size", "dense"),
+    [
+        (4, {}, (4, 1), False),
+        (9, {}, (9, 3), False),
+        (100, {}, (100, 25), False),
+        (101, {}, (80, 20), True),
+        (4, {"n_excitatory": 4}, (4, 1), False),
+        (4, {"n_excitatory": 6}, (6, 2), True),
+        (4, {"n_excitatory": 3, "n_inhibitory": 5}, (3, 5), True),
+        (4, {"input_weights": "dense"}, (4, 1), True),
+        (4, {"weight_structure": "circulant"}, (4, 4), False),
+        (4, {"weight_structure": "gaussian_ring", "n_excitatory": 6}, (6, 6), True),
+    ],
+)
+def test_sizes(small_ssn, n_features, parameters, size, dense):
+    X, y = make_blobs(40, n_features=n_features, centers=2, random_state=0)
+    ssn = small_ssn(max_iter=1, growth_iter=0, **parameters).fit(X, y)
+    assert (ssn.circuit_.n_excitatory, ssn.circuit_.n_inhibitory) == size
+    assert ssn.coef_.shape == (2, size[0])
+    assert ssn.intercept_.shape == (2,)
+    if dense:
+        assert ssn.input_weights_.shape == (sum(size), n_features)
+    else:
+        assert ssn.input_weights_ is None
+    assert ssn.transform(X[:3]).shape == (3, size[0])
+
+
+@pytest.mark.parametrize(
+    ("growth", "sizes"),
+    [
+        (None, [(4, 1)]),
+        ("single", [(1, 1), (2, 1), (3, 1), (4, 1)]),
+        ("double", [(1, 1), (2, 1), (4, 1)]),
+    ],
+)
+def test_growth_history_ends_at_the_target(small_ssn, blobs, growth, sizes):
+    ssn = small_ssn(growth=growth, growth_iter=3, max_iter=5).fit(*blobs)
+    history = ssn.growth_history_
+    assert [(stage["n_excitatory"], stage["n_inhibitory"]) for stage in history] == sizes
+    assert len(ssn.loss_curve_) == 3 * (len(sizes) - 1) + 5 - ssn.n_rejected_steps_
+    assert [stage["n_iter"] for stage in history] == sorted(stage["n_iter"] for stage in history)
+    assert history[-1]["n_iter"] == len(ssn.loss_curve_)
+    assert ssn.n_iter_ == len(ssn.loss_curve_) + ssn.n_rejected_steps_
+    assert ssn.loss_ == ssn.loss_curve_[-1] == history[-1]["loss"]
+
+
+@pytest.mark.parametrize("structure", [None, "circulant", "gaussian_ring"])
+def test_weight_structures(small_ssn, blobs, structure):
+    X, y = blobs
+    ssn = small_ssn(weight_structure=structure, n_inhibitory=4).fit(X, y)
+    assert ssn.score(X, y) > 0.8
+    blocks = ssn.circuit_.weights.reshape(2, 4, 2, 4).transpose(0, 2, 1, 3).reshape(4, 4, 4)
+    for block in blocks:
+        rolled = np.array([np.roll(row, -i) for i, row in enumerate(block)])
+        assert (np.ptp(rolled, axis=0) < 1e-5).all() == (structure is not None)
+        assert np.allclose(block, block.T, atol=1e-5) == (structure is not None)
+
+
+def test_default_network_learns(fitted, blobs):
+    X, y = blobs
+    assert fitted.score(X, y) > 0.95
+    assert fitted.stability_ == 1.0
+    assert fitted.loss_curve_[-1] < 0.5 * fitted.loss_curve_[0]
+    assert_array_equal(fitted.classes_, [0, 1, 2])
+    assert fitted.decision_function(X).shape == fitted.predict_proba(X).shape == (150, 3)
+    assert_array_equal(fitted.predict(X), fitted.predict_proba(X).argmax(1))
+    assert_allclose(fitted.predict_proba(X).sum(1), 1.0, rtol=1e-12)
+
+
+def test_binary(binary):
+    ssn, X, y = binary
+    decision, probabilities = ssn.decision_function(X), ssn.predict_proba(X)
+    assert decision.shape == (100,)
+    assert probabilities.shape == (100, 2)
+    assert_array_equal(ssn.classes_, ["cat", "dog"])
+    assert_array_equal(ssn.predict(X), np.where(decision > 0, "dog", "cat"))
+    assert_allclose(probabilities[:, 1], 1 / (1 + np.exp(-decision)), rtol=1e-12)
+    assert ssn.score(X, y) > 0.9
+
+
+def no_tensors(value):
+    if isinstance(value, dict):
+        return all(no_tensors(x) for pair in value.items() for x in pair)
+    if isinstance(value, (list, tuple)):
+        return all(map(no_tensors, value))
+    if hasattr(value, "__dict__") and not isinstance(value, type):
+        return not torch.is_tensor(value) and no_tensors(vars(value))
+    return not torch.is_tensor(value)
+
+
+def test_attributes_are_numpy_or_plain(network):
+    assert no_tensors(vars(network))
+    assert not no_tensors({"a": [(torch.zeros(1),)]})
+    assert all(type(loss) is float for loss in network.loss_curve_)
+
+
+def test_pickle_and_clone(network, blobs):
+    X, _ = blobs
+    again = pickle.loads(pickle.dumps(network))
+    assert_array_equal(again.decision_function(X), network.decision_function(X))
+    fresh = clone(network)
+    assert fresh.get_params() == network.get_params()
+    assert set(vars(fresh)) - set(SSNClassifier().get_params()) == set()
+    with pytest.raises(NotFittedError):
+        fresh.predict(X)
+    assert not [name for name in vars(fresh) if name.endswith("_")]
+
+
+def test_names_of_outputs(fitted, blobs):
+    X, _ = blobs
+    names = [f"ssnclassifier{i}" for i in range(4)]
+    assert list(fitted.get_feature_names_out()) == names
+    pytest.importorskip("pandas")
+    frame = pickle.loads(pickle.dumps(fitted)).set_output(transform="pandas").transform(X)
+    assert list(frame.columns) == names
+    assert_array_equal(frame, fitted.transform(X))
+
+
+def test_random_state(small_ssn, blobs):
+    X, y = blobs
+    a, b, c, d = (
+        small_ssn(max_iter=5, growth_iter=2, random_state=state).fit(X, y).decision_function(X)
+        for state in (0, 0, 1, np.random.RandomState(0))
+    )
+    assert_array_equal(a, b)
+    assert_array_equal(a, d)
+    assert (a != c).any()

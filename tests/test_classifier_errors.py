@@ -1,0 +1,60 @@
+"""SSNClassifier says what was wrong with its input, before any work is done."""
+
+import copy
+
+import numpy as np
+import pytest
+
+
+def with_value(X, value):
+    X = X.astype(object if isinstance(value, str) else float)
+    X[3, 2] = value
+    return X
+
+
+@pytest.mark.parametrize(
+    ("parameters", "change", "message"),
+    [
+        ({}, lambda X, y: (with_value(X, np.nan), y), "contains NaN"),
+        ({}, lambda X, y: (with_value(X, np.inf), y), "contains infinity"),
+        ({}, lambda X, y: (with_value(X, "red"), y), "red"),
+        ({}, lambda X, y: (X, 0 * y), "at least 2 classes, got one class: .*0"),
+        ({}, lambda X, y: (X, y + 0.5), "Unknown label type: continuous"),
+        ({}, lambda X, y: (X, y[:-1]), r"\[150, 149\]"),
+        ({"dt": -1.0}, None, r"'dt' .* Got -1.0 instead"),
+        ({"window": 0.5}, None, r"duration must be .* got 0.5"),
+        ({"solver": "rk4"}, None, r"'solver' .* Got 'rk4' instead"),
+        ({"gamma": 0.5}, None, r"'gamma' .* Got 0.5 instead"),
+        ({"device": "abacus"}, None, "device 'abacus' cannot be used"),
+        (
+            {"input_weights": "one_to_one", "n_excitatory": 7},
+            None,
+            "n_excitatory=7 and X has 4 features",
+        ),
+        ({"weight_structure": "circulant", "n_inhibitory": 2}, None, "must be 4, got 2"),
+        ({}, lambda X, y: (X, y, X), "X_val and y_val must be given together"),
+        ({}, lambda X, y: (X, y, None, y), "X_val and y_val must be given together"),
+        ({}, lambda X, y: (X, y, X, y[:9]), "X_val has 150 samples, y_val has 9"),
+        ({}, lambda X, y: (X, y, X[:, :3], y), "X has 3 features, but .* expecting 4"),
+        ({}, lambda X, y: (X, y, X, y + 1), r"y_val contains labels \[3\]"),
+    ],
+)
+def test_fit_refuses(small_ssn, blobs, parameters, change, message):
+    ssn = small_ssn(**parameters)
+    arguments = change(*blobs) if change else blobs
+    with pytest.raises(ValueError, match=message):
+        ssn.fit(*arguments)
+    assert not hasattr(ssn, "circuit_")
+
+
+@pytest.mark.parametrize(
+    "method", ["predict", "predict_proba", "decision_function", "transform", "drive", "simulate"]
+)
+def test_answers_are_refused(small_ssn, fitted, blobs, method):
+    X, _ = blobs
+    with pytest.raises(ValueError, match="This SSNClassifier instance is not fitted yet"):
+        getattr(small_ssn(), method)(X)
+    answer = getattr(copy.copy(fitted), method)
+    for bad, message in ((X[:, :3], "X has 3 features"), (with_value(X, np.nan), "NaN")):
+        with pytest.raises(ValueError, match=message):
+            answer(bad)

@@ -1,0 +1,204 @@
+"""SSNClassifier: warm start, partial_fit, validation, callbacks, and training that fails."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.callback import ScoringMonitor
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import make_pipeline
+
+from ssn_estimators import AutoencoderEncoder, DivergenceError, SSNClassifier
+
+SHORT = {"max_iter": 3, "growth_iter": 2}
+
+
+def size(network):
+    return network.circuit_.n_excitatory, network.circuit_.n_inhibitory
+
+
+def test_warm_start_grows_further(small_ssn, blobs):
+    X, y = blobs
+    ssn = small_ssn(**SHORT, input_weights="dense", n_excitatory=3, n_inhibitory=2, warm_start=True)
+    scaler, losses = ssn.fit(X, y).scaler_, list(ssn.loss_curve_)
+    ssn.set_params(n_excitatory=6, n_inhibitory=4).fit(X, y)
+    assert size(ssn) == (6, 4)
+    assert ssn.scaler_ is scaler
+    assert ssn.loss_curve_[: len(losses)] == losses
+    assert len(ssn.loss_curve_) > len(losses)
+    sizes = [(stage["n_excitatory"], stage["n_inhibitory"]) for stage in ssn.growth_history_]
+    assert sizes == sorted(sizes)
+    assert ssn.set_params(warm_start=False).fit(X, y).scaler_ is not scaler
+
+
+def test_warm_start_with_other_input_is_refused(small_ssn, blobs):
+    # four cells have one input each; six need input weights, which were never trained
+    ssn = small_ssn(**SHORT, warm_start=True).fit(*blobs)
+    with pytest.raises(ValueError, match="input_weights"):
+        ssn.set_params(n_excitatory=6).fit(*blobs)
+
+
+def test_partial_fit(small_ssn, blobs):
+    X, y = blobs
+    ssn = small_ssn(**SHORT, batch_size=64)
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        ssn.partial_fit(X, y)
+    assert not hasattr(ssn, "circuit_")
+    ssn.partial_fit(X[:100], y[:100], classes=[0, 1, 2, 3])
+    assert_array_equal(ssn.classes_, [0, 1, 2, 3])
+    assert ssn.decision_function(X).shape == (150, 4)
+    n_iter, weights, scaler = ssn.n_iter_, ssn.circuit_.weights, ssn.scaler_
+    ssn.partial_fit(3 * X[100:], y[100:])
+    assert ssn.n_iter_ == n_iter + 1
+    assert (ssn.circuit_.weights != weights).any()
+    assert ssn.scaler_ is scaler
+    with pytest.raises(ValueError, match="differ from those of the first call"):
+        ssn.partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"y contains labels \[7\] that are not in classes"):
+        ssn.partial_fit(X, np.full(150, 7))
+    with pytest.raises(ValueError, match="does not support early_stopping"):
+        ssn.set_params(early_stopping=True).partial_fit(X, y)
+
+
+def test_early_stopping(small_ssn, blobs):
+    X, y = blobs
+    stopper = small_ssn(max_iter=400, early_stopping=True, n_iter_no_change=1).fit(X, y)
+    scores = stopper.validation_scores_
+    assert 2 <= len(scores) < 8
+    assert stopper.growth_history_[-1]["n_iter"] < 400
+    assert scores[-1] <= scores[-2] + stopper.tol
+    assert stopper.best_validation_score_ == max(scores)
+
+
+def test_best_network_on_validation_data_is_kept(small_ssn, blobs):
+    X, y = blobs
+    wrong = (y + 1) % 3  # the better the network, the lower its score
+    ssn = small_ssn(max_iter=150, learning_rate_init=0.003).fit(X, y, X_val=X, y_val=wrong)
+    scores = ssn.validation_scores_
+    assert len(scores) == 3
+    assert np.argmax(scores) < 2
+    assert ssn.score(X, wrong) == max(scores) == ssn.best_validation_score_
+
+
+def test_without_validation_there_are_no_scores(fitted):
+    assert fitted.validation_scores_ is None
+    assert fitted.best_validation_score_ is None
+
+
+def recorder(answer=lambda hook, context: None):
+    """A callback that notes (hook, task) and answers as it is told."""
+    record = []
+
+    def note(hook, context):
+        record.append((hook, context.task_name))
+        return answer(hook, context)
+
+    return SimpleNamespace(
+        record=record,
+        setup=lambda estimator, context: note("setup", context),
+        on_fit_task_begin=lambda estimator, context: note("begin", context),
+        on_fit_task_end=lambda estimator, context: note("end", context),
+        teardown=lambda estimator, context: note("teardown", context),
+    )
+
+
+def test_callbacks_see_stages_and_iterations(small_ssn, blobs):
+    callback = recorder()
+    small_ssn(**SHORT).set_callbacks(callback).fit(*blobs)
+    expected = [("setup", "fit"), ("begin", "fit")]
+    for stage, n_steps in (("1 E + 1 I", 2), ("2 E + 1 I", 2), ("4 E + 1 I", 3)):
+        iteration = [("begin", "iteration"), ("end", "iteration")]
+        expected += [("begin", stage), *n_steps * iteration, ("end", stage)]
+    assert callback.record == [*expected, ("end", "fit"), ("teardown", "fit")]
+
+
+def test_callbacks_do_not_change_training(small_ssn, blobs):
+    plain, watched = small_ssn(**SHORT), small_ssn(**SHORT).set_callbacks(recorder())
+    X, y = blobs
+    assert_array_equal(*(ssn.fit(X, y).decision_function(X) for ssn in (plain, watched)))
+
+
+@pytest.mark.parametrize(
+    ("task", "grown", "n_steps"), [("iteration", (4, 1), 3), ("2 E + 1 I", (2, 1), 4)]
+)
+def test_callback_stops_its_level(small_ssn, blobs, task, grown, n_steps):
+    callback = recorder(lambda hook, context: hook == "end" and context.task_name == task)
+    ssn = small_ssn(**SHORT).set_callbacks(callback).fit(*blobs)
+    assert size(ssn) == grown
+    assert len(ssn.loss_curve_) == n_steps
+    assert np.isfinite(ssn.decision_function(blobs[0])).all()
+
+
+@pytest.mark.parametrize("within_pipeline", [False, True])
+def test_scoring_monitor(small_ssn, blobs, within_pipeline):
+    X, y = blobs
+    monitor = ScoringMonitor(scoring="accuracy")
+    model = ssn = small_ssn(**SHORT).set_callbacks(monitor)
+    if within_pipeline:
+        encoder = AutoencoderEncoder(4, hidden_layer_sizes=(8,), max_iter=5, random_state=0)
+        model = make_pipeline(encoder, ssn)
+    model.fit(X, y)
+    logs = [row for row in monitor.get_logs().data if "accuracy" in row]
+    steps = [row["accuracy"] for row in logs if row["task_name"] == "iteration"]
+    assert len(steps) == len(ssn.loss_curve_) == 7
+    assert all(0 <= score <= 1 for score in steps)
+    assert [row["accuracy"] for row in logs if row["task_name"] == "fit"] == [model.score(X, y)]
+
+
+def fit_or_fail(ssn, X, y):
+    try:
+        ssn.fit(X, y)
+    except KeyboardInterrupt:  # would end pytest itself
+        pytest.fail("the interrupt went through fit")
+
+
+@pytest.mark.parametrize(("hook", "task"), [("end", "iteration"), ("end", "2 E + 1 I")])
+def test_interrupt_keeps_the_network_fitted_so_far(small_ssn, blobs, hook, task):
+    def interrupt(at, context):
+        stage = context.task_name if context.parent is None else context.parent.task_name
+        if at == hook and context.task_name == task and "1 E" not in stage:
+            raise KeyboardInterrupt
+
+    callback = recorder(interrupt)
+    ssn = small_ssn(**SHORT).set_callbacks(callback)
+    with pytest.warns(ConvergenceWarning, match="interrupted by the user"):
+        fit_or_fail(ssn, *blobs)
+    assert size(ssn) == (2, 1)
+    assert callback.record[-1] == ("teardown", "fit")
+    assert np.isfinite(ssn.decision_function(blobs[0])).all()
+
+
+@pytest.mark.parametrize("data", ["blobs", "iris"])
+def test_far_too_large_steps(small_ssn, blobs, data):
+    X, y = blobs if data == "blobs" else load_iris(return_X_y=True)
+    ssn = small_ssn(learning_rate_init=10.0)
+    with pytest.warns(ConvergenceWarning, match=r"lower learning_rate_init \(now 10\)"):
+        ssn.fit(X, y)
+    assert ssn.stability_ == 1.0
+    assert np.isfinite(ssn.decision_function(X)).all()
+
+
+def test_runaway_network_gives_no_answer(runaway, blobs):
+    X, _ = blobs
+    for method in (runaway.predict, runaway.predict_proba, runaway.transform):
+        with pytest.raises(DivergenceError, match="has no stationary answer to some of the inputs"):
+            method(X)
+    simulation = runaway.simulate(X[:5], duration=50.0)
+    assert simulation.diverged.shape == (5, 4)
+    assert simulation.diverged.any()
+    assert "diverged" in simulation.message
+
+
+def test_from_paper():
+    for name, n_e, n_i in (("mnist-50:50", 50, 50), ("mnist-80:20", 80, 20)):
+        ssn = SSNClassifier.from_paper(name)
+        assert (ssn.n_excitatory, ssn.n_inhibitory) == (n_e, n_i)
+        assert (ssn.growth, ssn.solver, ssn.dt, ssn.n_trials) == ("single", "euler", 0.2, 100)
+        assert ssn.burn_in / ssn.dt == pytest.approx(2000)
+        assert ssn.window / ssn.dt == pytest.approx(500)
+        other = SSNClassifier.from_paper(name, dt=0.5, random_state=3)
+        assert other.get_params() == ssn.get_params() | {"dt": 0.5, "random_state": 3}
+    with pytest.raises(ValueError, match=r"\['mnist-50:50', 'mnist-80:20'\], got 'mnist'"):
+        SSNClassifier.from_paper("mnist")

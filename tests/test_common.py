@@ -1,0 +1,43 @@
+"""scikit-learn's own checks of estimators; none may fail, and none may go missing."""
+
+from inspect import isclass
+
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+
+import ssn_estimators
+from ssn_estimators import AutoencoderEncoder, SSNClassifier
+
+ESTIMATORS = [
+    SSNClassifier(
+        max_iter=40,
+        growth_iter=10,
+        learning_rate_init=0.03,
+        n_trials_predict=2,
+        burn_in=40.0,
+        window=20.0,
+    ),
+    AutoencoderEncoder(3, hidden_layer_sizes=(8,), max_iter=10),
+]
+N_CHECKS = {SSNClassifier: 61, AutoencoderEncoder: 47}
+
+
+@parametrize_with_checks(ESTIMATORS)
+def test_scikit_learn_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda estimator: type(estimator).__name__)
+def test_all_checks_are_run(estimator):
+    checks = [check for _, check in estimator_checks_generator(estimator)]
+    names = [getattr(check, "func", check).__name__ for check in checks]
+    assert len(names) == N_CHECKS[type(estimator)]
+    # the only one that is skipped, where SCIPY_ARRAY_API is not set
+    assert names.count("check_array_api_input") == 1
+
+
+def test_every_public_estimator_is_checked():
+    public = {getattr(ssn_estimators, name) for name in ssn_estimators.__all__}
+    estimators = {x for x in public if isclass(x) and issubclass(x, BaseEstimator)}
+    assert estimators == {type(estimator) for estimator in ESTIMATORS} == set(N_CHECKS)
