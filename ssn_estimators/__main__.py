@@ -112,15 +112,16 @@ def load(args):
     if args.mnist is not None:
         with np.load(args.mnist) as data:
             X = np.concatenate([data["x_train"], data["x_test"]]).reshape(-1, 784) / 255
+            n_train = len(data["x_train"])
             y = np.concatenate([data["y_train"], data["y_test"]]).astype(int)
     elif args.data == "mnist":
         X, y = fetch_openml("mnist_784", version=1, return_X_y=True, as_frame=False)
-        X, y = X / 255, y.astype(int)
+        X, y, n_train = X / 255, y.astype(int), 60_000
     else:
         X, y = load_digits(return_X_y=True)
         folds = StratifiedKFold(5, shuffle=True, random_state=0)
         return X, y, list(folds.split(X, y))[: 1 if args.quick else None]
-    split = np.split(np.arange(len(X)), [60_000])
+    split = np.split(np.arange(len(X)), [n_train])
     if args.quick:
         split[0], split[1] = split[0][:5000], split[1][:1000]
     return X, y, [split]

@@ -187,7 +187,7 @@ class SSNClassifier(
     validation_scores_ : list of float or None
         Accuracy at each look at the validation data.
     best_validation_score_ : float or None
-        The largest of them.
+        That of the network that was kept.
     n_iter_ : int
         Number of optimiser steps, growth and rejected ones included.
     noise_seed_ : int
@@ -426,6 +426,12 @@ class SSNClassifier(
                 f"SSNClassifier needs samples of at least 2 classes, got one class: {known[0]!r}."
             )
         dense, sizes = self._layout(X.shape[1])
+        if going_on and dense != (self.input_weights_ is not None):
+            raise ValueError(
+                f"the fitted network has {'one-to-one' if dense else 'dense'} input weights, but "
+                f"input_weights={self.input_weights!r} with n_excitatory={self.n_excitatory} asks "
+                f"for {'dense' if dense else 'one-to-one'} ones. Fit anew with warm_start=False."
+            )
         device = resolve_device(self.device)
         validation = None
         if X_val is not None:
@@ -501,7 +507,7 @@ class SSNClassifier(
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else np.nan
         self.n_iter_ = max(1, len(self.loss_curve_) + rejected)
         self.validation_scores_ = training.validation_scores if validation else None
-        self.best_validation_score_ = max(training.validation_scores, default=None)
+        self.best_validation_score_ = training.validation_score
         progress.end(training.model)
         return self
 
@@ -701,7 +707,8 @@ class SSNClassifier(
         drive : ndarray of shape (n_samples, n_neurons)
             In mV, ready for :func:`simulate`.
         """
-        inputs = torch.from_numpy(self.scaler_.transform(self._check_X(X)).astype(np.float32))
+        X = self._check_X(X)
+        inputs = torch.from_numpy(self.scaler_.transform(X).astype(np.float32))
         model = self._fitted_model()
         arrays = {name: torch.tensor(value) for name, value in model.arrays.items()}
         task = Classification("input_weights" in arrays)
@@ -723,6 +730,7 @@ class SSNClassifier(
         simulation : Simulation
             A network that diverges says so here, it does not raise.
         """
+        check_is_fitted(self)
         defaults = {
             "n_trials": self.n_trials_predict,
             "burn_in": self.burn_in,

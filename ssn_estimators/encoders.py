@@ -286,7 +286,8 @@ class AutoencoderEncoder(
                 f"codes must have shape (n_samples, {self.n_components}), got {codes.shape}."
             )
         scaled = self._half(codes, slice(len(self.coefs_) // 2, None))
-        return self.scaler_.inverse_transform(scaled.astype(np.float64))
+        data = self.scaler_.inverse_transform(scaled.astype(np.float64))
+        return np.where(self.scaler_.data_range_ > 0, data, self.scaler_.data_min_)
 
     def _half(self, inputs, layers):
         device = resolve_device(self.device)

@@ -70,7 +70,7 @@ class GrowthDisplay:
         ax = _axes(self, ax)
         loss = np.asarray(self.loss_curve)
         width = max(1, len(loss) // 100)
-        smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
+        smooth = np.convolve(loss, np.ones(width) / width, mode="valid") if len(loss) else loss
         ax.plot(np.arange(len(loss)) + 1, loss, color=NEUTRAL, alpha=0.25, lw=0.8)
         ax.plot(np.arange(len(smooth)) + width, smooth, color=NEUTRAL, label="loss")
         ax.set(xlabel="optimiser step", ylabel="training loss (nats)")

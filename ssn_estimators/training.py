@@ -23,6 +23,7 @@ CONFIRM_INPUTS = (256, 2048)  # of each set of inputs, at the end of growth stag
 CONFIRM_NOISE = 2.0  # times the trained noise: what survives it is not merely metastable
 WEAKENING = 0.8  # of E-to-E weights after a failed long run; without them no circuit runs away
 CONFIRM_INTERVAL = 25  # accepted steps between two confirmations on the running batch
+MANY_REJECTED = 0.1  # of all steps: the fit ended well, but the rate does not suit the network
 RECOVERY = 1.1  # of the learning rate per accepted step after it has been halved
 SOFT_LIMIT = 20.0  # mV; mean potentials beyond it are penalised, long before they run away
 
@@ -84,7 +85,8 @@ class Training:
     growth_history: list = field(default_factory=list)
     validation_scores: list = field(default_factory=list)
     n_rejected_steps: int = 0
-    stability: float = math.nan
+    stability: float = 1.0
+    validation_score: float | None = None
     optimizer_state: dict | None = None
 
 
@@ -138,13 +140,18 @@ def train(
         If training could not be kept stable; the last stable model is returned.
     """
     run = _Run(task, data, settings, rng, validation, score, progress, Training(model))
-    for stage, size in enumerate(sizes):
-        last = stage == len(sizes) - 1
-        start = run.result.model
-        if (start.circuit.n_excitatory, start.circuit.n_inhibitory) != size:
-            start = run.grow(start, *size)
-        if not run.stage(start, last, state if stage == 0 else None):
-            break
+    try:
+        for stage, size in enumerate(sizes):
+            start = run.result.model
+            if (start.circuit.n_excitatory, start.circuit.n_inhibitory) != size:
+                start, state = run.grow(start, *size), None
+            if not run.stage(start, stage == len(sizes) - 1, state):
+                break
+            state = None
+        else:
+            run.warn_of_rejections()
+    except KeyboardInterrupt:  # between steps; a stage keeps what its steps have reached
+        run.warn("interrupted by the user")
     return run.result
 
 
@@ -173,22 +180,26 @@ class _Run:
             self.progress.begin_stage(f"{n_e} E + {n_i} I", n_steps)
         rejected_before = result.n_rejected_steps
         descent = _Descent(start, settings, state)
-        best = []  # models that raised the validation score, the latest last
+        best = []  # (score, model) that raised the validation score, the latest last
         try:
             self._descend(descent, n_steps, last, best)
             interrupted = False
         except KeyboardInterrupt:
             interrupted = True
 
-        candidates = best[::-1] or [descent.model()]
-        if descent.gave_up:
-            candidates = []
-        previous = result.model
-        candidates += [descent.model(values) for values in descent.anchors[::-1]]
-        candidates.append(start)
-        result.model = next((m for m in candidates if self.confirm(m, last)), previous)
-        untrained = n_steps > 0 and result.model in (start, previous)
-        if not descent.gave_up and result.model is candidates[0]:
+        previous, latest = result.model, None
+        candidates = best[::-1]
+        if not candidates and not descent.gave_up and descent.made() is not None:
+            latest = descent.model()
+            candidates = [(None, latest)]
+        candidates += [(None, descent.model(values)) for values in descent.anchors[::-1]]
+        for validation_score, kept in [*candidates, (None, start), (None, previous)]:  # noqa: B007
+            share = self.confirm(kept, last)
+            if share == 1:
+                break
+        result.model, result.stability, result.validation_score = kept, share, validation_score
+        untrained = n_steps > 0 and (kept is start or kept is previous)
+        if kept is latest:
             result.optimizer_state = descent.optimizer_state()
         result.growth_history.append(
             {
@@ -207,11 +218,11 @@ class _Run:
             )
         stop = self.progress.end_stage(lambda: result.model) if self.progress else False
         if interrupted:
-            self._warn("interrupted by the user")
+            self.warn("interrupted by the user")
         elif descent.gave_up:
-            self._warn(f"more than {settings.max_rejected} steps in a row made the network diverge")
-        elif (last and untrained) or result.model is previous is not start:
-            self._warn(f"no network of the last stage stayed finite for {CONFIRM_DURATION:g} ms")
+            self.warn(f"more than {settings.max_rejected} steps in a row made the network diverge")
+        elif (last and untrained) or kept is previous is not start:
+            self.warn(f"no network of the last stage stayed finite for {CONFIRM_DURATION:g} ms")
         else:
             return not stop
         return False
@@ -233,12 +244,13 @@ class _Run:
                 if n_accepted % CONFIRM_INTERVAL == 0 and not self._anchor(descent, batch):
                     result.n_rejected_steps += 1
             stop = False
-            if self.score and last and (step + 1) % settings.evaluation_interval == 0:
+            look = (step + 1) % settings.evaluation_interval == 0 or step + 1 == n_steps
+            if self.score and last and look and descent.made() is not None:
                 model = descent.model()
                 scores.append(self.score(model))
                 result.validation_scores.append(scores[-1])
                 if scores[-1] > max(scores[:-1], default=-math.inf):
-                    best.append(model)
+                    best.append((scores[-1], model))
                 patience = settings.n_iter_no_change
                 before = max(scores[:-patience], default=math.inf)
                 stop = len(scores) > patience and max(scores[-patience:]) <= before + settings.tol
@@ -251,10 +263,16 @@ class _Run:
         """One step; its loss, or None if it was rejected."""
         inputs, targets = (tensor[batch] for tensor in self.data)
         settings = self.settings
-        circuit, arrays = descent.tensors()
+        made = descent.made()
+        if made is None:
+            return descent.reject()
+        circuit, arrays = made
+        drive = self.task.drive(circuit, arrays, inputs)
+        if not torch.isfinite(drive).all():
+            return descent.reject()
         simulation = simulate(
             circuit,
-            self.task.drive(circuit, arrays, inputs),
+            drive,
             n_trials=settings.n_trials,
             duration=settings.window,
             burn_in=settings.burn_in,
@@ -280,23 +298,25 @@ class _Run:
         return False
 
     def confirm(self, model, last):
-        """Whether no trial diverges in the long run on a sample of every set of inputs."""
+        """Share of stable trials in the long run, on a sample of every set of inputs."""
         shares = []
         for inputs, _ in [self.data] + ([self.validation] if self.validation else []):
             n_inputs = min(len(inputs), CONFIRM_INPUTS[last])
             chosen = torch.from_numpy(self.rng.choice(len(inputs), n_inputs, replace=False))
             shares.append(self.share_stable(model, inputs[chosen]))
-        self.result.stability = min(shares)
-        return self.result.stability == 1
+        return min(shares)
 
     def share_stable(self, model, inputs):
         settings = self.settings
         circuit = model.circuit.to_torch(settings.device)
         circuit = replace(circuit, noise_factor=CONFIRM_NOISE * circuit.noise_factor)
         arrays = {k: torch.as_tensor(v, device=settings.device) for k, v in model.arrays.items()}
+        drive = self.task.drive(circuit, arrays, inputs)
+        if not torch.isfinite(drive).all():
+            return 0.0
         simulation = simulate(
             circuit,
-            self.task.drive(circuit, arrays, inputs),
+            drive,
             n_trials=1,
             duration=CONFIRM_DURATION,
             burn_in=0.0,
@@ -308,10 +328,19 @@ class _Run:
         )
         return 1 - simulation.diverged.double().mean().item()
 
-    def _warn(self, cause):
+    def warn_of_rejections(self):
+        n_rejected, n_accepted = self.result.n_rejected_steps, len(self.result.loss_curve)
+        if n_rejected > MANY_REJECTED * (n_rejected + n_accepted):
+            self.warn(
+                f"{n_rejected} of {n_rejected + n_accepted} steps made the network diverge",
+                outcome="Training was kept stable only by undoing steps",
+            )
+
+    def warn(self, cause, outcome="Training stopped early"):
         settings, circuit = self.settings, self.result.model.circuit
+        state = "stable" if self.result.stability == 1 else "(unstable)"
         warnings.warn(
-            f"Training stopped early: {cause}. The last stable network, of "
+            f"{outcome}: {cause}. The last {state} network, of "
             f"{circuit.n_excitatory} excitatory and {circuit.n_inhibitory} inhibitory cells, is "
             f"kept. If it diverged, lower learning_rate_init (now "
             f"{settings.learning_rate_init:g}), raise growth_iter (now {settings.growth_iter}) "
@@ -344,6 +373,15 @@ class _Descent:
     @property
     def gave_up(self):
         return self.n_in_a_row > self.settings.max_rejected
+
+    def made(self):
+        """Circuit and arrays made of the parameters; None if a step has left all bounds."""
+        if not all(torch.isfinite(value).all() for value in self.parameters.values()):
+            return None
+        try:
+            return self.tensors()
+        except torch.linalg.LinAlgError:  # a noise covariance without a Cholesky factor
+            return None
 
     def tensors(self, values=None):
         """Circuit and arrays made of the parameters, or of a snapshot of them."""
