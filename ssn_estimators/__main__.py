@@ -27,7 +27,7 @@ SSN = "SSN"
 def models(n_components, quick):
     """The encoder and the classifiers that work on its codes."""
     encoder = AutoencoderEncoder(n_components, max_iter=150 if quick else 600, random_state=0)
-    steps = {"max_iter": 100, "growth_iter": 20} if quick else {"max_iter": 400}
+    steps = {"max_iter": 100, "growth_iter": 20} if quick else {"max_iter": 200}
     return encoder, {
         SSN: SSNClassifier(**steps, random_state=0, verbose=True),
         "logistic regression": LogisticRegression(max_iter=2000),

@@ -479,7 +479,10 @@ class SSNClassifier(
             labels = validation[1]
 
             def score(model):
-                logits = self._respond(validation[0], model)[1]
+                try:
+                    logits = self._respond(validation[0], model)[1]
+                except DivergenceError:  # without an answer, none is right
+                    return 0.0
                 return float(np.mean(known[logits.argmax(1)] == labels))
 
         progress = FitProgress(self, len(sizes), X, y, self._attributes)

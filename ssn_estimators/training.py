@@ -187,20 +187,9 @@ class _Run:
         except KeyboardInterrupt:
             interrupted = True
 
-        previous, latest = result.model, None
-        candidates = best[::-1]
-        if not candidates and not descent.gave_up and descent.made() is not None:
-            latest = descent.model()
-            candidates = [(None, latest)]
-        candidates += [(None, descent.model(values)) for values in descent.anchors[::-1]]
-        for validation_score, kept in [*candidates, (None, start), (None, previous)]:  # noqa: B007
-            share = self.confirm(kept, last)
-            if share == 1:
-                break
-        result.model, result.stability, result.validation_score = kept, share, validation_score
+        previous = result.model
+        kept = self._keep(descent, best, start, last)
         untrained = n_steps > 0 and (kept is start or kept is previous)
-        if kept is latest:
-            result.optimizer_state = descent.optimizer_state()
         result.growth_history.append(
             {
                 "n_excitatory": result.model.circuit.n_excitatory,
@@ -226,6 +215,23 @@ class _Run:
         else:
             return not stop
         return False
+
+    def _keep(self, descent, best, start, last):
+        """Keep the best model of a stage that is stable in the long run."""
+        result, latest = self.result, None
+        candidates = best[::-1]
+        if not candidates and not descent.gave_up and descent.made() is not None:
+            latest = descent.model()
+            candidates = [(None, latest)]
+        candidates += [(None, descent.model(values)) for values in descent.anchors[::-1]]
+        for score, model in [*candidates, (None, start), (None, result.model)]:
+            share = self.confirm(model, last)
+            result.stability, result.validation_score = share, score
+            if share == 1:
+                break
+        result.model = model
+        result.optimizer_state = descent.optimizer_state() if model is latest else None
+        return model
 
     def _descend(self, descent, n_steps, last, best):
         settings, result = self.settings, self.result
