@@ -30,12 +30,13 @@ from ssn_estimators._compat import (
 )
 from ssn_estimators._torch import in_blocks, resolve_device
 from ssn_estimators.classification import Classification
+from ssn_estimators.descent import Model
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.growth import random_circuit, stable_pair, stage_sizes
 from ssn_estimators.simulation import SCHEMES, simulate
 from ssn_estimators.simulation.simulate import check_time_grid
 from ssn_estimators.structures import STRUCTURES
-from ssn_estimators.training import Model, Settings, train
+from ssn_estimators.training import Settings, train
 
 __all__ = ["SSNClassifier"]
 

@@ -7,33 +7,22 @@ import warnings
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from ssn_estimators._torch import minibatches
-from ssn_estimators.circuit import Circuit
+from ssn_estimators.descent import Descent, Model
 from ssn_estimators.growth import choose_parents, split
 from ssn_estimators.simulation import simulate
 
-__all__ = ["Model", "Settings", "Task", "Training", "train"]
+__all__ = ["Settings", "Task", "Training", "train"]
 
 CONFIRM_DURATION = 500.0  # ms; networks that pass training windows of 120 ms may diverge later
 CONFIRM_INPUTS = (256, 2048)  # of each set of inputs, at the end of growth stages and of the last
 CONFIRM_NOISE = 2.0  # times the trained noise: what survives it is not merely metastable
-WEAKENING = 0.8  # of E-to-E weights after a failed long run; without them no circuit runs away
 CONFIRM_INTERVAL = 25  # accepted steps between two confirmations on the running batch
 MANY_REJECTED = 0.1  # of all steps: the fit ended well, but the rate does not suit the network
-RECOVERY = 1.1  # of the learning rate per accepted step after it has been halved
 SOFT_LIMIT = 20.0  # mV; mean potentials beyond it are penalised, long before they run away
-
-
-@dataclass(frozen=True)
-class Model:
-    """A circuit and the arrays around it (input weights, readout) trained with it; NumPy."""
-
-    circuit: Circuit
-    arrays: dict
 
 
 class Task(Protocol):
@@ -179,7 +168,7 @@ class _Run:
             n_e, n_i = start.circuit.n_excitatory, start.circuit.n_inhibitory
             self.progress.begin_stage(f"{n_e} E + {n_i} I", n_steps)
         rejected_before = result.n_rejected_steps
-        descent = _Descent(start, settings, state)
+        descent = Descent(start, settings, state)
         best = []  # (score, model) that raised the validation score, the latest last
         try:
             self._descend(descent, n_steps, last, best)
@@ -355,100 +344,6 @@ class _Run:
             ConvergenceWarning,
             stacklevel=5,
         )
-
-
-class _Descent:
-    """Adam on the free parameters of one model, with the way back to the last good ones."""
-
-    def __init__(self, model, settings, state=None):
-        self.like, self.settings = model.circuit, settings
-        dtype = model.circuit.weights.dtype
-        groups = {"circuit": settings.structure.parameters(model.circuit), "arrays": model.arrays}
-        self.parameters = {
-            (group, name): torch.tensor(
-                np.asarray(value, dtype=dtype), device=settings.device, requires_grad=True
-            )
-            for group, values in groups.items()
-            for name, value in values.items()
-        }
-        self.backoff, self.n_in_a_row = 1.0, 0
-        self.good = self._snapshot()  # the latest under which a window did not diverge
-        self.anchors = []  # those that were confirmed in the long run
-        self._restart(state)
-
-    @property
-    def gave_up(self):
-        return self.n_in_a_row > self.settings.max_rejected
-
-    def made(self):
-        """Circuit and arrays made of the parameters; None if a step has left all bounds."""
-        if not all(torch.isfinite(value).all() for value in self.parameters.values()):
-            return None
-        try:
-            return self.tensors()
-        except torch.linalg.LinAlgError:  # a noise covariance without a Cholesky factor
-            return None
-
-    def tensors(self, values=None):
-        """Circuit and arrays made of the parameters, or of a snapshot of them."""
-        groups = {"circuit": {}, "arrays": {}}
-        for (group, name), value in (values or self.parameters).items():
-            groups[group][name] = value
-        return self.settings.structure.circuit(groups["circuit"], self.like), groups["arrays"]
-
-    def model(self, values=None):
-        with torch.no_grad():
-            circuit, arrays = self.tensors(values)
-        arrays = {name: value.detach().cpu().numpy().copy() for name, value in arrays.items()}
-        return Model(circuit.to_numpy(), arrays)
-
-    def descend(self, loss, penalty, rate):
-        """One step down the gradient, from parameters under which nothing diverged."""
-        self.optimizer.zero_grad()
-        (loss + penalty).backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
-        if not torch.isfinite(norm):
-            return self.reject()
-        self.good = self._snapshot()
-        self.n_in_a_row = 0
-        self.backoff = min(1.0, self.backoff * RECOVERY)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * self.backoff
-        self.optimizer.step()
-        return loss.item()
-
-    def reject(self, weaken=False):
-        """Undo the last step.
-
-        If the parameters before it are no better, go back to the last anchor, and weaken
-        the excitation among excitatory cells: a gradient that keeps leading out of the
-        stable region would else lead there again.
-        """
-        self.n_in_a_row += 1
-        weaken |= self.n_in_a_row > 1
-        source = self.anchors[-1] if weaken and self.anchors else self.good
-        with torch.no_grad():
-            for key, value in self.parameters.items():
-                value.copy_(source[key])
-            if weaken:
-                free = {name: value for (group, name), value in self.parameters.items()}
-                self.settings.structure.weaken(free, self.like.n_excitatory, WEAKENING)
-        self.backoff /= 2
-        self._restart()
-
-    def optimizer_state(self):
-        state = self.optimizer.state_dict()["state"]
-        return {i: {k: v.cpu().numpy() for k, v in s.items()} for i, s in state.items()}
-
-    def _restart(self, state=None):
-        self.optimizer = torch.optim.Adam(self.parameters.values())
-        if state:
-            tensors = {i: {k: torch.tensor(v) for k, v in s.items()} for i, s in state.items()}
-            groups = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict({"state": tensors, "param_groups": groups})
-
-    def _snapshot(self):
-        return {key: value.detach().clone() for key, value in self.parameters.items()}
 
 
 def learning_rate(settings, done):

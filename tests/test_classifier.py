@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 
 from ssn_estimators import SSNClassifier, simulate, split, stable_pair
 from ssn_estimators.classification import Classification
-from ssn_estimators.training import Model
+from ssn_estimators.descent import Model
 
 METHODS = ["predict", "predict_proba", "decision_function", "transform"]
 DENSE = {"input_weights": "dense", "n_excitatory": 5, "n_inhibitory": 2}
