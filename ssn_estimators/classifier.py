@@ -43,6 +43,7 @@ __all__ = ["SSNClassifier"]
 WIDE = 100  # features; beyond it one cell per feature costs more than it tells
 WIDE_EXCITATORY = 80  # cells for wide inputs, the larger network of the paper
 
+CONSTANTS = ("k", "gamma", "tau_e", "tau_i", "tau_eta")
 _PUBLISHED = {
     "growth": "single",
     "parents": "last",
@@ -83,7 +84,8 @@ class SSNClassifier(
     Parameters
     ----------
     n_excitatory : int, default=None
-        Number of E cells. None means one per feature up to 100 features, and 80 beyond.
+        Number of E cells. None means one per feature with one-to-one input, and at most 80
+        with dense input, which "auto" chooses beyond 100 features.
     n_inhibitory : int, default=None
         Number of I cells. None means a quarter of the E cells, rounded up (80:20), or as
         many as E cells if `weight_structure` is a ring.
@@ -97,8 +99,9 @@ class SSNClassifier(
         four Gaussian profiles (15 numbers with noise and input function). The rings grow from
         the pair to the full size in one stage.
     growth : {"double", "single", None}, default="double"
-        Split every cell at once until the target sizes are reached; or add one cell at a
-        time; or start at full size from small random weights (the control).
+        Split every cell at once until the target sizes are reached; or add one cell at a time
+        to the larger population, while the other keeps pace; or start at full size from small
+        random weights (the control).
     growth_iter : int, default=40
         Optimiser steps at each size before the last.
     parents : {"last", "random"} or callable, default="last"
@@ -175,8 +178,8 @@ class SSNClassifier(
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     stability_ : float
-        Share of trials that stayed finite for 500 ms on training and validation inputs after
-        training; 1.0 unless training failed.
+        Share of trials that stayed finite for 500 ms, with twice the trained noise, on up to
+        2048 training and as many validation inputs after training; 1.0 unless training failed.
     n_rejected_steps_ : int
         Optimiser steps that were undone because the circuit diverged.
     growth_history_ : list of dict
@@ -427,6 +430,8 @@ class SSNClassifier(
                 f"SSNClassifier needs samples of at least 2 classes, got one class: {known[0]!r}."
             )
         dense, sizes = self._layout(X.shape[1])
+        if going_on:
+            self._check_unchanged(sizes[-1])
         if going_on and dense != (self.input_weights_ is not None):
             raise ValueError(
                 f"the fitted network has {'one-to-one' if dense else 'dense'} input weights, but "
@@ -466,7 +471,7 @@ class SSNClassifier(
         if going_on:
             start, state = self._fitted_model(), getattr(self, "_optimizer_state", None)
             now = (start.circuit.n_excitatory, start.circuit.n_inhibitory)
-            sizes = [size for size in sizes if size >= now] or [now]
+            sizes = [s for s in sizes if s[0] >= now[0] and s[1] >= now[1]]
         else:
             start, state = self._start(task, sizes[0], data[0].cpu(), len(known), rng), None
             self.noise_seed_ = int(rng.randint(2**31 - 1))
@@ -504,13 +509,17 @@ class SSNClassifier(
         past = going_on and hasattr(self, "loss_curve_")
         self.stability_ = training.stability
         self._optimizer_state = training.optimizer_state
+        n_before = len(self.loss_curve_) if past else 0
+        history = [dict(g, n_iter=g["n_iter"] + n_before) for g in training.growth_history]
         self.loss_curve_ = (self.loss_curve_ if past else []) + training.loss_curve
-        self.growth_history_ = (self.growth_history_ if past else []) + training.growth_history
+        self._fitted_structure = self.weight_structure
+        self.growth_history_ = (self.growth_history_ if past else []) + history
         rejected = (self.n_rejected_steps_ if past else 0) + training.n_rejected_steps
         self.n_rejected_steps_ = rejected
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else np.nan
-        self.n_iter_ = max(1, len(self.loss_curve_) + rejected)
-        self.validation_scores_ = training.validation_scores if validation else None
+        self.n_iter_ = (self.n_iter_ if past else 0) + training.n_steps
+        scores = (getattr(self, "validation_scores_", None) or []) if past else []
+        self.validation_scores_ = scores + training.validation_scores if validation else None
         self.best_validation_score_ = training.validation_score
         progress.end(training.model)
         return self
@@ -544,10 +553,23 @@ class SSNClassifier(
         sizes = stage_sizes(*target, self.growth)
         return dense, [sizes[0], sizes[-1]] if ring and len(sizes) > 1 else sizes
 
+    def _check_unchanged(self, target):
+        """Refuse to go on where the parameters ask for another circuit than the fitted one."""
+        circuit = self.circuit_
+        changed = [name for name in CONSTANTS if getattr(self, name) != getattr(circuit, name)]
+        if self.weight_structure != self._fitted_structure:
+            changed.append("weight_structure")
+        if target[0] < circuit.n_excitatory or target[1] < circuit.n_inhibitory:
+            changed.append(f"a size of {target[0]}:{target[1]}, below that")
+        if changed:
+            raise ValueError(
+                f"the fitted network of {circuit.n_excitatory}:{circuit.n_inhibitory} cells cannot "
+                f"go on with another value of {', '.join(changed)}. Fit anew with warm_start=False."
+            )
+
     def _start(self, task, size, inputs, n_classes, rng):
         n_e, n = size[0], sum(size)
-        names = ("k", "gamma", "tau_e", "tau_i", "tau_eta")
-        constants = {name: float(getattr(self, name)) for name in names}
+        constants = {name: float(getattr(self, name)) for name in CONSTANTS}
         arrays = task.start(n_e, n, inputs.shape[1], n_classes, rng)
         if self.growth is None:
             circuit = random_circuit(*size, random_state=rng, dtype=np.float32, **constants)
@@ -597,9 +619,12 @@ class SSNClassifier(
         task = Classification("input_weights" in arrays)
 
         def respond(block):
+            drive = task.drive(circuit, arrays, block.to(device))
+            if not torch.isfinite(drive).all():
+                raise DivergenceError("The input function of the network is not finite.")
             simulation = simulate(
                 circuit,
-                task.drive(circuit, arrays, block.to(device)),
+                drive,
                 n_trials=self.n_trials_predict,
                 duration=self.window,
                 burn_in=self.burn_in,

@@ -52,7 +52,7 @@ class Descent:
             return None
         try:
             return self.tensors()
-        except torch.linalg.LinAlgError:  # a noise covariance without a Cholesky factor
+        except (torch.linalg.LinAlgError, ValueError):  # no Cholesky factor, overflow
             return None
 
     def tensors(self, values=None):
@@ -98,7 +98,8 @@ class Descent:
                 value.copy_(source[key])
             if weaken:
                 free = {name: value for (group, name), value in self.parameters.items()}
-                self.settings.structure.weaken(free, self.like.n_excitatory, WEAKENING)
+                factor = WEAKENING ** max(1, self.n_in_a_row - 1)
+                self.settings.structure.weaken(free, self.like.n_excitatory, factor)
         self.backoff /= 2
         self._restart()
 

@@ -165,12 +165,8 @@ def choose_parents(circuit, n_excitatory, n_inhibitory, how="last", random_state
         return parents
     if how not in ("last", "random"):
         raise ValueError(f"parents must be 'last', 'random' or a callable, got {how!r}.")
-    for name, size, n_clones in (
-        ("excitatory", circuit.n_excitatory, wanted[0]),
-        ("inhibitory", circuit.n_inhibitory, wanted[1]),
-    ):
-        if size == 0 and n_clones:
-            raise ValueError(f"the circuit has no {name} cell that could be split.")
+    if circuit.n_inhibitory == 0 and wanted[1]:
+        raise ValueError("the circuit has no inhibitory cell that could be split.")
     chosen = []
     populations = np.split(np.arange(circuit.n_neurons), [circuit.n_excitatory])
     for cells, n_clones in zip(populations, wanted, strict=True):

@@ -1,7 +1,7 @@
 """What is trained of a circuit: unconstrained magnitudes, circulant blocks or a Gaussian ring.
 
 A structure maps a circuit to a dictionary of free parameters (`parameters`, exact for
-circuits that have the structure and the nearest sensible ones for those that have not) and
+circuits that have the structure and sensible ones for those that have not) and
 back (`circuit`, differentiable). Signs are fixed by Dale's law, so every value of the
 parameters is a legal circuit. `weaken` scales the weights among E cells in place.
 """
@@ -79,7 +79,11 @@ class Circulant:
 
 
 class GaussianRing:
-    """The 15 numbers of `gaussian_ring`; those that must be positive are trained as logs."""
+    """The 15 numbers of `gaussian_ring`; those that must be positive are trained as logs.
+
+    A block without a profile, as in a circuit grown from a pair, gets the width 0.7 (noise
+    0.5) and the amplitude that keeps its mean weight.
+    """
 
     needs_pairs = True
     noise_floor = 0.01
@@ -90,25 +94,23 @@ class GaussianRing:
 
     @classmethod
     def parameters(cls, circuit):
-        n_pairs = circuit.n_excitatory
-        covariance = circuit.noise_factor @ circuit.noise_factor.T
-        variances = np.array(
-            [np.diag(covariance)[:n_pairs].mean(), np.diag(covariance)[n_pairs:].mean()]
-        )
-        variances = np.maximum(variances - cls.noise_floor, cls.noise_floor)
-        pair = np.diagonal(covariance[:n_pairs, n_pairs:]).mean() / np.sqrt(variances.prod())
-        widths = np.full((2, 2), 0.7)
-        # amplitudes that keep the mean weight of each block
-        profile = np.exp((np.cos(2 * np.pi * np.arange(n_pairs) / n_pairs) - 1) / 0.7**2)
-        blocks = np.abs(circuit.weights).reshape(2, n_pairs, 2, n_pairs).mean((1, 3))
-        dtype = circuit.weights.dtype
-        return {
-            "log_amplitudes": np.log(np.maximum(blocks / profile.mean(), 1e-6)).astype(dtype),
-            "log_widths": np.log(widths).astype(dtype),
-            "log_noise": np.log([*variances, 0.5]).astype(dtype),
-            "noise_correlation": np.arctanh(np.clip([pair], -0.99, 0.99)).astype(dtype),
+        n_pairs, dtype = circuit.n_excitatory, circuit.weights.dtype
+        profiles = np.abs(_profiles(circuit.weights.astype(float)))
+        fits = [[_width(profile, n_pairs, 0.7) for profile in row] for row in profiles]
+        noise_factor = circuit.noise_factor.astype(float)
+        covariance = noise_factor @ noise_factor.T - cls.noise_floor * np.eye(2 * n_pairs)
+        noise_profiles = _profiles(covariance)
+        variances = np.maximum(np.diagonal(noise_profiles[:, :, 0]), cls.noise_floor)
+        correlation = noise_profiles[0, 1, 0] / np.sqrt(variances.prod())
+        noise_width = _width(noise_profiles[0, 0], n_pairs, 0.5)[1]
+        parameters = {
+            "log_amplitudes": np.log([[max(fit[0], 1e-6) for fit in row] for row in fits]),
+            "log_widths": np.log([[fit[1] for fit in row] for row in fits]),
+            "log_noise": np.log([*variances, noise_width]),
+            "noise_correlation": np.arctanh(np.clip([correlation], -0.9999, 0.9999)),
             "theta_roots": np.sqrt(circuit.theta),
         }
+        return {name: value.astype(dtype) for name, value in parameters.items()}
 
     @classmethod
     def circuit(cls, parameters, like):
@@ -142,6 +144,18 @@ def _profiles(matrix):
     blocks = matrix.reshape(2, n_pairs, 2, n_pairs).transpose(0, 2, 1, 3)
     means = [blocks[:, :, distance == d].mean(-1) for d in range(n_pairs // 2 + 1)]
     return np.stack(means, axis=-1)
+
+
+def _width(profile, n_pairs, default):
+    """Amplitude and width of a profile a exp((cos(angle) - 1) / width**2)."""
+    drop = np.cos(2 * np.pi * np.arange(len(profile)) / n_pairs) - 1
+    usable = np.flatnonzero((profile > 1e-4 * profile[0]) & (profile < 0.999 * profile[0]))
+    if profile[0] > 0 and len(usable):
+        d = usable[-1]
+        return profile[0], np.sqrt(drop[d] / np.log(profile[d] / profile[0]))
+    repeats = _distance(n_pairs)[0]
+    shape = np.exp(drop / default**2)
+    return profile[repeats].mean() / shape[repeats].mean(), default
 
 
 def _from_blocks(blocks):

@@ -74,7 +74,8 @@ class Training:
     growth_history: list = field(default_factory=list)
     validation_scores: list = field(default_factory=list)
     n_rejected_steps: int = 0
-    stability: float = 1.0
+    stability: float = math.nan
+    n_steps: int = 0
     validation_score: float | None = None
     optimizer_state: dict | None = None
 
@@ -121,7 +122,8 @@ def train(
     Returns
     -------
     training : Training
-        Its model has been confirmed stable in a simulation of 500 ms.
+        Its model has been confirmed stable in a simulation of 500 ms with twice its noise, if
+        ``stability`` is 1.
 
     Warns
     -----
@@ -139,7 +141,7 @@ def train(
             state = None
         else:
             run.warn_of_rejections()
-    except KeyboardInterrupt:  # between steps; a stage keeps what its steps have reached
+    except KeyboardInterrupt:  # between stages; inside, a stage keeps what it has reached
         run.warn("interrupted by the user")
     return run.result
 
@@ -177,7 +179,13 @@ class _Run:
             interrupted = True
 
         previous = result.model
-        kept = self._keep(descent, best, start, last)
+        try:
+            kept = self._keep(descent, best, start, last)
+        except KeyboardInterrupt:
+            interrupted = True
+            if descent.anchors:  # confirmed already, if on fewer inputs
+                result.model, result.stability = descent.model(descent.anchors[-1]), 1.0
+            kept = result.model
         untrained = n_steps > 0 and (kept is start or kept is previous)
         result.growth_history.append(
             {
@@ -229,6 +237,7 @@ class _Run:
             batch = next(self.batches)
             rate = learning_rate(settings, step / n_steps if last else 0.0)
             loss = self._step(descent, batch, rate)
+            result.n_steps += 1
             if loss is None:
                 result.n_rejected_steps += 1
                 if descent.gave_up:
@@ -250,7 +259,7 @@ class _Run:
                 before = max(scores[:-patience], default=math.inf)
                 stop = len(scores) > patience and max(scores[-patience:]) <= before + settings.tol
             if self.progress:
-                stop |= self.progress.step(descent.model)
+                stop |= self.progress.step(lambda: descent.model(descent.good))
             if stop:
                 return
 
@@ -324,10 +333,10 @@ class _Run:
         return 1 - simulation.diverged.double().mean().item()
 
     def warn_of_rejections(self):
-        n_rejected, n_accepted = self.result.n_rejected_steps, len(self.result.loss_curve)
-        if n_rejected > MANY_REJECTED * (n_rejected + n_accepted):
+        n_rejected, n_steps = self.result.n_rejected_steps, self.result.n_steps
+        if n_rejected > MANY_REJECTED * n_steps:
             self.warn(
-                f"{n_rejected} of {n_rejected + n_accepted} steps made the network diverge",
+                f"{n_rejected} of {n_steps} steps made the network diverge",
                 outcome="Training was kept stable only by undoing steps",
             )
 

@@ -202,3 +202,27 @@ def test_from_paper():
         assert other.get_params() == ssn.get_params() | {"dt": 0.5, "random_state": 3}
     with pytest.raises(ValueError, match=r"\['mnist-50:50', 'mnist-80:20'\], got 'mnist'"):
         SSNClassifier.from_paper("mnist")
+
+
+@pytest.mark.parametrize(
+    "change", [{"gamma": 1.5}, {"weight_structure": "circulant"}, {"n_inhibitory": 2}]
+)
+def test_warm_start_refuses_another_circuit(small_ssn, blobs, change):
+    ssn = small_ssn(n_excitatory=4, n_inhibitory=4, warm_start=True, max_iter=2, growth_iter=2)
+    ssn.fit(*blobs).set_params(**change)
+    with pytest.raises(ValueError, match="cannot go on with another value of"):
+        ssn.fit(*blobs)
+
+
+def test_warm_start_grows_to_another_ratio(small_ssn, blobs):
+    ssn = small_ssn(n_excitatory=5, n_inhibitory=5, warm_start=True, max_iter=2, growth_iter=2)
+    ssn.fit(*blobs).set_params(n_excitatory=20).fit(*blobs)
+    assert (ssn.circuit_.n_excitatory, ssn.circuit_.n_inhibitory) == (20, 5)
+    assert ssn.growth_history_[-1]["n_iter"] == len(ssn.loss_curve_)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_validation_and_callbacks_survive_steps_that_lead_nowhere(small_ssn, blobs):
+    ssn = small_ssn(learning_rate_init=60.0, max_iter=5, growth_iter=3, early_stopping=True)
+    ssn.set_callbacks(ScoringMonitor(scoring="accuracy")).fit(*blobs)
+    assert np.isfinite(ssn.decision_function(blobs[0])).all()

@@ -1,5 +1,7 @@
 """Structures: parameters and circuit are inverse, every parameter value is a legal circuit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -153,3 +155,27 @@ def test_dtype_is_kept(name, dtype):
     parameters = STRUCTURES[name].parameters(circuit)
     assert {value.dtype for value in parameters.values()} == {np.dtype(dtype)}
     assert back_and_forth(STRUCTURES[name], circuit).weights.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_gaussian_ring_parameters_are_recovered(dtype):
+    ring = gaussian_ring(
+        12,
+        [[0.3, 0.1], [0.4, 0.2]],
+        [[0.4, 0.6], [1.2, 0.9]],
+        noise_variances=(2.0, 0.5),
+        noise_correlation=0.3,
+        noise_width=0.8,
+    )
+    ring = replace(
+        ring, weights=ring.weights.astype(dtype), noise_factor=ring.noise_factor.astype(dtype)
+    )
+    free = {name: torch.tensor(value) for name, value in GaussianRing.parameters(ring).items()}
+    again = GaussianRing.circuit(free, ring).to_numpy()
+    tolerance = 1e-9 if dtype == np.float64 else 1e-3
+    np.testing.assert_allclose(again.weights, ring.weights, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(
+        again.noise_factor @ again.noise_factor.T,
+        ring.noise_factor @ ring.noise_factor.T,
+        atol=10 * tolerance,
+    )

@@ -1,4 +1,7 @@
-"""The equations, step by step, in plain torch: any dtype, any device, differentiable."""
+"""The equations, step by step, in plain torch: any dtype, any device, differentiable.
+
+`simulate` runs `adjoint.py`, which the tests hold against this file.
+"""
 
 import torch
 
