@@ -51,7 +51,7 @@ def evaluate(X, y, split, fold, n_components, quick):
         fold_result["seconds"][name] = time.perf_counter() - start
         fold_result["accuracy"][name] = classifier.score(held_out, y[test])
         if name == SSN:
-            fold_result["ssn"], fold_result["held_out"] = classifier, held_out
+            fold_result |= {"ssn": classifier, "data": (codes, y[train]), "held_out": held_out}
             fold_result["stability"] = stability_report(
                 classifier, held_out, n_surrogates=5 if quick else 20, n_trials=50
             )
@@ -93,7 +93,7 @@ def draw(result, folder):
     untrained = clone(ssn).set_params(
         max_iter=1, growth_iter=0, learning_rate_init=1e-9, verbose=False
     )
-    untrained.fit(X, ssn.classes_[np.arange(len(X)) % len(ssn.classes_)])
+    untrained.fit(*result["data"])  # the same seed and data find the same pair
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
     for ax, network, title in zip(
         axes, (untrained, ssn), ("grown, untrained", "trained"), strict=True

@@ -431,13 +431,7 @@ class SSNClassifier(
             )
         dense, sizes = self._layout(X.shape[1])
         if going_on:
-            self._check_unchanged(sizes[-1])
-        if going_on and dense != (self.input_weights_ is not None):
-            raise ValueError(
-                f"the fitted network has {'one-to-one' if dense else 'dense'} input weights, but "
-                f"input_weights={self.input_weights!r} with n_excitatory={self.n_excitatory} asks "
-                f"for {'dense' if dense else 'one-to-one'} ones. Fit anew with warm_start=False."
-            )
+            self._check_unchanged(dense, sizes[-1])
         device = resolve_device(self.device)
         validation = None
         if X_val is not None:
@@ -506,20 +500,21 @@ class SSNClassifier(
         )
         for name, value in self._attributes(training.model).items():
             setattr(self, name, value)
-        past = going_on and hasattr(self, "loss_curve_")
         self.stability_ = training.stability
         self._optimizer_state = training.optimizer_state
-        n_before = len(self.loss_curve_) if past else 0
-        history = [dict(g, n_iter=g["n_iter"] + n_before) for g in training.growth_history]
-        self.loss_curve_ = (self.loss_curve_ if past else []) + training.loss_curve
         self._fitted_structure = self.weight_structure
-        self.growth_history_ = (self.growth_history_ if past else []) + history
-        rejected = (self.n_rejected_steps_ if past else 0) + training.n_rejected_steps
-        self.n_rejected_steps_ = rejected
+        if not going_on:
+            self.loss_curve_, self.growth_history_, self.validation_scores_ = [], [], None
+            self.n_rejected_steps_ = self.n_iter_ = 0
+        n_before = len(self.loss_curve_)
+        history = [dict(g, n_iter=g["n_iter"] + n_before) for g in training.growth_history]
+        scores = (self.validation_scores_ or []) + training.validation_scores
+        self.loss_curve_ = self.loss_curve_ + training.loss_curve
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else np.nan
-        self.n_iter_ = (self.n_iter_ if past else 0) + training.n_steps
-        scores = (getattr(self, "validation_scores_", None) or []) if past else []
-        self.validation_scores_ = scores + training.validation_scores if validation else None
+        self.growth_history_ = self.growth_history_ + history
+        self.n_rejected_steps_ += training.n_rejected_steps
+        self.n_iter_ += training.n_steps
+        self.validation_scores_ = scores if validation else None
         self.best_validation_score_ = training.validation_score
         progress.end(training.model)
         return self
@@ -553,8 +548,14 @@ class SSNClassifier(
         sizes = stage_sizes(*target, self.growth)
         return dense, [sizes[0], sizes[-1]] if ring and len(sizes) > 1 else sizes
 
-    def _check_unchanged(self, target):
+    def _check_unchanged(self, dense, target):
         """Refuse to go on where the parameters ask for another circuit than the fitted one."""
+        if dense != (self.input_weights_ is not None):
+            raise ValueError(
+                f"the fitted network has {'one-to-one' if dense else 'dense'} input weights, but "
+                f"input_weights={self.input_weights!r} with n_excitatory={self.n_excitatory} asks "
+                f"for {'dense' if dense else 'one-to-one'} ones. Fit anew with warm_start=False."
+            )
         circuit = self.circuit_
         changed = [name for name in CONSTANTS if getattr(self, name) != getattr(circuit, name)]
         if self.weight_structure != self._fitted_structure:

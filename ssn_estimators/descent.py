@@ -41,6 +41,7 @@ class Descent:
         self.good = self._snapshot()  # the latest under which a window did not diverge
         self.anchors = []  # those that were confirmed in the long run
         self._restart(state)
+        self.tensors()  # at the start an error is an error, later a step too far
 
     @property
     def gave_up(self):
