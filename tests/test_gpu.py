@@ -1,0 +1,326 @@
+"""The GPU engines against the plain loop of `reference.py` on the very same noise.
+
+Without a CUDA device, the kernels run in Triton's interpreter. It multiplies float32 exactly
+where the device would round to TF32, so that the kernels round explicitly.
+"""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu":
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is first imported
+pytest.importorskip("triton")
+
+from ssn_estimators.simulation import gpu, reference  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")
+
+
+@dataclass(frozen=True)
+class Setup:
+    tau: tuple = (20.0, 20.0, 10.0)
+    n_trials: int = 4
+    n_burn: int = 2
+    n_window: int = 4
+    dt: float = 1.0
+    solver: str = "euler"
+    tau_eta: float = 15.0
+    k: float = 0.05
+    gamma: float = 2.0
+    seeds: tuple = (2**40 + 5,)
+    shared_noise: bool = False
+    antithetic: bool = False
+    increments: str = "gaussian"
+    covariance: bool = True
+    rates: bool = True
+    precision: str = "float32"
+
+
+def problem(setup, moving=False, n=3, n_inputs=2):
+    """Weights, noise factor and drive; some cells are below threshold."""
+    rng = np.random.RandomState(0)
+    m, n_steps = len(setup.seeds), setup.n_burn + setup.n_window
+    weights = rng.uniform(0, 6 / n, (m, n, n)) * np.where(np.arange(n) < 0.6 * n, 1.5, -2.0)
+    noise_factor = rng.normal(size=(m, n, n)) * np.sqrt(3 / n)
+    drive = 2 + 3 * rng.normal(size=(m, n_steps, n_inputs, n) if moving else (m, n_inputs, n))
+    return [torch.tensor(x, dtype=torch.float32) for x in (weights, noise_factor, drive)]
+
+
+def reference_moments(weights, noise_factor, drive, setup):
+    """float64, with the gradient through the window only; and the potentials of the window."""
+    n_burn, n_steps = setup.n_burn, setup.n_burn + setup.n_window
+    n_inputs, n = drive.shape[-2:]
+    z = gpu.noise(setup, n_inputs, n, DEVICE).to("cpu", torch.float64)
+    results = []
+    for m in range(len(weights)):
+        steps = drive[m] if drive.ndim == 4 else drive[m].expand(n_steps, -1, -1)
+        steps = torch.cat([steps, steps[-1:]])[:, :, None]
+        forcing = (steps + z[:, m] @ noise_factor[m].T).flatten(1, 2)
+        constants = {"k": setup.k, "gamma": setup.gamma, "tau": np.array(setup.tau)}
+        du_dt = reference.velocity(SimpleNamespace(weights=weights[m], **constants))
+        step = reference.SCHEMES[setup.solver]
+        u, slope, path = torch.zeros_like(forcing[0]), None, []
+        for t in range(n_steps):
+            if t == n_burn:
+                u, slope = u.detach(), slope if slope is None else slope.detach()
+            u, slope = step(du_dt, u, forcing[t], forcing[t + 1], setup.dt, slope)
+            path.append(u.unflatten(0, (n_inputs, setup.n_trials)))
+        path = torch.stack(path)
+        samples = path[n_burn:].transpose(0, 1).flatten(1, 2)
+        mean = samples.mean(1)
+        deviations = samples - mean[:, None]
+        covariance = deviations.mT @ deviations / samples.shape[1]
+        rates = reference.rates(samples, setup.k, setup.gamma).mean(1)
+        results.append((mean, covariance, rates, path))
+    return [torch.stack(x) for x in zip(*results, strict=True)]
+
+
+def relative_error(got, want):
+    want = want.detach()
+    return ((got.detach().cpu() - want).abs().max() / want.abs().max()).item()
+
+
+def on_device(tensors):
+    return [x.to(DEVICE).requires_grad_() for x in tensors]
+
+
+def check(setup, inputs, engine, tolerance):
+    """Hold moments, and the gradient of a random functional of them, against the reference."""
+    ours, exact = on_device(inputs), [x.double().requires_grad_() for x in inputs]
+    *got, first = gpu.moments(*ours, setup, engine=engine)
+    *want, _ = reference_moments(*exact, setup)
+    assert (first == -1).all()
+    rng = np.random.RandomState(1)
+    factors = [torch.tensor(rng.normal(size=x.shape)) for x in want]
+    loss = sum((f.to(x) * x).sum() for f, x in zip(factors, got, strict=True))
+    gradients = torch.autograd.grad(loss, ours)
+    loss = sum((f * x).sum() for f, x in zip(factors, want, strict=True))
+    for x, y in zip(got, want, strict=True):
+        assert relative_error(x, y) < tolerance
+    for x, y in zip(gradients, torch.autograd.grad(loss, exact), strict=True):
+        assert relative_error(x, y) < tolerance
+
+
+TWO = (3, 2**40 + 5)
+VARIANTS = {
+    "euler": ({"solver": "euler", "seeds": TWO}, False),
+    "euler-moving": ({"solver": "euler", "shared_noise": True, "gamma": 1.0}, True),
+    "ab2": ({"solver": "ab2", "increments": "weak", "seeds": TWO}, False),
+    "ab2-cold": ({"solver": "ab2", "n_burn": 0, "antithetic": True, "gamma": 2.5}, True),
+    "heun": ({"solver": "heun", "antithetic": True, "gamma": 2.5}, False),
+    "heun-cold": ({"solver": "heun", "n_burn": 0, "increments": "weak"}, True),
+}
+ENGINES = ["resident", "tiled", "library"]
+CASES = [
+    *(("resident", variant) for variant in VARIANTS),
+    *(("tiled", variant) for variant in ("euler", "ab2-cold", "heun")),
+    *(("library", variant) for variant in ("euler-moving", "ab2", "heun-cold")),
+]
+
+
+@pytest.mark.parametrize(("engine", "variant"), CASES)
+def test_moments_and_gradient(engine, variant, monkeypatch):
+    monkeypatch.setattr(gpu, "GRAPH_STEPS", 3)
+    changes, moving = VARIANTS[variant]
+    setup = Setup(**changes)
+    check(setup, problem(setup, moving), engine, 1e-5)
+
+
+@pytest.mark.parametrize("engine", ["resident", "tiled"])
+def test_tf32(engine):
+    setup = Setup(precision="tf32")
+    check(setup, problem(setup), engine, 2e-3)
+
+
+def test_many_cells():
+    """More than one block of cells, and more trials than one tile has columns."""
+    setup = Setup(tau=(20.0,) * 140, n_trials=35, n_burn=0, n_window=2, seeds=(1,), dt=0.5)
+    check(setup, problem(setup, n=140), "tiled", 1e-5)
+
+
+@pytest.mark.parametrize("solver", ["ab2", "heun"])
+def test_chunks_of_time(solver, monkeypatch):
+    setup = Setup(solver=solver)
+    inputs = problem(setup)
+    whole = gpu.moments(*(x.to(DEVICE) for x in inputs), setup)[:3]
+    monkeypatch.setattr(gpu, "CHUNK_ELEMENTS", 3 * 2 * 8 * 3)  # three steps
+    check(setup, inputs, "resident", 1e-5)
+    pieces = gpu.moments(*(x.to(DEVICE) for x in inputs), setup)[:3]
+    for x, y in zip(pieces, whole, strict=True):
+        assert relative_error(x, y.cpu()) < 1e-5
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_network_does_not_see_the_others(engine):
+    setup = Setup(n_window=2, seeds=TWO)
+    inputs = problem(setup)
+    together = gpu.moments(*(x.to(DEVICE) for x in inputs), setup, engine=engine)
+    for m, seed in enumerate(setup.seeds):
+        alone = [x[m : m + 1].to(DEVICE) for x in inputs]
+        alone = gpu.moments(*alone, replace(setup, seeds=(seed,)), engine=engine)
+        for x, y in zip(alone, together, strict=True):
+            assert_allclose(x[0].cpu(), y[m].cpu(), rtol=1e-6, atol=1e-6)
+
+
+def test_only_the_mean():
+    setup = Setup(n_window=3)
+    inputs = [x.to(DEVICE) for x in problem(setup)]
+    full = gpu.moments(*inputs, setup)
+    mean, covariance, rates, first = gpu.moments(
+        *inputs, replace(setup, covariance=False, rates=False)
+    )
+    assert covariance is None
+    assert rates is None
+    assert_allclose(mean.cpu(), full[0].cpu())
+    assert_allclose(first.cpu(), full[3].cpu())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_divergence(engine):
+    """Trials run away at the reference's step, and the moments are those of the others."""
+    setup = Setup(n_burn=6, n_window=4, dt=4.0, k=0.3, n_trials=6)
+    weights, noise_factor, drive = problem(setup)
+    drive[0] = torch.tensor([[2.0] * 3, [60.0] * 3])
+    noise_factor[0] = 2.0 * torch.eye(3)
+    inputs = [0.3 * weights.abs(), noise_factor, drive]
+    path = reference_moments(*(x.double() for x in inputs), setup)[-1]
+    large = ~(path.abs().amax(-1) <= 1e3)
+    want = torch.where(large.any(1), large.to(torch.uint8).argmax(1) + 1, -1)
+    partly = ((want >= 0).any(-1) & (want < 0).any(-1)).nonzero().tolist()
+    assert partly  # some input with trials of both kinds
+    ours = on_device(inputs)
+    *moments, first = gpu.moments(*ours, setup, engine=engine)
+    # float32 and float64 part on their way up
+    assert ((first.cpu() - want).abs() <= 1).all()
+    assert ((first.cpu() < 0) == (want < 0)).all()
+    m, i = partly[0]
+    kept = path[m, setup.n_burn :, i, want[m, i] < 0].flatten(0, 1)
+    assert_allclose(moments[0][m, i].detach().cpu(), kept.mean(0), rtol=1e-4)
+    covariance = np.cov(kept.T, bias=True)
+    assert_allclose(moments[1][m, i].detach().cpu(), covariance, rtol=1e-3, atol=1e-3)
+    lost = (want >= 0).all(-1)
+    assert lost.any()
+    for x in moments:
+        assert (torch.isnan(x.cpu()).flatten(2).all(-1) == lost).all()
+    loss = sum(x[~lost.to(DEVICE)].square().sum() for x in moments)
+    gradients = torch.autograd.grad(loss, ours)
+    assert all(torch.isfinite(x).all() for x in gradients)
+    # the same without a gradient, where time is not kept, and if they are left out from the start
+    for left_out in (None, first >= 0):
+        with torch.no_grad():
+            *again, first_again = gpu.moments(*ours, setup, left_out, engine=engine)
+        assert (first_again == (first if left_out is None else -1)).all()
+        for x, y in zip(again, moments, strict=True):
+            assert_allclose(x.cpu(), y.detach().cpu(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("increments", ["gaussian", "weak"])
+def test_noise_is_stationary(increments, monkeypatch):
+    if DEVICE == "cpu":
+        monkeypatch.setattr(gpu, "TILE", 1024)  # the interpreter's time is that of a program
+    setup = Setup(n_trials=400, increments=increments, n_burn=0, n_window=20, dt=3.0, seeds=TWO)
+    z = gpu.noise(setup, 2, 3, DEVICE).cpu().numpy()
+    n_series = z[0].size
+    assert z.shape == (21, 2, 2, 400, 3)
+    for t in (0, 1, 20):
+        assert abs(z[t].mean()) < 4 / np.sqrt(n_series)
+        assert z[t].var() == pytest.approx(1, abs=4 * np.sqrt(2 / n_series))
+    for lag in (1, 5, 10):
+        correlation = (z[lag:] * z[:-lag]).mean() / (z**2).mean()
+        assert correlation == pytest.approx(np.exp(-3.0 * lag / 15), abs=0.03)
+    decay = np.exp(-3.0 / 15)
+    xi = (z[1:] - decay * z[:-1]) / np.sqrt(1 - decay**2)
+    assert xi.var() == pytest.approx(1, abs=0.02)
+    # both have the fourth moment 3; it is noisier for normal numbers
+    assert (xi**4).mean() == pytest.approx(3, abs=0.1)
+    if increments == "weak":
+        nearest = np.sqrt(3) * np.round(xi / np.sqrt(3))
+        assert_allclose(xi, nearest, atol=1e-4)
+    # cells, trials, inputs and networks are independent
+    correlations = np.corrcoef(xi.transpose(1, 2, 4, 0, 3).reshape(12, -1))
+    assert np.abs(correlations - np.eye(12)).max() < 5 / np.sqrt(20 * 400)
+
+
+def test_shared_and_antithetic_noise():
+    setup = Setup(n_trials=6, n_window=4)
+    z = gpu.noise(setup, 2, 3, DEVICE).cpu()
+    shared = gpu.noise(replace(setup, shared_noise=True), 2, 3, DEVICE).cpu()
+    assert_allclose(shared[:, :, 0], z[:, :, 0])
+    assert_allclose(shared[:, :, 1], shared[:, :, 0])
+    mirrored = gpu.noise(replace(setup, antithetic=True), 2, 3, DEVICE).cpu()
+    assert_allclose(mirrored[:, :, :, 3:], -mirrored[:, :, :, :3])
+    assert_allclose(mirrored[:, :, 0, :3], z[:, :, 0, :3])
+    assert (mirrored[:, :, 1] != mirrored[:, :, 0]).all()
+
+
+COMPILE = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from ssn_estimators.simulation import kernels
+
+TYPES = {
+    "seeds": "*i64", "ids": "*i32", "first_state": "*i32", "scratch": "*fp16",
+    **dict.fromkeys(["dt", "decay", "kick", "gamma", "rate_scale"], "fp32"),
+    **dict.fromkeys([*kernels.COUNTS, "n_cells", "size", "padded_columns"], "i32"),
+}
+
+def build(kernel, warps=8, **constants):
+    types = dict(TYPES)
+    if "forward" in kernel.__name__:
+        types |= {"weights": "*fp16", "noise_factor": "*fp16"}
+    signature, attributes = {}, {}
+    for i, name in enumerate(kernel.arg_names):
+        signature[name] = "constexpr" if name in constants else types.get(name, "*fp32")
+        if signature[name].startswith("*") or name == "size":
+            attributes[i,] = [["tt.divisibility", 16]]
+    source = ASTSource(kernel, signature, constants, attributes)
+    target = GPUTarget("cuda", 90, 32)
+    compiled = compile(source, target=target, options={"num_warps": warps})
+    assert compiled.metadata.shared <= 232448, compiled.metadata.shared
+    assert "wgmma" in compiled.asm["ptx"] or kernel is kernels.noise
+    print(kernel.__name__, constants, compiled.metadata.shared, flush=True)
+
+common = {"POWER": 2, "BLOCK": 128}
+flags = {"WEAK": False, "ANTITHETIC": False}
+burn = {"MOVING": False, "MEAN": False, "RATES": False, "PATH": 0, "TRACK": True}
+window = {"MOVING": True, "MEAN": True, "RATES": True, "PATH": 2, "TRACK": False}
+plain, full = {"RATES": False, "DENSE": False}, {"RATES": True, "DENSE": True}
+CASES = [
+    (solver, *way, pieces)
+    for solver in ("euler", "ab2", "heun")
+    for way in ((burn, plain), (window, full))
+    for pieces in (1, 2)
+]
+for solver, way, back, pieces in CASES:
+    common |= {"PIECES": pieces}
+    heun, solver = {"HEUN": solver == "heun"}, {"SOLVER": solver}
+    build(kernels.forward, COLUMNS=32, **common, **flags, **solver, **way)
+    if QUICK:
+        break
+    build(kernels.adjoint, COLUMNS=32, COLD=False, **common, **solver, **back)
+    build(kernels.outer, COLUMNS=32, **common, **flags, **heun)
+    wide = {"COLUMNS": 64} | solver
+    build(kernels.forward_tiled, BATCH=64, **common, **flags, **wide, **way)
+    build(kernels.adjoint_tiled, BATCH=32, COLD=False, **common, **wide, **back)
+if not QUICK:
+    build(kernels.noise, warps=4, BLOCK=128, COLUMNS=32, WEAK=False, KEEP=True)
+"""
+
+
+@pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_kernels_compile_for_hopper(quick, tmp_path):
+    """Without a device; in another process, because this one may have the interpreter."""
+    script = tmp_path / "build.py"
+    script.write_text(COMPILE.replace("QUICK", str(quick)))
+    environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
