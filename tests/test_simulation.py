@@ -1,13 +1,12 @@
 """`simulate`: divergence, noise shared or not, kinds of arrays, legal parameters."""
 
-import importlib
-
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ssn_estimators import Circuit, simulate
+from ssn_estimators.simulation import blocks
 
 WEIGHTS = [[1.0, 0.4, -1.5], [0.5, 0.6, -1.0], [1.6, 1.0, -0.8]]
 DRIVE = np.array([[4.0, 3.0, 2.0], [1.0, 6.0, 5.0]])
@@ -24,21 +23,15 @@ def runaway(noise_factor=0.0):
     return Circuit([[0.6]], 1, noise_factor)
 
 
-def simulate_in_chunks_of(n_elements, monkeypatch, *args, **settings):
-    # the package's attribute `simulate` is the function of the same name
-    module = importlib.import_module("ssn_estimators.simulation.simulate")
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "CHUNK_ELEMENTS", n_elements)
-        return simulate(*args, **settings)
-
-
 @pytest.mark.parametrize("solver", ["heun", "ab2", "euler"])
-@pytest.mark.parametrize("n_elements", [1, 3 * 18, 7 * 18])
-def test_chunks_do_not_change_results(n_elements, solver, monkeypatch):
+@pytest.mark.parametrize(("chunk", "checkpoint"), [(1, 1), (3, 6), (7, 7)])
+def test_chunks_do_not_change_results(chunk, checkpoint, solver, monkeypatch):
     moving = DRIVE * np.linspace(0.5, 1.5, 70)[:, None, None]
     settings = SHORT | {"solver": solver, "record": ("u", "r", "eta")}
     whole = simulate(circuit(), moving, **settings)
-    parts = simulate_in_chunks_of(n_elements, monkeypatch, circuit(), moving, **settings)
+    monkeypatch.setattr(blocks, "CHUNK", chunk)
+    monkeypatch.setattr(blocks, "CHECKPOINT", checkpoint)
+    parts = simulate(circuit(), moving, **settings)
     for name in (*MOMENTS, "u", "r", "eta", "times"):
         assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-12, atol=1e-14)
 
@@ -86,7 +79,7 @@ def test_divergence_time_is_that_of_the_trajectory():
 def test_diverging_trials_are_left_out_of_the_moments():
     # metastable: the noise carries some trials of each input over the threshold
     settings = {"n_trials": 20, "duration": 100.0, "burn_in": 20.0, "random_state": 0}
-    outcome = simulate(runaway(1.8), [[0.0], [1.0]], record=("u", "r"), **settings)
+    outcome = simulate(runaway(2.2), [[0.0], [1.0]], record=("u", "r"), **settings)
     n_diverged = outcome.diverged.sum(1)
     assert ((n_diverged > 0) & (n_diverged < 20)).all()
     assert_array_equal(np.isnan(outcome.divergence_time), ~outcome.diverged)
@@ -97,7 +90,7 @@ def test_diverging_trials_are_left_out_of_the_moments():
         assert_allclose(outcome.covariance[i, 0], u.var((0, 1)))
         assert_allclose(outcome.rates[i], outcome.r[:, i, kept].mean((0, 1)))
     assert f"{n_diverged.sum()} of 40 trials diverged" in outcome.message
-    quiet = simulate(runaway(1.8), [[0.0], [1.0]], **settings)
+    quiet = simulate(runaway(2.2), [[0.0], [1.0]], **settings)
     assert_array_equal(quiet.diverged, outcome.diverged)
     assert_allclose(quiet.mean, outcome.mean)
 
@@ -194,6 +187,9 @@ def test_precisions_agree():
         ({"n_trials": 0}, "n_trials must be a positive integer, got 0"),
         ({"n_trials": 2.0}, "n_trials must be a positive integer, got 2.0"),
         ({"solver": "rk4"}, "solver must be one of .*'ab2', 'euler', 'heun'.*got 'rk4'"),
+        ({"increments": "strong"}, "increments must be one of .*'gaussian', 'weak'.*got 'strong'"),
+        ({"precision": "bf16"}, "precision must be one of .*'float32', 'tf32'.*got 'bf16'"),
+        ({"antithetic": True}, "n_trials must be even, got 3"),
         ({"record": "v"}, "record must hold names out of .*got .*'v'"),
         ({"record": ("u", "rates")}, "record must hold names out of .*got .*'rates'"),
         ({"drive": np.ones((2, 2))}, r"drive must have shape .*3 cells, got \(2, 2\)"),

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from numbers import Integral, Real
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-from ssn_estimators.simulation.adjoint import integrate
-from ssn_estimators.simulation.noise import ou_chunks
-from ssn_estimators.simulation.reference import SCHEMES
+from ssn_estimators.simulation import cpu
 from ssn_estimators.simulation.reference import rates as firing_rates
+from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD, Setup, check_time_grid
 
-__all__ = ["DIVERGENCE_THRESHOLD", "Simulation", "check_time_grid", "simulate"]
+__all__ = ["Simulation", "simulate", "simulate_many"]
 
-DIVERGENCE_THRESHOLD = 1e3  # mV; [P] and biology stay below 50, a runaway passes it within ms
-CHUNK_STEPS = 256  # at most, so that a run whose trials have all diverged ends early
 RECORDABLE = ("u", "r", "eta")
-CHUNK_ELEMENTS = 2**19  # of a chunk of trajectories, so that it stays in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +84,9 @@ def simulate(
     dt=1.0,
     solver="heun",
     shared_noise=False,
+    antithetic=False,
+    increments="gaussian",
+    precision="float32",
     random_state=None,
     record=None,
     covariance=True,
@@ -123,6 +121,19 @@ def simulate(
         Whether trial i of every input has the same noise (common random numbers). Then an
         input's result does not depend on the other inputs, and the errors of the inputs are
         correlated.
+    antithetic : bool, default=False
+        Whether trials come in pairs with opposite noise: trial i and trial ``i + n_trials //
+        2``. Odd functions of the noise then average out, and so does most of the error of
+        the mean; pairs have the same even functions, so they count as one trial for the
+        covariance. Half the noise has to be made.
+    increments : {"gaussian", "weak"}, default="gaussian"
+        Law of the increments of the noise. "weak" are three-point variables with the same
+        first three moments and nearly the same fourth, as in weak schemes of second order
+        [2]_: moments of the potentials change by less than the scheme's own error, for a
+        third of the cost.
+    precision : {"float32", "tf32"}, default="float32"
+        Of matrix products on a GPU, for circuits in single precision: "tf32" rounds their
+        factors to 10 bits of mantissa and is several times faster.
     random_state : int, RandomState instance or None, default=None
         Source of the noise.
     record : {"u", "r", "eta"}, tuple of them or None, default=None
@@ -145,6 +156,8 @@ def simulate(
     ----------
     .. [1] Soo & Lengyel (2022). Training stochastic stabilized supralinear networks by
        dynamics-neutral growth. NeurIPS 35.
+    .. [2] Kloeden & Platen (1992). Numerical Solution of Stochastic Differential Equations,
+       section 14.2.
 
     Examples
     --------
@@ -153,40 +166,167 @@ def simulate(
     >>> simulate(cell, [[2.0]], n_trials=1, duration=1.0, burn_in=500.0).mean.round(6)
     array([[2.]])
     """
+    return simulate_many(
+        [circuit],
+        [drive],
+        n_trials=n_trials,
+        duration=duration,
+        burn_in=burn_in,
+        dt=dt,
+        solver=solver,
+        shared_noise=shared_noise,
+        antithetic=antithetic,
+        increments=increments,
+        precision=precision,
+        random_state=[random_state],
+        record=record,
+        covariance=covariance,
+        rates=rates,
+    )[0]
+
+
+def simulate_many(
+    circuits, drives, *, duration=500.0, burn_in=100.0, random_state=None, record=None, **options
+):
+    """Simulate circuits of one size at once, each as by :func:`simulate`.
+
+    Parameters
+    ----------
+    circuits : sequence of Circuit
+        With the same numbers of cells and the same constants; all of NumPy arrays or all of
+        torch tensors of one dtype and device.
+    drives : sequence of arrays of shape (n_inputs, n_neurons) or (n_steps, n_inputs, n_neurons)
+        The drive of every circuit, all of one shape.
+    duration, burn_in, record, **options
+        See :func:`simulate`.
+    random_state : sequence of, or int, RandomState instance or None, default=None
+        Source of the noise of every circuit: with the random states of a sequence, the
+        results are those of :func:`simulate` with each. From a single one, seeds are drawn.
+
+    Returns
+    -------
+    simulations : list of Simulation
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not legal, or circuits or drives do not match.
+    """
+    dt = options.setdefault("dt", 1.0)
     n_burn, n_window = check_time_grid(duration=duration, burn_in=burn_in, dt=dt)
-    if not isinstance(n_trials, Integral) or n_trials < 1:
-        raise ValueError(f"n_trials must be a positive integer, got {n_trials!r}.")
-    if solver not in SCHEMES:
-        raise ValueError(f"solver must be one of {sorted(SCHEMES)}, got {solver!r}.")
+    options = {"n_trials": 10, "solver": "heun"} | options
     if record is None or isinstance(record, str):
         record = (record,) if record else ()
     if not isinstance(record, (tuple, list)) or not set(record) <= set(RECORDABLE):
         raise ValueError(f"record must hold names out of {RECORDABLE}, got {record!r}.")
-    tensors = circuit.to_torch()
-    drive = _check_drive(drive, tensors, n_burn + n_window)
-    seed = check_random_state(random_state).randint(2**31 - 1)
+    if len({torch.is_tensor(circuit.weights) for circuit in circuits}) != 1:
+        raise ValueError("circuits must be one or more, all of NumPy arrays or all of tensors.")
+    tensors = [circuit.to_torch() for circuit in circuits]
+    first = tensors[0]
+    _check_alike(tensors)
+    setup = Setup(
+        n_burn=n_burn,
+        n_window=n_window,
+        tau=first.tau,
+        tau_eta=first.tau_eta,
+        k=first.k,
+        gamma=first.gamma,
+        seeds=_seeds(random_state, len(circuits)),
+        **options,
+    )
+    setup.check()
+    drives = [_check_drive(drive, first, n_burn + n_window) for drive in drives]
+    if len(drives) != len(circuits) or len({drive.shape for drive in drives}) > 1:
+        raise ValueError(
+            f"drives must be as many as circuits and of one shape, got {len(drives)} for "
+            f"{len(circuits)} circuits, of shapes {sorted({tuple(d.shape) for d in drives})}."
+        )
+    simulations = run(tensors, torch.stack(drives), setup, tuple(record))
+    if torch.is_tensor(circuits[0].weights):
+        return simulations
+    return [_in_numpy(simulation) for simulation in simulations]
 
-    run = _Run(tensors, drive, n_trials, n_burn, n_window, dt, solver, shared_noise, seed, record)
-    wanted = {"covariance": covariance, "rates": rates}
-    simulation = run(wanted)
-    if simulation.diverged.any() and not simulation.diverged.all():
-        # A trial spoils the sums before it is known to diverge: repeat with the same noise,
-        # now knowing which trials to leave out.
-        simulation = run(wanted, diverged=simulation.diverged, found=simulation)
-    if torch.is_tensor(circuit.weights):
-        return simulation
+
+def run(circuits, drives, setup, record=()):
+    """`simulate_many` of tensors that have been checked."""
+    weights, factors = (
+        torch.stack([getattr(circuit, name) for circuit in circuits])
+        for name in ("weights", "noise_factor")
+    )
+    mean, covariance, rates, exceeded, u, z = _moments(
+        weights, factors, drives, setup, bool(record)
+    )
+    steps = torch.arange(1, setup.n_window + 1).to(drives)
+    simulations = []
+    for i, circuit in enumerate(circuits):
+        recorded = {}
+        if "u" in record:
+            recorded["u"] = u[i]
+        if "r" in record:
+            recorded["r"] = firing_rates(u[i], setup.k, setup.gamma)
+        if "eta" in record:
+            recorded["eta"] = z[i] @ circuit.noise_factor.T
+        diverged = exceeded[i] >= 0
+        simulations.append(
+            Simulation(
+                mean=mean[i],
+                covariance=None if covariance is None else covariance[i],
+                rates=None if rates is None else rates[i],
+                diverged=diverged,
+                divergence_time=torch.where(diverged, exceeded[i].to(mean) * setup.dt, torch.nan),
+                times=steps * setup.dt,
+                **recorded,
+            )
+        )
+    return simulations
+
+
+def _moments(weights, noise_factors, drives, setup, record):
+    """By the fused kernels where they run, else by library products."""
+    if drives.is_cuda and drives.dtype == torch.float32 and not record:
+        try:
+            # only here, so that nobody else has to have Triton
+            from ssn_estimators.simulation import gpu
+        except ImportError:
+            pass
+        else:
+            return *gpu.moments(weights, noise_factors, drives, setup), None, None
+    return cpu.moments(weights, noise_factors, drives, setup, record)
+
+
+def _in_numpy(simulation):
     arrays = {f.name: getattr(simulation, f.name) for f in fields(simulation)}
     return Simulation(**{k: v if v is None else v.detach().numpy() for k, v in arrays.items()})
 
 
-def check_time_grid(*, duration, burn_in, dt):
-    """Numbers of steps of burn-in and of the time after it."""
-    for name, value, low in (("dt", dt, None), ("duration", duration, dt), ("burn_in", burn_in, 0)):
-        legal = isinstance(value, Real) and np.isfinite(value)
-        if not legal or (value <= 0 if low is None else value < low):
-            bound = "> 0" if low is None else f">= {low:g}" + (" (one step dt)" if low else "")
-            raise ValueError(f"{name} must be a finite number of ms {bound}, got {value!r}.")
-    return round(burn_in / dt), round(duration / dt)
+def _seeds(random_state, n):
+    if isinstance(random_state, (list, tuple)):
+        if len(random_state) != n:
+            raise ValueError(
+                f"random_state must be one or one for each of the {n} circuits, got "
+                f"{len(random_state)}."
+            )
+        return tuple(int(check_random_state(x).randint(2**31 - 1)) for x in random_state)
+    return tuple(check_random_state(random_state).randint(2**31 - 1, size=n).tolist())
+
+
+def _check_alike(circuits):
+    def kind(circuit):
+        constants = [getattr(circuit, name) for name in ("k", "gamma", "tau_e", "tau_i", "tau_eta")]
+        return circuit.n_excitatory, circuit.n_inhibitory, *constants
+
+    kinds = {kind(circuit) for circuit in circuits}
+    if len(kinds) > 1:
+        raise ValueError(
+            "circuits that are simulated together need the same numbers of cells and the same "
+            f"constants, got (n_excitatory, n_inhibitory, k, gamma, tau_e, tau_i, tau_eta) in "
+            f"{sorted(kinds)}."
+        )
+    places = {(str(x.weights.dtype), str(x.weights.device)) for x in circuits}
+    if len(places) > 1:
+        raise ValueError(
+            f"circuits that are simulated together need one dtype and device, got {sorted(places)}."
+        )
 
 
 def _check_drive(drive, circuit, n_steps):
@@ -207,141 +347,3 @@ def _check_drive(drive, circuit, n_steps):
     if not torch.isfinite(drive).all():
         raise ValueError("drive must be finite, got NaN or infinity.")
     return drive
-
-
-@dataclass
-class _Run:
-    """One simulation, which can be repeated with the same noise."""
-
-    circuit: object
-    drive: torch.Tensor
-    n_trials: int
-    n_burn: int
-    n_window: int
-    dt: float
-    solver: str
-    shared_noise: bool
-    seed: int
-    record: tuple
-
-    def __call__(self, wanted, diverged=None, found=None):
-        moments = _Moments(self, wanted, diverged)
-        exceeded, trajectories = [], {name: [] for name in self.record}
-        for window, u, eta in self.chunks(diverged):
-            with torch.no_grad():
-                peak = torch.maximum(u.amax(-1), -u.amin(-1))
-                exceeded.append(~(peak <= DIVERGENCE_THRESHOLD))
-            if window:
-                moments.add(u)
-                values = {"u": u, "eta": eta}
-                if "r" in self.record:
-                    values["r"] = firing_rates(u, self.circuit.k, self.circuit.gamma)
-                for name in self.record:
-                    trajectories[name].append(values[name])
-            if not self.record and exceeded[-1].any() and torch.cat(exceeded).any(0).all():
-                break
-        if diverged is None:
-            exceeded = torch.cat(exceeded)
-            diverged = exceeded.any(0)
-            first = (exceeded.to(torch.uint8).argmax(0) + 1).to(self.drive)
-            divergence_time = torch.where(diverged, first * self.dt, torch.nan)
-        else:
-            divergence_time = found.divergence_time
-        steps = torch.arange(1, self.n_window + 1).to(self.drive)
-        simulation = moments.result(diverged, divergence_time, steps * self.dt)
-        recorded = {name: torch.cat(chunks) for name, chunks in trajectories.items()}
-        for name in set(recorded) & {"u", "r"} if found else ():
-            ran_away = getattr(found, name).detach()
-            recorded[name] = torch.where(diverged[:, :, None], ran_away, recorded[name])
-        return replace(simulation, **recorded)
-
-    def chunks(self, left_out):
-        """Yield (in the window?, u, eta) for consecutive chunks of steps, time first.
-
-        Trials that are left out rest at u = 0, where neither they nor their gradient can
-        become infinite.
-        """
-        circuit, (n_inputs, n) = self.circuit, self.drive.shape[-2:]
-        dtype, device = circuit.weights.dtype, circuit.weights.device
-        u = torch.zeros((n_inputs * self.n_trials, n), dtype=dtype, device=device)
-        size = min(CHUNK_STEPS, max(1, CHUNK_ELEMENTS // u.numel()))
-        chunks = [(False, min(size, self.n_burn - i)) for i in range(0, self.n_burn, size)]
-        chunks += [(True, min(size, self.n_window - i)) for i in range(0, self.n_window, size)]
-        noise = ou_chunks(
-            (1 if self.shared_noise else n_inputs, self.n_trials, n),
-            [steps for _, steps in chunks],
-            self.dt,
-            circuit.tau_eta,
-            torch.Generator(device).manual_seed(self.seed),
-            dtype,
-        )
-        slope, start = None, 0
-        for (window, steps), z in zip(chunks, noise, strict=True):
-            with torch.set_grad_enabled(window and torch.is_grad_enabled()):
-                eta = z @ circuit.noise_factor.T
-                forcing = eta + self.drive_at(start, steps)
-                if left_out is not None:
-                    forcing = torch.where(left_out[:, :, None], 0.0, forcing)
-                path, slope = integrate(
-                    circuit, u, forcing.flatten(1, 2), self.dt, self.solver, slope
-                )
-                u = path[-1]
-                yield window, path.unflatten(1, (n_inputs, self.n_trials)), eta[1:]
-            start += steps
-
-    def drive_at(self, start, steps):
-        if self.drive.ndim == 2:
-            return self.drive[:, None].expand(-1, self.n_trials, -1)
-        times = torch.arange(start, start + steps + 1).clamp_max(len(self.drive) - 1)
-        return self.drive[times][:, :, None].expand(-1, -1, self.n_trials, -1)
-
-
-class _Moments:
-    """Running sums over trials and time of the wanted moments."""
-
-    def __init__(self, run, wanted, left_out):
-        self.run, self.left_out = run, left_out
-        self.sums = {"mean": 0} | {name: 0 for name, is_wanted in wanted.items() if is_wanted}
-        self.centre = None  # near the mean, so that float32 covariances stay accurate
-
-    def add(self, u):
-        """Add a chunk of shape (n_steps, n_inputs, n_trials, n_neurons)."""
-        self.sums["mean"] = self.sums["mean"] + u.sum((0, 2))
-        if "rates" in self.sums:
-            rates = firing_rates(u, self.run.circuit.k, self.run.circuit.gamma)
-            self.sums["rates"] = self.sums["rates"] + rates.sum((0, 2))
-        if "covariance" in self.sums:
-            if self.centre is None:
-                self.centre = (u[0].detach().sum(1) / self.n_kept)[:, None]
-            deviation = u - self.centre
-            if self.left_out is not None:
-                deviation = torch.where(self.left_out[:, :, None], 0.0, deviation)
-            samples = deviation.transpose(0, 1).flatten(1, 2)
-            self.sums["covariance"] = self.sums["covariance"] + samples.mT @ samples
-
-    @property
-    def n_kept(self):
-        """Number of trials in the sums, of shape (n_inputs, 1) or a number."""
-        return (
-            self.run.n_trials
-            if self.left_out is None
-            else (~self.left_out).sum(1, keepdim=True).clamp_min(1)
-        )
-
-    def result(self, diverged, divergence_time, times):
-        n_inputs, n = self.run.drive.shape[-2:]
-        lost = diverged.all(1)
-        count = self.n_kept * self.run.n_window
-        moments = dict.fromkeys(("mean", "covariance", "rates"))
-        for name, total in self.sums.items():
-            shape = (n_inputs, n, n) if name == "covariance" else (n_inputs, n)
-            each = count if name != "covariance" or self.left_out is None else count[:, None]
-            value = self.run.drive.new_zeros(shape) + total / each
-            if name == "covariance" and self.centre is not None:
-                offset = moments["mean"] - self.centre[:, 0]
-                value = value - offset[:, :, None] * offset[:, None]
-            keep_shape = (-1,) + (1,) * (len(shape) - 1)
-            moments[name] = torch.where(lost.view(keep_shape), torch.nan, value)
-        return Simulation(
-            **moments, diverged=diverged, divergence_time=divergence_time, times=times
-        )

@@ -1,0 +1,193 @@
+"""A block of columns: simulated, summed up and led back as one.
+
+A column is one trial of one input of one network. Columns do not depend on each other, so a
+block that fits the cache runs through all steps before the next block begins.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD, Setup
+from ssn_estimators.simulation.steps import Adjoint, Stepper, new_noise
+
+__all__ = ["Block"]
+
+CHUNK = 16  # steps between two looks for divergence
+CHECKPOINT = 64  # steps between two points from which the noise can be made again
+
+
+@dataclass
+class Block:
+    """Some columns of one network; units and layout as in `steps.py`.
+
+    Parameters
+    ----------
+    setup : Setup
+        Time grid, scheme, noise.
+    recurrent, noise_factor : Tensors of shape (n_neurons, n_neurons)
+        A and e n.
+    step : Tensor of shape (n_neurons, 1)
+        e.
+    drive : Tensor of shape (n_neurons, n_inputs) or (n_steps, n_neurons, n_inputs)
+        e f(h).
+    columns : tuple of 3 ints
+        Numbers of inputs, signs and draws.
+    seed : tuple of int
+        Of the noise.
+    """
+
+    setup: Setup
+    recurrent: torch.Tensor
+    noise_factor: torch.Tensor
+    step: torch.Tensor
+    drive: torch.Tensor
+    columns: tuple
+    seed: tuple
+
+    def __post_init__(self):
+        self.n, self.n_columns = len(self.recurrent), math.prod(self.columns)
+        self.shape = (self.n, *self.columns)
+        self.alive = None  # bool, of shape columns, where trials are left out
+
+    def forward(self, keep, record):
+        """Simulate, and keep what `backward` needs or the trajectories.
+
+        Returns
+        -------
+        sums : dict
+            "exceeded", of shape columns: number of steps after which a trial left the legal
+            range, -1 if it never did. Over the samples of each input that did not, "count"
+            (n_inputs,), "u" and "rates" (n_inputs, n_neurons), "scatter" (n_inputs,
+            n_neurons, n_neurons), the sum of squares and products about the mean; if
+            recorded, "path" and "noise" (n_window, n_neurons, n_inputs, n_signs, n_draws).
+        """
+        sums = self._run(keep, record)
+        diverged = sums["exceeded"] >= 0
+        if (keep or self.setup.covariance) and diverged.any() and not diverged.all():
+            # A trial spoils sums over columns before it is known to diverge: repeat with the
+            # same noise, now knowing which trials to leave out.
+            self.alive = ~diverged
+            sums = self._run(keep, False) | {k: sums[k] for k in ("exceeded", "path", "noise")}
+        elif diverged.all():
+            # nothing to add up or to lead back
+            self.path = self.predictions = None
+            self.checkpoints = []
+            sums = {k: sums[k] for k in ("exceeded", "path", "noise")}
+        return self._added_up(sums)
+
+    def _run(self, keep, record):
+        setup, shape = self.setup, (self.n, self.n_columns)
+        stepper = Stepper(self)
+        n_kept = setup.n_window if keep or record else min(CHUNK, setup.n_window)
+        self.path = self.drive.new_empty((n_kept, *shape))
+        self.predictions = torch.empty_like(self.path) if keep and setup.solver == "heun" else None
+        self.checkpoints = []
+        exceeded = torch.full(self.columns, -1, device=self.drive.device)
+        sums = {"exceeded": exceeded, "path": None, "noise": None}
+
+        u = self.drive.new_zeros(shape)
+        ring = self.drive.new_empty((min(CHUNK, setup.n_burn), *shape))
+        for done in range(0, setup.n_burn, CHUNK):
+            path = ring[: setup.n_burn - done]
+            u = stepper.advance(u, path, None)
+            if self._look(path, done, exceeded) and not record:
+                return sums
+        self.start = u.clone() if keep else u
+        for done in range(0, setup.n_window, CHUNK):
+            if (keep or record) and done % CHECKPOINT == 0:
+                self.checkpoints.append(stepper.noise.state())
+            first = done if n_kept == setup.n_window else 0
+            part = slice(first, first + min(CHUNK, setup.n_window - done))
+            path = self.path[part]
+            predictions = None if self.predictions is None else self.predictions[part]
+            u = stepper.advance(u, path, predictions)
+            if self._look(path, setup.n_burn + done, exceeded) and not record:
+                return sums
+            self._add(path, sums)
+        if record:
+            sums["path"] = self.path.unflatten(2, self.columns)
+            noise = [self._noise(stepper.noise, i)[1:] for i in range(len(self.checkpoints))]
+            noise = torch.cat(noise).unflatten(2, (-1, 1, self.columns[2]))
+            sums["noise"] = torch.cat([noise, -noise], 3) if self.columns[1] == 2 else noise
+        return sums
+
+    def _noise(self, noise, checkpoint):
+        """Values from a checkpoint to the next, both included."""
+        n_steps = min(CHECKPOINT, self.setup.n_window - checkpoint * CHECKPOINT)
+        values = self.drive.new_empty((n_steps + 1, *noise.shape))
+        noise.restore(self.checkpoints[checkpoint])
+        for first in range(0, n_steps, noise.n_steps):
+            size = min(noise.n_steps, n_steps - first)
+            values[first : first + size + 1] = noise.advance(size)
+        return values
+
+    def _look(self, path, n_before, exceeded):
+        """Note trials that have left the legal range; whether all have by now."""
+        low, high = path.amin(), path.amax()  # NaN if there is one
+        if low >= -DIVERGENCE_THRESHOLD and high <= DIVERGENCE_THRESHOLD:
+            return False
+        beyond = ~(path.abs() <= DIVERGENCE_THRESHOLD).all(1)
+        first = beyond.to(torch.uint8).argmax(0) + 1 + n_before
+        new = beyond.any(0).view(self.columns) & (exceeded < 0)
+        exceeded[new] = first.view(self.columns)[new]
+        return bool((exceeded >= 0).all())
+
+    def _add(self, path, sums):
+        """Add a chunk of the window to the sums over time, or over samples."""
+        setup = self.setup
+        sums["u"] = sums.get("u", 0) + path.sum(0)
+        if setup.rates:
+            sums["rates"] = sums.get("rates", 0) + torch.relu(path).pow_(setup.gamma).sum(0)
+        if setup.covariance:
+            samples = path.unflatten(2, self.columns)
+            if "centre" not in sums:
+                # near the mean, so that float32 covariances stay accurate
+                alive = torch.ones(self.columns) if self.alive is None else self.alive
+                centre = torch.nan_to_num(samples[0].sum((2, 3)) / alive.sum((1, 2)).to(path))
+                sums["centre"] = centre[:, :, None, None]
+            deviation = samples - sums["centre"]
+            if self.alive is not None:
+                deviation.mul_(self.alive)
+            deviation = deviation.permute(2, 1, 0, 3, 4).flatten(2)
+            sums["products"] = sums.get("products", 0) + deviation @ deviation.mT
+
+    def _added_up(self, sums):
+        """Sums over the samples of each input, of the trials that stayed finite."""
+        alive = sums["exceeded"] < 0
+        count = alive.sum((1, 2)).to(self.drive.dtype) * self.setup.n_window
+        result = {k: sums[k] for k in ("exceeded", "path", "noise")} | {"count": count}
+        for name in ("u", "rates"):
+            if name in sums:
+                result[name] = torch.where(alive, sums[name].view(self.shape), 0).sum((2, 3)).T
+        if "products" in sums:
+            total = result["u"] - count[:, None] * sums["centre"][:, :, 0, 0].T
+            offset = total / count.clamp_min(1)[:, None]
+            result["scatter"] = sums["products"] - total[:, :, None] * offset[:, None]
+        return result
+
+    def backward(self, owe):
+        """Gradient of a loss with respect to A, e n and e f(h), of the shapes of these.
+
+        Parameters
+        ----------
+        owe : callable
+            ``owe(grad_u, u, t)`` adds to `grad_u` what the loss owes to u after step t of
+            the window directly.
+        """
+        adjoint, noise = Adjoint(self), new_noise(self)
+        grad_u = self.drive.new_zeros((self.n, self.n_columns))
+        for checkpoint in reversed(range(len(self.checkpoints))):
+            values = self._noise(noise, checkpoint).unbind()
+            first = checkpoint * CHECKPOINT
+            for t in reversed(range(first, first + len(values) - 1)):
+                owe(grad_u, self.path[t], t)
+                u = self.path[t - 1] if t else self.start
+                predicted = None if self.predictions is None else self.predictions[t]
+                adjoint.back_step(grad_u, u, predicted, *values[t - first : t - first + 2], t)
+        # large, and not needed again
+        self.path = self.predictions = self.checkpoints = None
+        return adjoint.result()

@@ -1,0 +1,249 @@
+"""The engine of library products: blocks of columns on all cores, merged into moments."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from threadpoolctl import threadpool_limits
+from torch.autograd.function import once_differentiable
+
+from ssn_estimators.simulation.blocks import Block
+
+__all__ = ["moments"]
+
+BLOCK_ELEMENTS = 2**15  # of one array of a block, so that a dozen of them fit the cache
+BLOCK_COLUMNS = 128  # at least, where there are as many, for products to be efficient
+
+
+def moments(weights, noise_factor, drive, setup, record=False):
+    """Simulate networks and take moments, differentiable through the window.
+
+    Parameters
+    ----------
+    weights, noise_factor : Tensors of shape (n_networks, n_neurons, n_neurons)
+        W in mV s and n in mV.
+    drive : Tensor of shape (n_networks, [n_steps,] n_inputs, n_neurons)
+        f(h) in mV, constant or at the start of every step of burn-in and window.
+    setup : Setup
+        Time grid, scheme, noise.
+    record : bool, default=False
+        Whether to return trajectories.
+
+    Returns
+    -------
+    mean : Tensor of shape (n_networks, n_inputs, n_neurons)
+    covariance : Tensor of shape (n_networks, n_inputs, n_neurons, n_neurons), or None
+    rates : Tensor of shape (n_networks, n_inputs, n_neurons), or None
+        Moments over the window and the trials that stayed finite; NaN where none did.
+    exceeded : Tensor of shape (n_networks, n_inputs, n_trials), int
+        Number of steps after which |u| exceeded 1000 mV or was not finite; -1 if it never did.
+    u, z : Tensors of shape (n_networks, n_window, n_inputs, n_trials, n_neurons), or None
+        Trajectories of the potentials and of the unit noise (a constant for the gradient),
+        if recorded; `z` has one input if the noise is shared.
+    """
+    return _Moments.apply(weights, noise_factor, drive, setup, record)
+
+
+class _Moments(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weights, noise_factor, drive, setup, record):
+        keep = any(ctx.needs_input_grad)
+        run = _Run(weights, noise_factor, drive, setup)
+        run.forward(keep, record)
+        mean, covariance, rates = run.mean, run.covariance, run.rates
+        u, z = (run.recorded(name) if record else None for name in ("path", "noise"))
+        ctx.mark_non_differentiable(run.exceeded, *([z] if record else []))
+        ctx.set_materialize_grads(False)
+        # not `save_for_backward`: nobody else sees these tensors, and `mean` is returned detached
+        ctx.run = run if keep else None
+        return mean.clone(), covariance, rates, run.exceeded, u, z
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, mean, covariance, rates, exceeded, u, z):
+        if ctx.run is None:
+            raise RuntimeError("the gradient of a simulation can be taken only once")
+        run, ctx.run = ctx.run, None
+        return *run.backward(mean, covariance, rates, u), None, None
+
+
+class _Run:
+    """The networks of one call, cut into blocks."""
+
+    def __init__(self, weights, noise_factor, drive, setup):
+        self.setup = setup
+        like = {"dtype": drive.dtype, "device": drive.device}
+        self.step = (setup.dt / torch.as_tensor(setup.tau, **like))[:, None]
+        self.recurrent = self.step * setup.k * weights
+        self.noise_factor = self.step * noise_factor
+        self.drive = self.step * drive.mT.contiguous()
+        self.n_networks, self.n, self.n_inputs = len(drive), *self.drive.shape[-2:]
+        self.signs = 2 if setup.antithetic else 1
+        self.n_draws = setup.n_trials // self.signs
+        self.places = [
+            (network, inputs, draws)
+            for network in range(self.n_networks)
+            for inputs, draws in self._tiles()
+        ]
+
+    def _tiles(self):
+        """Slices of inputs and draws, of nearly equal sizes; the same on any machine."""
+        largest = max(BLOCK_COLUMNS, BLOCK_ELEMENTS // self.n)
+        # below a quarter of it, or of all columns, calls would cost more than they compute
+        quarter = max(largest, self.n_inputs * self.setup.n_trials) // 4
+        size = min(largest, max(BLOCK_COLUMNS, quarter))
+        # shared noise must not depend on the number of inputs
+        most_draws = (largest if self.setup.shared_noise else size) // self.signs
+        draws = _slices(self.n_draws, most_draws)
+        inputs = _slices(self.n_inputs, size // (self.signs * draws[0].stop))
+        return [(i, j) for i in inputs for j in draws]
+
+    def _block(self, network, inputs, draws):
+        place = (0, 0) if self.setup.shared_noise else (1, inputs.start)
+        return Block(
+            self.setup,
+            self.recurrent[network],
+            self.noise_factor[network],
+            self.step,
+            self.drive[network, ..., inputs].contiguous(),
+            (inputs.stop - inputs.start, self.signs, draws.stop - draws.start),
+            (self.setup.seeds[network], *place, draws.start),
+        )
+
+    def forward(self, keep, record):
+        def simulated(place):
+            block = self._block(*place)
+            sums = block.forward(keep, record)
+            return block if keep else None, sums
+
+        self.blocks, self.sums = zip(*_map(simulated, self.places, self.drive), strict=True)
+        # there too: an OpenMP team of this thread would not survive a fork
+        _map(lambda _: self._merge(), [None], self.drive)
+
+    def _merge(self):
+        shape, new = (self.n_networks, self.n_inputs), self.drive.new_zeros
+        trials = (*shape, self.signs, self.n_draws)
+        exceeded = torch.empty(trials, dtype=torch.long, device=self.drive.device)
+        count = new(shape)
+        totals = {name: new((*shape, self.n)) for name in ("u", "rates")}
+        for (network, inputs, draws), sums in zip(self.places, self.sums, strict=True):
+            exceeded[network, inputs, :, draws] = sums["exceeded"]
+            count[network, inputs] += sums["count"]
+            for name in set(totals) & set(sums):
+                totals[name][network, inputs] += sums[name]
+        self.exceeded = exceeded.flatten(2)
+        self.count = torch.where(count > 0, count, torch.nan)[:, :, None]
+        self.mean = totals["u"] / self.count
+        self.rates = self.setup.k * totals["rates"] / self.count if self.setup.rates else None
+        self.covariance = self._covariance() if self.setup.covariance else None
+
+    def _covariance(self):
+        scatter = self.drive.new_zeros((self.n_networks, self.n_inputs, self.n, self.n))
+        for (network, inputs, _), sums in zip(self.places, self.sums, strict=True):
+            if "scatter" in sums:
+                scatter[network, inputs] += sums["scatter"]
+                count = sums["count"][:, None]
+                # of the block's mean from that of all blocks
+                offset = sums["u"] / count.clamp_min(1) - self.mean[network, inputs]
+                offset = torch.where(count > 0, offset, 0)
+                scatter[network, inputs] += (count * offset)[:, :, None] * offset[:, None]
+        return scatter / self.count[..., None]
+
+    def recorded(self, name):
+        shared = name == "noise" and self.setup.shared_noise
+        n_inputs = 1 if shared else self.n_inputs
+        shape = (self.n_networks, self.setup.n_window, n_inputs, self.signs, self.n_draws, self.n)
+        result = self.drive.new_empty(shape)
+        for (network, inputs, draws), sums in zip(self.places, self.sums, strict=True):
+            part = sums.pop(name).permute(0, 2, 3, 4, 1)
+            result[network, :, slice(None) if shared else inputs, :, draws] = part
+        return result.flatten(3, 4)
+
+    def backward(self, mean, covariance, rates, u):
+        def gradients(i):
+            alive = self.sums[i]["exceeded"] < 0
+            return self.blocks[i].backward(
+                self._owe(*self.places[i], alive, mean, covariance, rates, u)
+            )
+
+        parts = _map(gradients, range(len(self.places)), self.drive)
+        weights, noise_factor, drive = (
+            torch.zeros_like(x) for x in (self.recurrent, self.noise_factor, self.drive)
+        )
+        for (network, inputs, _), part in zip(self.places, parts, strict=True):
+            weights[network] += part[0]
+            noise_factor[network] += part[1]
+            drive[network, ..., inputs] += part[2]
+        scale = self.step
+        return weights * (scale * self.setup.k), noise_factor * scale, (drive * scale).mT
+
+    def _owe(self, network, inputs, draws, alive, mean, covariance, rates, u):
+        """What the loss owes to the potentials of a block directly, see `Block.backward`."""
+        shape, gamma = (self.n, *alive.shape), self.setup.gamma
+        each = torch.nan_to_num(1 / self.count[network, inputs])
+
+        def per_column(gradient):
+            gradient = (gradient[network, inputs] * each).T[:, :, None, None]
+            # NaN where a loss went through moments that are
+            return torch.where(alive, gradient, 0).reshape(self.n, -1)
+
+        constant = None if mean is None else per_column(mean)
+        if rates is not None:
+            rates = per_column(rates) * (self.setup.k * gamma)
+        if covariance is not None:
+            covariance = covariance[network, inputs]
+            covariance = (covariance + covariance.mT) * each[:, :, None]
+            centre = torch.nan_to_num(self.mean[network, inputs]).T[:, :, None, None]
+        if u is not None:
+            u = u[network].unflatten(2, (self.signs, self.n_draws))[:, inputs, :, draws]
+
+        def owe(grad_u, potentials, t):
+            if constant is not None:
+                grad_u.add_(constant)
+            if rates is not None:
+                gain = torch.relu(potentials).pow_(gamma - 1) if gamma > 1 else potentials > 0
+                grad_u.addcmul_(rates, gain.to(rates))
+            columns = grad_u.view(shape)
+            if covariance is not None:
+                deviation = (potentials.view(shape) - centre).mul_(alive)
+                change = covariance @ deviation.transpose(0, 1).flatten(2)
+                columns.add_(change.transpose(0, 1).reshape(shape))
+            if u is not None:
+                columns.add_((u[t] * alive[..., None]).permute(3, 0, 1, 2))
+
+        return owe
+
+
+def _slices(n, size):
+    n_slices = -(-n // max(1, size))
+    size = -(-n // n_slices)
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
+
+
+def _map(function, jobs, like):
+    """Results of the jobs, in order, on as many threads as torch would use for one product.
+
+    Each thread has its own OpenMP team of one: blocks are the parallelism, and a result does
+    not depend on the number of threads.
+    """
+    n_threads = torch.get_num_threads() if like.device.type == "cpu" else 1
+    if n_threads == 1:
+        return [function(job) for job in jobs]
+    return list(_pool(n_threads).map(function, jobs))
+
+
+_pools = {}
+
+
+def _pool(n_threads):
+    key = os.getpid(), n_threads  # threads do not survive a fork
+    if key not in _pools:
+        _pools[key] = ThreadPoolExecutor(n_threads, "ssn", initializer=_one_thread)
+    return _pools[key]
+
+
+def _one_thread():
+    torch.get_num_threads()  # torch sets a new thread's number when first asked, not later
+    threadpool_limits(1, user_api="openmp")

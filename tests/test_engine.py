@@ -1,0 +1,567 @@
+"""The CPU engine: held against `reference.py` on its own noise, however the work is cut."""
+
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from itertools import product
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from joblib import Parallel, delayed
+from numpy.testing import assert_allclose, assert_array_equal
+
+import ssn_estimators
+from ssn_estimators import Circuit, simulate, simulate_many
+from ssn_estimators.simulation import SCHEMES, blocks, cpu, noise, reference
+from ssn_estimators.simulation.setup import Setup
+
+MOMENTS = ("mean", "covariance", "rates")
+TAU = np.array([20.0, 20.0, 10.0])
+# Blocks of at most so many columns; 3 inputs of 10 trials are cut into (inputs, signs, draws)
+LAYOUTS = {"one": None, "inputs": 20, "trials": 4}
+CUTS = {"one": {(3, 1, 10)}, "inputs": {(2, 1, 10), (1, 1, 10)}, "trials": {(1, 1, 4), (1, 1, 2)}}
+LAWS = list(product((False, True), (False, True), ("gaussian", "weak")))
+
+
+@pytest.fixture
+def cut(monkeypatch):
+    """Cuts the work as a name of `LAYOUTS` says, and time into pieces with remainders."""
+
+    def patch(layout, chunk=3, checkpoint=6):
+        if LAYOUTS[layout]:
+            monkeypatch.setattr(cpu, "BLOCK_ELEMENTS", 1)
+            monkeypatch.setattr(cpu, "BLOCK_COLUMNS", LAYOUTS[layout])
+            monkeypatch.setattr(blocks, "CHUNK", chunk)
+            monkeypatch.setattr(blocks, "CHECKPOINT", checkpoint)
+            monkeypatch.setattr(noise, "CACHED", 1)  # two steps of noise at a time
+
+    return patch
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads; afterwards it is what it was."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def setup_of(**changes):
+    settings = {"n_trials": 10, "n_burn": 4, "n_window": 8, "dt": 1.0, "solver": "heun"}
+    settings |= {"tau": TAU, "tau_eta": 15.0, "k": 0.05, "gamma": 2.0, "seeds": (1, 2)}
+    return Setup(**settings | changes)
+
+
+def problem(setup, moving=False, n_inputs=3, dtype=torch.float64):
+    """Weights, noise factor and drive of every network; some cells are below threshold."""
+    rng, m, n = np.random.RandomState(0), len(setup.seeds), len(setup.tau)
+    weights = rng.uniform(0, 1, (m, n, n)) * np.where(setup.tau > 15, 0.5, -2.0)
+    shape = (m, setup.n_burn + setup.n_window, n_inputs, n) if moving else (m, n_inputs, n)
+    values = weights, rng.normal(size=(m, n, n)), 3 * rng.normal(size=shape) + 2
+    return [torch.tensor(x, dtype=dtype, requires_grad=True) for x in values]
+
+
+def engine_noise(drive, setup):
+    """z before and after every step, shape (n_networks, n_steps + 1, n_inputs or 1, ...).
+
+    Before the first it is read off the step of Euler from u = 0, without synapses and drive.
+    """
+    n_steps, (m, n) = setup.n_burn + setup.n_window, (len(drive), drive.shape[-1])
+    bare = {"solver": "euler", "covariance": False, "rates": False}
+    bare = replace(setup, n_burn=0, n_window=n_steps, **bare)
+    eye = torch.eye(n).to(drive).expand(m, n, n)
+    nothing = torch.zeros_like(drive.detach())
+    *_, u, z = cpu.moments(0 * eye, eye, nothing, bare, True)
+    start = u[:, :1, : z.shape[2]] * torch.tensor(setup.tau / setup.dt).to(u)
+    return torch.cat([start, z], 1)
+
+
+def reference_outcome(weights, factors, drive, setup, alive=None):
+    """Moments and, where `alive` is None, potentials; other trials are not integrated."""
+    n_steps, n_inputs = setup.n_burn + setup.n_window, drive.shape[-2]
+    noise, results = engine_noise(drive, setup), []
+    for m, z in enumerate(noise):
+        steps = drive[m] if drive.ndim == 4 else drive[m].expand(n_steps, -1, -1)
+        steps = torch.cat([steps, steps[-1:]])[:, :, None]
+        forcing = steps + z @ factors[m].T
+        kept = torch.ones(forcing.shape[1:3]).bool() if alive is None else alive[m]
+        constants = {"k": setup.k, "gamma": setup.gamma, "tau": setup.tau}
+        circuit, columns = SimpleNamespace(weights=weights[m], **constants), forcing[:, kept]
+
+        def path(u, columns, slope, circuit=circuit):
+            steps = reference.integrate(circuit, u, columns, setup.dt, setup.solver, slope)
+            return [(u, None), *steps] if slope is None else list(steps)
+
+        with torch.no_grad():
+            u, slope = path(0 * columns[0], columns[: setup.n_burn + 1], None)[-1]
+        path = torch.stack([u for u, _ in path(u, columns[setup.n_burn :], slope)])
+        path = path[-setup.n_window :]
+        samples = [path[:, kept.nonzero()[:, 0] == i].flatten(0, 1) for i in range(n_inputs)]
+        found = [
+            torch.stack([x.mean(0) for x in samples]),
+            torch.stack([x.T.cov(correction=0) for x in samples]),
+            torch.stack([reference.rates(x, setup.k, setup.gamma).mean(0) for x in samples]),
+        ]
+        if alive is None:
+            found.append(path.unflatten(1, kept.shape))
+        results.append(found)
+    return [torch.stack(x) for x in zip(*results, strict=True)]
+
+
+def gradients(outcome, leaves, of=None):
+    """Gradients of a random linear function of the outcome."""
+    rng = np.random.RandomState(3)
+    loss = 0
+    for i, x in enumerate(outcome):
+        weights = torch.tensor(rng.normal(size=x.shape)).to(x)
+        loss = loss + (weights * x).sum() if of is None or i in of else loss
+    return torch.autograd.grad(loss, leaves)
+
+
+def run_engine(leaves, setup):
+    mean, covariance, rates, _, u, _ = cpu.moments(*leaves, setup, True)
+    return [mean, covariance, rates, u]
+
+
+def assert_same(values, expected, tolerance):
+    for value, exact in zip(values, expected, strict=True):
+        value, exact = value.detach(), exact.detach()
+        assert_allclose(value, exact, rtol=0, atol=tolerance * float(exact.abs().max()))
+
+
+def assert_like_reference(setup, moving, n_inputs=3):
+    leaves = problem(setup, moving, n_inputs)
+    outcome, expected = run_engine(leaves, setup), reference_outcome(*leaves, setup)
+    assert (expected[3] < 0).any()
+    assert (expected[3] > 0).any()
+    assert_same(outcome, expected, 1e-11)
+    assert_same(gradients(outcome, leaves), gradients(expected, leaves), 1e-11)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_work_is_cut_as_the_layouts_say(layout, cut, monkeypatch):
+    cut(layout)
+    seen = set()
+
+    def spy(*args):
+        seen.add(args[5])
+        return blocks.Block(*args)
+
+    monkeypatch.setattr(cpu, "Block", spy)
+    setup = setup_of()
+    cpu.moments(*problem(setup), setup)
+    assert seen == CUTS[layout]
+
+
+@pytest.mark.parametrize(
+    ("layout", "gamma"), [("one", 1.0), ("one", 2.0), ("one", 2.5), ("trials", 2.0)]
+)
+@pytest.mark.parametrize(("shared_noise", "antithetic", "increments"), LAWS)
+@pytest.mark.parametrize("moving", [False, True], ids=["constant", "moving"])
+@pytest.mark.parametrize("solver", SCHEMES)
+def test_engine_is_the_reference(
+    solver, moving, shared_noise, antithetic, increments, layout, gamma, cut
+):
+    cut(layout)
+    law = {"shared_noise": shared_noise, "antithetic": antithetic, "increments": increments}
+    assert_like_reference(
+        setup_of(solver=solver, gamma=gamma, seeds=(3,), **law), moving, n_inputs=2
+    )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("moving", [False, True], ids=["constant", "moving"])
+@pytest.mark.parametrize("solver", SCHEMES)
+def test_engine_is_the_reference_for_several_networks(solver, moving, layout, cut):
+    cut(layout)
+    assert_like_reference(setup_of(solver=solver, seeds=(1, 2, 3)), moving)
+
+
+@pytest.mark.parametrize(("chunk", "checkpoint"), [(1, 1), (3, 6), (4, 4), (16, 64)])
+@pytest.mark.parametrize(("n_burn", "n_window"), [(0, 1), (0, 11), (1, 12), (13, 8)])
+@pytest.mark.parametrize("solver", SCHEMES)
+def test_engine_is_the_reference_however_time_is_cut(
+    solver, n_burn, n_window, chunk, checkpoint, cut
+):
+    cut("inputs", chunk, checkpoint)
+    setup = setup_of(solver=solver, n_burn=n_burn, n_window=n_window, seeds=(3,))
+    leaves = problem(setup, moving=True)
+    outcome, expected = run_engine(leaves, setup), reference_outcome(*leaves, setup)
+    assert_same(outcome, expected, 1e-11)
+    assert_same(gradients(outcome, leaves), gradients(expected, leaves), 1e-11)
+
+
+@pytest.mark.parametrize("solver", SCHEMES)
+def test_engine_is_the_reference_over_several_checkpoints(solver):
+    assert_like_reference(setup_of(solver=solver, n_burn=37, n_window=150, seeds=(3,)), False)
+
+
+@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (0, 2), (1, 3)])
+def test_gradient_of_some_outcomes(wanted, cut):
+    cut("trials")
+    setup = setup_of()
+    leaves = problem(setup)
+    expected = gradients(reference_outcome(*leaves, setup), leaves, wanted)
+    assert_same(gradients(run_engine(leaves, setup), leaves, wanted), expected, 1e-11)
+
+
+@pytest.mark.parametrize("i", range(3), ids=["weights", "noise factor", "drive"])
+def test_gradient_with_respect_to_one_tensor(i):
+    setup = setup_of(covariance=False)
+    leaves = problem(setup)
+    expected = gradients(cpu.moments(*leaves, setup)[:1], leaves)[i]
+    alone = [x if i == j else x.detach() for j, x in enumerate(leaves)]
+    assert_array_equal(*gradients(cpu.moments(*alone, setup)[:1], leaves[i]), expected)
+
+
+def test_no_gradient_reaches_into_burn_in(cut):
+    cut("inputs")
+    setup = setup_of()
+    leaves = problem(setup, moving=True)
+    of_drive = gradients(run_engine(leaves, setup), leaves)[2]
+    assert (of_drive[:, : setup.n_burn] == 0).all()
+    assert (of_drive[:, setup.n_burn :] != 0).any((0, 2, 3)).all()
+
+
+@pytest.mark.parametrize("layout", ["one", "trials"])
+@pytest.mark.parametrize("increments", ["gaussian", "weak"])
+@pytest.mark.parametrize("solver", SCHEMES)
+def test_single_precision_is_near_double(solver, increments, layout, cut):
+    cut(layout)
+    setup = setup_of(solver=solver, increments=increments, n_burn=10, n_window=30)
+    double = problem(setup)
+    single = [x.detach().float().requires_grad_() for x in double]
+    outcomes = [run_engine(leaves, setup) for leaves in (single, double)]
+    assert all(x.dtype == torch.float32 for x in outcomes[0])
+    assert_same(*outcomes, 1e-4)
+    assert_same(*map(gradients, outcomes, (single, double)), 1e-4)
+
+
+def test_covariance_in_single_precision_far_from_zero():
+    # a variance of 1e-4 mV**2 at a mean of 60 mV is lost in sums of squares
+    circuit = Circuit(np.zeros((2, 2)), 1, 0.02)
+    settings = {"n_trials": 20, "burn_in": 300.0, "duration": 200.0, "random_state": 0}
+    double = simulate(circuit, [[60.0, -60.0]], **settings).covariance
+    single = circuit.to_torch(dtype=torch.float32).to_numpy()
+    single = simulate(single, [[60.0, -60.0]], **settings).covariance
+    assert_allclose(single, double, atol=0.01 * double.max())
+
+
+def circuits(n_networks=3, n=7, dtype=np.float32):
+    """Tensors with gradient, and drives; odd sizes, so that not every row is aligned."""
+    rng, result = np.random.RandomState(n), []
+    for _ in range(n_networks):
+        weights = rng.uniform(0, 0.2, (n, n)) * np.where(np.arange(n) < 4, 1, -1)
+        arrays = weights, rng.normal(size=(n, n)) / np.sqrt(n)
+        weights, factor = (torch.tensor(x.astype(dtype), requires_grad=True) for x in arrays)
+        result.append(Circuit(weights, 4, factor, k=0.05))
+    drives = [torch.tensor(rng.uniform(1, 6, (3, n)).astype(dtype)) for _ in result]
+    return result, [drive.requires_grad_() for drive in drives]
+
+
+def everything(circuit, drive, simulation):
+    """Moments, trajectories and gradients."""
+    values = [getattr(simulation, name) for name in (*MOMENTS, "u", "eta")]
+    leaves = (circuit.weights, circuit.noise_factor, drive)
+    return [x.detach() for x in values] + list(gradients(values[:4], leaves))
+
+
+RECORDED = {"n_trials": 10, "duration": 20.0, "burn_in": 10.0, "record": ("u", "eta")}
+
+
+@pytest.mark.parametrize("layout", ["one", "trials"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("solver", SCHEMES)
+def test_networks_in_a_batch_are_as_alone(solver, dtype, layout, cut):
+    cut(layout)
+    settings = RECORDED | {"solver": solver}
+    several, drives = circuits(dtype=dtype)
+    batch = simulate_many(several, drives, random_state=[4, 5, 6], **settings)
+    values = [x for s in batch for x in (*(getattr(s, name) for name in MOMENTS), s.u)]
+    leaves = [x for c, d in zip(several, drives, strict=True) for x in _sources(c, d)]
+    together = torch.autograd.grad(sum(x.sum() for x in values), leaves)
+    for i, (circuit, drive) in enumerate(zip(several, drives, strict=True)):
+        alone = simulate(circuit, drive, random_state=4 + i, **settings)
+        for name in (*MOMENTS, "diverged", "u", "eta"):
+            assert torch.equal(getattr(batch[i], name), getattr(alone, name))
+        values = [*(getattr(alone, name) for name in MOMENTS), alone.u]
+        gradient = torch.autograd.grad(sum(x.sum() for x in values), _sources(circuit, drive))
+        assert all(map(torch.equal, together[3 * i : 3 * i + 3], gradient))
+
+
+def _sources(circuit, drive):
+    return circuit.weights, circuit.noise_factor, drive
+
+
+def test_one_random_state_gives_every_network_its_own_noise():
+    several, drives = circuits()
+    first, again = (simulate_many(several, drives, random_state=0, **RECORDED) for _ in range(2))
+    assert all(torch.equal(x.eta, y.eta) for x, y in zip(first, again, strict=True))
+    same = simulate_many([several[0]] * 2, [drives[0]] * 2, random_state=0, **RECORDED)
+    assert (same[0].eta != same[1].eta).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"circuits": [Circuit(np.eye(3), 3, 0.1), Circuit(np.eye(2), 2, 0.1)]}, "same numbers of"),
+        ({"circuits": [Circuit(np.eye(3), 3, 0.1, k=k) for k in (0.1, 0.2)]}, "same constants"),
+        ({"circuits": [Circuit(np.eye(3), 3, 0.1, tau_eta=t) for t in (9, 8)]}, "same constants"),
+        ({"drives": [np.ones((1, 3))]}, "drives must be as many as circuits .*got 1 for 2"),
+        ({"drives": [np.ones((1, 3)), np.ones((2, 3))]}, r"of one shape.*\(1, 3\), \(2, 3\)"),
+        ({"drives": [np.ones((1, 3)), np.ones((1, 2))]}, r"drive must have shape .*\(1, 2\)"),
+        ({"random_state": [1, 2, 3]}, "one for each of the 2 circuits, got 3"),
+        ({"random_state": [1]}, "one for each of the 2 circuits, got 1"),
+    ],
+)
+def test_circuits_that_do_not_match_are_refused(changes, message):
+    alike = [Circuit(np.eye(3), 3, 0.1)] * 2
+    settings = {"circuits": alike, "drives": [np.ones((1, 3))] * 2, "duration": 5.0, "burn_in": 0.0}
+    with pytest.raises(ValueError, match=message):
+        simulate_many(**settings | changes)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_results_do_not_depend_on_the_number_of_threads(layout, cut, threads):
+    cut(layout)
+    results = []
+    for n_threads in (1, 2, 3):
+        threads(n_threads)
+        (circuit,), (drive,) = circuits(1, n=61)
+        simulation = simulate(circuit, drive, random_state=0, **RECORDED)
+        results.append(everything(circuit, drive, simulation))
+    for result in results[1:]:
+        assert all(map(torch.equal, result, results[0]))
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_numbers_of_threads_are_left_as_they_were(n_threads, cut, threads):
+    cut("trials")
+    threads(n_threads)
+    (circuit,), (drive,) = circuits(1)
+    torch.autograd.grad(simulate(circuit, drive, **RECORDED).mean.sum(), circuit.weights)
+    seen = []
+    new = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    new.start()
+    new.join()
+    assert seen == [torch.get_num_threads()] == [n_threads]
+
+
+def runaway(noise_factor, weight=0.6):
+    """One excitatory cell: beyond u = 1 / (W k) = 5.6 mV, nothing holds it."""
+    weights = torch.tensor([[weight]], dtype=torch.float64, requires_grad=True)
+    factor = torch.tensor([[noise_factor]], dtype=torch.float64, requires_grad=True)
+    return Circuit(weights, 1, factor)
+
+
+def metastable(solver, **changes):
+    """Leaves and setup of two cells, of which noise carries some trials over the threshold."""
+    constants = {"tau": np.array([20.0, 20.0]), "tau_eta": 20.0, "k": 0.3, "seeds": (7,)}
+    setup = setup_of(**constants | {"solver": solver, "n_burn": 20, "n_window": 50} | changes)
+    values = (
+        [[[0.6, 0.01], [0.02, 0.5]]],
+        4.5 * np.eye(2)[None],
+        [[[0.0, 0.0], [1.0, 0.5], [0.5, 1.0]]],
+    )
+    leaves = [torch.tensor(np.array(x, float), requires_grad=True) for x in values]
+    return leaves, setup
+
+
+@pytest.mark.parametrize("record", [False, True])
+@pytest.mark.parametrize(("layout", "antithetic"), [("one", True), ("trials", False)])
+@pytest.mark.parametrize("solver", SCHEMES)
+def test_diverging_trials_are_as_if_they_were_not(solver, layout, antithetic, record, cut):
+    cut(layout)
+    leaves, setup = metastable(solver, antithetic=antithetic)
+    mean, covariance, rates, exceeded, *_ = cpu.moments(*leaves, setup, record)
+    alive = exceeded < 0
+    assert alive.any(2).all()
+    assert ((exceeded >= 0).sum(2) > 0).all()
+    assert (exceeded > setup.n_burn).any()
+    outcome = [mean, covariance, rates]
+    expected = reference_outcome(*leaves, setup, alive)
+    assert_same(outcome, expected, 1e-10)
+    assert_same(gradients(outcome, leaves), gradients(expected, leaves), 1e-8)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_diverging_input_leaves_the_others_alone(layout, cut):
+    cut(layout)
+    drives = np.array([[0.0], [0.3], [20.0], [0.1]])
+    settings = {"n_trials": 10, "duration": 60.0, "burn_in": 0.0, "random_state": 0}
+    others, means, found = [0, 1, 3], [], []
+    for third in (20.0, 0.0):
+        drives[2] = third
+        circuit = runaway(0.2)
+        simulation = simulate(circuit, drives, **settings)
+        assert_array_equal(simulation.diverged.all(1), np.array(drives)[:, 0] == 20)
+        means.append([getattr(simulation, name)[others].detach() for name in MOMENTS])
+        loss = sum(getattr(simulation, name)[others].sum() for name in MOMENTS)
+        found.append(torch.autograd.grad(loss, circuit.weights)[0])
+    assert all(map(torch.equal, *means))
+    assert_allclose(*found, rtol=1e-10)
+
+
+@pytest.mark.parametrize("record", [None, "u"])
+@pytest.mark.parametrize("burn_in", [0.0, 15.0, 100.0])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("solver", SCHEMES)
+def test_nothing_is_learnt_when_all_trials_diverge(solver, layout, burn_in, record, cut):
+    cut(layout)
+    circuit, drive = runaway(0.5), torch.tensor([[20.0], [25.0]], requires_grad=True)
+    settings = {"n_trials": 6, "duration": 100.0, "burn_in": burn_in, "solver": solver}
+    simulation = simulate(circuit, drive, record=record, random_state=0, **settings)
+    assert simulation.diverged.all()
+    moments = [getattr(simulation, name) for name in MOMENTS]
+    assert all(torch.isnan(x).all() for x in moments)
+    found = torch.autograd.grad(sum(x.sum() for x in moments), _sources(circuit, drive))
+    assert all((x == 0).all() for x in found)
+
+
+@pytest.mark.parametrize("record", [None, "u"])
+@pytest.mark.parametrize("seed", range(2))
+def test_blocks_without_a_survivor_add_nothing_to_the_moments(seed, record, monkeypatch):
+    monkeypatch.setattr(cpu, "BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(cpu, "BLOCK_COLUMNS", 1)
+    settings = {"n_trials": 20, "burn_in": 20.0, "duration": 60.0, "random_state": seed}
+    circuit = runaway(4.0).to_numpy()
+    outcome = simulate(circuit, [[0.0]], record=record, **settings)
+    u = simulate(circuit, [[0.0]], record="u", **settings).u[:, 0, ~outcome.diverged[0]]
+    assert 0 < outcome.diverged.sum() < 20
+    assert_allclose(outcome.mean[0, 0], u.mean())
+    assert_allclose(outcome.covariance[0, 0, 0], u.var())
+
+
+def test_gradient_can_be_taken_only_once():
+    setup = setup_of()
+    leaves = problem(setup)
+    loss = cpu.moments(*leaves, setup)[0].sum()
+    torch.autograd.grad(loss, leaves, retain_graph=True)
+    with pytest.raises(RuntimeError, match="only once"):
+        torch.autograd.grad(loss, leaves)
+
+
+def test_changing_a_moment_in_place_does_not_change_the_gradient():
+    setup = setup_of()
+    leaves = problem(setup)
+    expected = gradients(run_engine(leaves, setup), leaves)
+    outcome = run_engine(leaves, setup)
+    for x in outcome:
+        x.data.mul_(0)
+    assert_same(gradients(outcome, leaves), expected, 1e-14)
+
+
+SMALL = {"k": 0.05, "noise_factor": 0.5, "n_excitatory": 2}
+WEIGHTS = [[1.0, 0.4, -1.5], [0.5, 0.6, -1.0], [1.6, 1.0, -0.8]]
+SHORT = {"duration": 4.0, "burn_in": 2.0, "random_state": 0, "record": ("u", "eta")}
+
+
+@pytest.mark.parametrize("elements", [1, 60, 120, 2**15])
+@pytest.mark.parametrize(("n_trials", "columns"), [(10, 4), (30, 4), (30, 20), (300, 128)])
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_shared_noise_is_that_of_the_trial(antithetic, n_trials, columns, elements, monkeypatch):
+    monkeypatch.setattr(cpu, "BLOCK_COLUMNS", columns)
+    monkeypatch.setattr(cpu, "BLOCK_ELEMENTS", elements)
+    circuit, drive = Circuit(WEIGHTS, **SMALL), np.random.RandomState(0).uniform(0, 6, (6, 3))
+    settings = SHORT | {"shared_noise": True, "antithetic": antithetic, "n_trials": n_trials}
+    together = simulate(circuit, drive, **settings)
+    assert together.eta.shape == (4, 1, n_trials, 3)
+    assert len(np.unique(together.eta[0, 0])) == 3 * n_trials
+    for inputs in ([0], [3, 5, 2]):
+        some = simulate(circuit, drive[inputs], **settings)
+        assert_array_equal(some.eta, together.eta)
+        for name in (*MOMENTS, "diverged"):
+            exact = getattr(together, name)[inputs]
+            assert_allclose(getattr(some, name), exact, rtol=1e-10, atol=1e-14)
+    twice = simulate(circuit, drive[[3, 0, 3]], **settings).u
+    assert_allclose(twice[:, 0], twice[:, 2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("increments", ["gaussian", "weak"])
+@pytest.mark.parametrize("shared_noise", [False, True])
+def test_antithetic_trials_have_opposite_noise(shared_noise, increments, layout, cut):
+    cut(layout)
+    circuit, drive = Circuit(WEIGHTS, **SMALL), np.ones((5, 3))
+    settings = SHORT | {"shared_noise": shared_noise, "increments": increments}
+    eta = simulate(circuit, drive, n_trials=10, antithetic=True, **settings).eta
+    assert_array_equal(eta[:, :, :5], -eta[:, :, 5:])
+    n_columns = 5 * 3 * (1 if shared_noise else 5)
+    assert len(np.unique(simulate(circuit, drive, n_trials=5, **settings).eta[0])) == n_columns
+    assert len(np.unique(np.abs(eta[0]))) == n_columns
+
+
+def test_antithetic_trials_of_a_linear_circuit_have_the_mean_of_the_quiet_one():
+    quiet = Circuit(WEIGHTS, 2, 0.0, k=0.1, gamma=1.0)
+    noisy = Circuit(WEIGHTS, 2, 0.5, k=0.1, gamma=1.0)
+    settings = {"n_trials": 4, "burn_in": 100.0, "duration": 50.0, "random_state": 0}
+    found = simulate(noisy, [[20.0, 22.0, 25.0]], antithetic=True, record="u", **settings)
+    assert (found.u > 0).all()
+    expected = simulate(quiet, [[20.0, 22.0, 25.0]], **settings).mean
+    assert_allclose(found.mean, expected, rtol=1e-12)
+
+
+def test_odd_numbers_of_antithetic_trials_are_refused():
+    with pytest.raises(ValueError, match="n_trials must be even, got 3"):
+        simulate(Circuit(WEIGHTS, **SMALL), np.ones((1, 3)), n_trials=3, antithetic=True)
+
+
+IN_A_FORK = """
+import multiprocessing, numpy as np, torch
+from ssn_estimators import Circuit, simulate
+
+torch.set_num_threads(2)
+
+def mean(n):
+    circuit, drive = Circuit(np.eye(n) / 10, n, 0.5), np.ones((100, n))
+    return simulate(circuit, drive, duration=20.0, burn_in=10.0, random_state=0).mean
+
+for n in (5, 25):  # small and large moments
+    here = mean(n)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        for there in pool.map(mean, [n, n]):
+            assert (there == here).all()
+    print(n, end=" ", flush=True)
+"""
+
+
+def test_simulations_in_a_fork_do_not_hang():
+    command = [sys.executable, "-c", IN_A_FORK]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            assert process.communicate(timeout=60)[0] == "5 25 "
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, 9)
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_simulations_in_parallel(backend, threads):
+    threads(2)
+    circuit, drive = Circuit(WEIGHTS, **SMALL), np.ones((100, 3))
+    settings = {"duration": 10.0, "burn_in": 5.0}
+    here = [simulate(circuit, drive, random_state=i, **settings).mean for i in range(4)]
+    call = delayed(simulate)
+    there = Parallel(n_jobs=2, backend=backend)(
+        call(circuit, drive, random_state=i, **settings) for i in range(4)
+    )
+    for simulation, expected in zip(there, here, strict=True):
+        assert_array_equal(simulation.mean, expected)
+
+
+def test_public_names_can_be_imported():
+    for name in ssn_estimators.__all__:
+        assert getattr(ssn_estimators, name) is not None
+    from ssn_estimators import Simulation
+    from ssn_estimators.simulation import simulate as same
+
+    assert callable(simulate)
+    assert simulate is same
+    circuit = Circuit(WEIGHTS, **SMALL)
+    assert isinstance(simulate(circuit, np.ones((1, 3)), **SHORT), Simulation)
