@@ -1,0 +1,299 @@
+"""Stationary moments of a circuit without simulation: Gaussian closure and linear noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from torch.autograd.function import once_differentiable
+
+from ssn_estimators.simulation.closure import RUNAWAY, Anderson, Lyapunov, System
+
+__all__ = ["CLOSURES", "StationaryMoments", "stationary_moments"]
+
+CLOSURES = ("gaussian", "linear")
+BLOCK = 64  # inputs solved at once
+FIRST_STEP, SMALLEST_STEP = 300.0, 1.0  # ms of pseudo-time
+LARGEST_CHANGE = 10.0  # relative, of a step; beyond it is repeated, shorter
+CLOSE = 0.1  # relative change below which steps become infinitely long
+
+
+@dataclass(frozen=True, eq=False)
+class StationaryMoments:
+    """What :func:`stationary_moments` found. Arrays are of the kind of the circuit's.
+
+    Attributes
+    ----------
+    mean : array of shape (n_inputs, n_neurons)
+        Mean potentials in mV.
+    covariance : array of shape (n_inputs, n_neurons, n_neurons)
+        Covariance of the potentials in mV**2.
+    rates : array of shape (n_inputs, n_neurons)
+        Mean firing rates in Hz; those of the noise-free circuit under "linear".
+    converged : array of shape (n_inputs,), bool
+        Where a stable stationary state was found; all moments are NaN elsewhere.
+    stable : array of shape (n_inputs,), bool
+        Whether the Jacobian J, of the mean at fixed variances, has only eigenvalues with
+        negative real part at the last iterate; false where activity ran away. Where `stable`
+        is true without `converged`, more iterations may help. Mean and covariance together
+        may oscillate about a state that is stable in this sense.
+    """
+
+    mean: np.ndarray | torch.Tensor
+    covariance: np.ndarray | torch.Tensor
+    rates: np.ndarray | torch.Tensor
+    converged: np.ndarray | torch.Tensor
+    stable: np.ndarray | torch.Tensor
+
+    def __repr__(self):
+        n_inputs, n_neurons = self.mean.shape
+        return (
+            f"StationaryMoments(n_inputs={n_inputs}, n_neurons={n_neurons}: "
+            f"{int(self.converged.sum())} of {n_inputs} inputs converged)"
+        )
+
+
+def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter=100):
+    r"""Mean and covariance of the stationary activity, from equations instead of samples.
+
+    With mean rates :math:`\nu = E[r]`, gains :math:`E[dr/du]` and :math:`X = \langle \delta u
+    \, \eta^T \rangle`, the state solves (:math:`T = \mathrm{diag}(\tau)`; [1]_)
+
+    .. math::
+        0 &= -\mu + f(h) + W \nu, \qquad J = T^{-1} (W \mathrm{diag}(E[dr/du]) - I), \\
+        0 &= J X - X / \tau_\eta + T^{-1} \Sigma_\eta, \\
+        0 &= J \Sigma + \Sigma J^T + X T^{-1} + T^{-1} X^T.
+
+    The mean first follows its dynamics from rest, with the variances of cells without
+    synapses; then mean and covariance go on together in implicit steps of growing length, so
+    that they arrive where the dynamics lead rather than at just any fixed point. No random
+    numbers are drawn.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        With tensors that require a gradient, all moments can be differentiated with respect
+        to them and to `drive` (once; by the implicit function theorem).
+    drive : array of shape (n_inputs, n_neurons)
+        External drive f(h) in mV.
+    closure : {"gaussian", "linear"}, default="gaussian"
+        "gaussian" takes potentials as normally distributed, with :math:`\nu` and the gains
+        that follow from their mean and variance: exact where the rate function is linear,
+        biased where a cell's potential varies much across its threshold. "linear" takes
+        :math:`\nu = r(\mu)` and :math:`r'(\mu)`, the first order in weak noise; several times
+        as fast.
+    tol : float, default=1e-6
+        Largest change of a mean by an iteration, relative to 1 mV + its size, and of a
+        variance, relative to 1 mV**2 + its size.
+    max_iter : int, default=100
+        Iterations before giving an input up.
+
+    Returns
+    -------
+    moments : StationaryMoments
+        Computed in float64, of the circuit's dtype.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not legal or `drive` has the wrong shape or is not finite.
+
+    References
+    ----------
+    .. [1] Hennequin & Lengyel (2016). Characterizing variability in nonlinear recurrent
+       neuronal networks. arXiv:1610.03110.
+
+    Examples
+    --------
+    >>> from ssn_estimators import Circuit
+    >>> from ssn_estimators.simulation.moments import stationary_moments
+    >>> cell = Circuit([[0.0]], n_excitatory=1, noise_factor=1.0)
+    >>> moments = stationary_moments(cell, [[2.0]])
+    >>> moments.mean, moments.covariance
+    (array([[2.]]), array([[[0.5]]]))
+    """
+    if closure not in CLOSURES:
+        raise ValueError(f"closure must be one of {CLOSURES}, got {closure!r}.")
+    if not isinstance(tol, Real) or not 0 < tol < 1:
+        raise ValueError(f"tol must be a number between 0 and 1, got {tol!r}.")
+    if not isinstance(max_iter, Integral) or max_iter < 1:
+        raise ValueError(f"max_iter must be a positive integer, got {max_iter!r}.")
+    tensors = circuit.to_torch()
+    weights, noise_factor = tensors.weights.double(), tensors.noise_factor.double()
+    drive = _check_drive(drive, weights)
+    noise = noise_factor @ noise_factor.mT
+    system = System(tensors, weights, noise, closure)
+    blocks = [
+        _Stationary.apply(weights, noise, block, system, tol, max_iter)
+        for block in drive.split(BLOCK)
+    ]
+    moments = StationaryMoments(*(torch.cat(parts) for parts in zip(*blocks, strict=True)))
+    arrays = {f.name: getattr(moments, f.name) for f in fields(moments)}
+    for name in ("mean", "covariance", "rates"):
+        arrays[name] = arrays[name].to(tensors.weights.dtype)
+    if not torch.is_tensor(circuit.weights):
+        arrays = {name: array.detach().numpy() for name, array in arrays.items()}
+    return StationaryMoments(**arrays)
+
+
+def _check_drive(drive, weights):
+    if not torch.is_tensor(drive):
+        drive = torch.tensor(np.asarray(drive, dtype=float))
+    drive = drive.to(weights)
+    if drive.ndim != 2 or not len(drive) or drive.shape[1] != len(weights):
+        raise ValueError(
+            f"drive must have shape (n_inputs, {len(weights)}) with at least one input, got "
+            f"{tuple(drive.shape)}. Circuit.drive maps external inputs h to it."
+        )
+    if not torch.isfinite(drive).all():
+        raise ValueError("drive must be finite, got NaN or infinity.")
+    return drive
+
+
+class _Stationary(torch.autograd.Function):
+    """Mean, covariance, rates, converged, stable from weights, noise covariance and drive."""
+
+    @staticmethod
+    def forward(ctx, weights, noise, drive, system, tol, max_iter):
+        mean, variance, covariance, converged, stable = _search(system, drive, tol, max_iter)
+        rates = system.activity(mean, variance)[0]
+        ctx.save_for_backward(mean[converged], covariance[converged], converged)
+        ctx.system = system
+        ctx.mark_non_differentiable(converged, stable)
+        moments = (
+            x.masked_fill(~converged.view(-1, *[1] * (x.ndim - 1)), torch.nan)
+            for x in (mean, covariance, rates)
+        )
+        return *moments, converged, stable
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients):
+        mean, covariance, converged = ctx.saved_tensors
+        adjoint = _Adjoint(ctx.system, mean, covariance, [x[converged] for x in gradients[:3]])
+        to_weights, to_noise, to_mean = adjoint.solve()
+        to_drive = mean.new_zeros(len(converged), mean.shape[1])
+        to_drive[converged] = to_mean
+        return to_weights, to_noise, to_drive, None, None, None
+
+
+def _search(system, drive, tol, max_iter):
+    """Mean, variance and covariance, whether they were found, and whether they are stable."""
+    n, gaussian = drive.shape[1], system.closure == "gaussian"
+    mean, cross, covariance = system.start(drive)
+    ran_away = mean.abs().amax(1) > RUNAWAY
+    states = torch.cat([mean, covariance.diagonal(dim1=1, dim2=2)], 1)
+    states[ran_away] = torch.nan
+    covariances, found = covariance.clone(), torch.zeros_like(ran_away)
+    # row by row, of the inputs still searched for: 1 / step, last change, step was infinite
+    pace, before = drive.new_full((len(drive), 1), 1 / FIRST_STEP), drive.new_ones(len(drive), 1)
+    rows, steady = torch.arange(len(drive), device=drive.device), pace == 0
+    now = (rows, drive, states, cross, covariance, pace, before, steady)
+    now = tuple(x[~ran_away] for x in now)
+    accelerate = Anderson(history=5)
+    for _ in range(max_iter):
+        rows, inputs, state, cross, covariance, pace, before, steady = now
+        if not len(rows):
+            break
+        mean, variance = state.split(n, 1)
+        mean = system.mean_step(inputs, mean, variance, pace)
+        moments, stable = (cross, covariance), torch.ones_like(rows, dtype=torch.bool)
+        if gaussian:  # under "linear", the mean does not wait for the covariance
+            *moments, stable = system.covariances(
+                mean, variance, pace, cross, covariance, accuracy=tol / 100
+            )
+            variance = moments[1].diagonal(dim1=1, dim2=2)
+        result = torch.cat([mean, variance], 1)
+        change = ((result - state).abs() / (1 + state.abs())).amax(1, keepdim=True)
+        legal = stable & (change[:, 0] < LARGEST_CHANGE) & (variance >= 0).all(1)
+        legal = (legal & (mean.abs() < RUNAWAY).all(1))[:, None]
+
+        infinite = legal & (pace == 0)
+        arrived = (infinite & (change < tol))[:, 0]
+        ran_away = ~legal & (pace >= 1 / SMALLEST_STEP)
+        result = torch.where(legal, result, state)
+        states[rows] = result.masked_fill(ran_away, torch.nan)
+        covariances[rows[arrived]], found[rows] = moments[1][arrived], arrived
+
+        following = accelerate(result, result - state, infinite & steady)
+        # extrapolation must not cost a variance its sign
+        following[:, n:] = torch.maximum(following[:, n:], 0.3 * result[:, n:])
+        # as long as the change shrinks, the steps grow, the sooner the faster
+        longer = pace / torch.clamp(before / change, 0.5, 4.0)
+        longer[(change < CLOSE) & (pace < 1 / FIRST_STEP)] = 0.0
+        worse = infinite & (change > CLOSE) & (change > 2 * before)
+        pace = torch.where(legal & ~worse, longer, (4 * pace).clamp_min(1 / FIRST_STEP))
+        before = torch.where(legal, change, before)
+        cross, covariance = (
+            torch.where(legal[..., None], new, old)
+            for new, old in zip(moments, (cross, covariance), strict=True)
+        )
+        going_on = ~(arrived | ran_away[:, 0])
+        now = (rows, inputs, following, cross, covariance, pace, before, infinite)
+        if not going_on.all():
+            now = tuple(x[going_on] for x in now)
+            accelerate.keep(going_on)
+
+    mean, variance = states.split(n, 1)
+    stable = found.clone()
+    ask = mean.isfinite().all(1) & (~found if gaussian else True)
+    _, covariance, stable[ask] = system.covariances(
+        mean[ask], variance[ask], mean.new_zeros(int(ask.sum()), 1), 0, 0
+    )
+    if not gaussian:
+        covariances[ask], found = covariance, found & stable
+    return mean, variance, covariances, found, stable
+
+
+class _Adjoint:
+    """Gradient by the implicit function theorem: the linearised equations, transposed."""
+
+    def __init__(self, system, mean, covariance, gradients):
+        self.system, self.covariance = system, covariance
+        self.to_mean, to_covariance, self.to_rates = gradients
+        self.to_covariance = (to_covariance + to_covariance.mT) / 2
+        with torch.enable_grad():
+            mean = mean.detach().requires_grad_()
+            variance = covariance.diagonal(dim1=1, dim2=2).detach().requires_grad_()
+            rates, gain = system.activity(mean, variance)
+            self.gain_by_mean, self.gain_by_variance = torch.autograd.grad(
+                gain.sum(), (mean, variance), materialize_grads=True
+            )
+        self.rates, self.gain = rates.detach(), gain.detach()
+        # E[r] obeys the heat equation in (mean, variance)
+        self.rates_by_variance = self.gain_by_mean / 2 if system.closure == "gaussian" else 0.0
+        self.lyapunov = Lyapunov(system, self.gain, mean.new_zeros(len(mean), 1))
+        self.cross = self.lyapunov.inverse @ (system.rate[:, None] * system.noise)
+        self.factors = torch.linalg.lu_factor(-system.recurrence(self.gain))
+
+    def through(self, to_variance):
+        """Gradient of the variances that set the rates, from one of the resulting variances."""
+        rate, weights = self.system.rate, self.system.weights
+        source = self.to_covariance + torch.diag_embed(to_variance)
+        sensitivity = self.lyapunov.solve_adjoint(source)
+        to_cross = self.lyapunov.inverse.mT @ (2 * sensitivity * rate)
+        to_jacobian = 2 * sensitivity @ self.covariance + to_cross @ self.cross.mT
+        to_recurrence = rate[:, None] * to_jacobian
+        to_gain = (to_recurrence * weights).sum(1)
+        to_mean = self.to_mean + self.gain * self.to_rates + self.gain_by_mean * to_gain
+        to_mean = torch.linalg.lu_solve(*self.factors, to_mean[..., None], adjoint=True)[..., 0]
+        to_rates = to_mean @ weights + self.to_rates
+        to_variance = self.rates_by_variance * to_rates + self.gain_by_variance * to_gain
+        return to_variance, to_recurrence, to_cross, to_mean
+
+    def solve(self, tol=1e-11, max_iter=100):
+        """Gradients of the weights, the noise covariance and the drive."""
+        to_variance, accelerate = torch.zeros_like(self.rates), Anderson(history=20)
+        for _ in range(max_iter):
+            result, to_recurrence, to_cross, to_mean = self.through(to_variance)
+            residual = result - to_variance
+            solved = residual.abs().amax(1) <= tol * result.abs().amax(1)
+            if solved.all():
+                break
+            to_variance = accelerate(result, residual)
+        # rather no gradient than a wrong one
+        to_mean = to_mean.masked_fill(~solved[:, None], torch.nan)
+        to_weights = (to_recurrence * self.gain[:, None]).sum(0) + to_mean.mT @ self.rates
+        return to_weights, (self.system.rate[:, None] * to_cross).sum(0), to_mean
