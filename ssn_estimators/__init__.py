@@ -9,12 +9,17 @@ _MODULES = {
     "gaussian_ring": "circuit",
     "Simulation": "simulation",
     "simulate": "simulation",
+    "simulate_many": "simulation",
+    "StationaryMoments": "simulation.moments",
+    "stationary_moments": "simulation.moments",
     "choose_parents": "growth",
     "random_circuit": "growth",
     "split": "growth",
     "stable_pair": "growth",
     "stage_sizes": "growth",
     "SSNClassifier": "classifier",
+    "fit_many": "many",
+    "fit_networks": "many",
     "AutoencoderEncoder": "encoders",
     "StabilityReport": "stability",
     "make_stability_scorer": "stability",
@@ -25,8 +30,8 @@ _MODULES = {
     "TrajectoryDisplay": "plotting",
     "DivergenceError": "exceptions",
 }
-_SUBMODULES = ("datasets",)
-__all__ = ["__version__", "datasets", *_MODULES]
+_SUBMODULES = ("datasets", "inspection")
+__all__ = ["__version__", *_SUBMODULES, *_MODULES]
 
 
 def __getattr__(name):

@@ -1,10 +1,12 @@
 """The one place that touches what scikit-learn may still change: callbacks and private names."""
 
 import platform
+from contextlib import contextmanager
 from importlib.metadata import version
 
 from sklearn.base import _fit_context as fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.callback._callback_support import callback_management_context
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -15,9 +17,18 @@ __all__ = [
     "StrOptions",
     "check_matplotlib_support",
     "fit_context",
+    "fit_contexts",
     "versions",
     "with_callbacks",
 ]
+
+
+@contextmanager
+def fit_contexts(estimator):
+    """What `fit_context` does around a fit, where fits are not calls of their own."""
+    estimator._validate_params()
+    with callback_management_context(estimator):
+        yield
 
 
 class FitProgress:

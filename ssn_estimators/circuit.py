@@ -223,15 +223,15 @@ class Circuit:
             if not torch.is_tensor(array):
                 array = torch.tensor(array)
             arrays[name] = array.to(device=device, dtype=dtype)
-        return self._with_checked(arrays)
+        return self.with_checked(arrays)
 
     def to_numpy(self):
         """The same circuit with NumPy arrays, detached from any graph and on the CPU."""
         names = ("weights", "noise_factor", "theta")
         return replace(self, **{name: _detached(getattr(self, name)) for name in names})
 
-    def _with_checked(self, arrays):
-        """A copy with other arrays of values that have passed the checks already."""
+    def with_checked(self, arrays):
+        """A copy with other arrays, whose values have passed the checks already."""
         other = object.__new__(Circuit)
         for name, value in (self.__getstate__() | arrays).items():
             object.__setattr__(other, name, value)

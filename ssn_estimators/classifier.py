@@ -29,12 +29,14 @@ from ssn_estimators._compat import (
     with_callbacks,
 )
 from ssn_estimators._torch import in_blocks, resolve_device
+from ssn_estimators.batching import run_together
 from ssn_estimators.classification import Classification
 from ssn_estimators.descent import Model
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.growth import random_circuit, stable_pair, stage_sizes
 from ssn_estimators.simulation import SCHEMES, simulate
-from ssn_estimators.simulation.simulate import check_time_grid
+from ssn_estimators.simulation.moments import stationary_moments
+from ssn_estimators.simulation.setup import PRECISIONS, check_time_grid
 from ssn_estimators.structures import STRUCTURES
 from ssn_estimators.training import Settings, train
 
@@ -43,6 +45,7 @@ __all__ = ["SSNClassifier"]
 WIDE = 100  # features; beyond it one cell per feature costs more than it tells
 WIDE_EXCITATORY = 80  # cells for wide inputs, the larger network of the paper
 
+METHODS = ("simulation", "moments")
 CONSTANTS = ("k", "gamma", "tau_e", "tau_i", "tau_eta")
 _PUBLISHED = {
     "growth": "single",
@@ -110,8 +113,9 @@ class SSNClassifier(
         Gain and exponent of the rate function.
     tau_e, tau_i, tau_eta : float, default=20.0, 10.0 and 20.0
         Time constants of E cells, I cells and noise, in ms.
-    solver : {"heun", "ab2", "euler"}, default="heun"
-        Integration scheme.
+    solver : {"heun", "ab2", "euler"}, default="ab2"
+        Integration scheme, see :func:`simulate`. At the default step, Adams-Bashforth 2 is the
+        cheapest that is accurate enough for training.
     dt : float, default=1.0
         Time step in ms.
     burn_in : float, default=80.0
@@ -126,6 +130,8 @@ class SSNClassifier(
         Whether the inputs of a training batch share their noise. Independent noise makes the
         gradient less noisy and a step about twice as long. (In prediction noise is always
         shared, so that a row's prediction does not depend on the other rows.)
+    precision : {"float32", "tf32"}, default="float32"
+        Of matrix products in training on a GPU, see :func:`simulate`.
     max_iter : int, default=1000
         Optimiser steps at the final size, each on one mini-batch. Unlike epochs, they cost
         the same whatever the number of samples.
@@ -243,6 +249,7 @@ class SSNClassifier(
         "n_trials": [Interval(Integral, 1, None, closed="left")],
         "n_trials_predict": [Interval(Integral, 1, None, closed="left")],
         "shared_noise": ["boolean"],
+        "precision": [StrOptions(set(PRECISIONS))],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [StrOptions({"cosine", "constant"})],
@@ -275,13 +282,14 @@ class SSNClassifier(
         tau_e=20.0,
         tau_i=10.0,
         tau_eta=20.0,
-        solver="heun",
+        solver="ab2",
         dt=1.0,
         burn_in=80.0,
         window=40.0,
         n_trials=1,
         n_trials_predict=10,
         shared_noise=True,
+        precision="float32",
         max_iter=1000,
         batch_size=256,
         learning_rate="cosine",
@@ -317,6 +325,7 @@ class SSNClassifier(
         self.n_trials = n_trials
         self.n_trials_predict = n_trials_predict
         self.shared_noise = shared_noise
+        self.precision = precision
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -382,7 +391,7 @@ class SSNClassifier(
             If training could not be kept stable; the last stable network is kept.
         """
         going_on = self.warm_start and hasattr(self, "circuit_")
-        return self._fit(X, y, X_val, y_val, going_on=going_on)
+        return run_together([self._training(X, y, X_val, y_val, going_on=going_on)])[0]
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
@@ -410,9 +419,11 @@ class SSNClassifier(
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True.")
-        return self._fit(X, y, None, None, going_on=going_on, classes=classes, one_pass=True)
+        training = self._training(X, y, going_on=going_on, classes=classes, one_pass=True)
+        return run_together([training])[0]
 
-    def _fit(self, X, y, X_val, y_val, *, going_on, classes=None, one_pass=False):
+    def _training(self, X, y, X_val=None, y_val=None, *, going_on, classes=None, one_pass=False):
+        """The fit as a generator for `run_together`."""
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), reset=not going_on)
         check_classification_targets(y)
         check_time_grid(duration=self.window, burn_in=self.burn_in, dt=self.dt)
@@ -486,7 +497,7 @@ class SSNClassifier(
                 return float(np.mean(known[logits.argmax(1)] == labels))
 
         progress = FitProgress(self, len(sizes), X, y, self._attributes)
-        training = train(
+        training = yield from train(
             start,
             sizes,
             task,
@@ -612,8 +623,10 @@ class SSNClassifier(
             arrays["input_weights"] = self.input_weights_
         return Model(self.circuit_, arrays)
 
-    def _respond(self, X, model):
+    def _respond(self, X, model, method="simulation"):
         """Mean E potentials and logits of valid inputs, row by row the same in any company."""
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
         device = resolve_device(self.device)
         circuit = model.circuit.to_torch(device)
         arrays = {name: torch.tensor(value, device=device) for name, value in model.arrays.items()}
@@ -623,6 +636,11 @@ class SSNClassifier(
             drive = task.drive(circuit, arrays, block.to(device))
             if not torch.isfinite(drive).all():
                 raise DivergenceError("The input function of the network is not finite.")
+            mean = simulated(drive) if method == "simulation" else stationary(drive)
+            logits = task.logits(mean, arrays)
+            return torch.cat([mean[:, : circuit.n_excitatory], logits], dim=1).cpu()
+
+        def simulated(drive):
             simulation = simulate(
                 circuit,
                 drive,
@@ -642,8 +660,17 @@ class SSNClassifier(
                     f"{simulation.message} See which with simulate(X).diverged; retrain with "
                     "inputs like them, or use a smaller dt."
                 )
-            logits = task.logits(simulation.mean, arrays)
-            return torch.cat([simulation.mean[:, : circuit.n_excitatory], logits], dim=1).cpu()
+            return simulation.mean
+
+        def stationary(drive):
+            moments = stationary_moments(circuit, drive)
+            if not moments.converged.all():
+                raise DivergenceError(
+                    f"The Gaussian closure found no stable stationary state for "
+                    f"{int((~moments.converged).sum())} of {len(drive)} inputs; predict with "
+                    "method='simulation'."
+                )
+            return moments.mean
 
         response = in_blocks(respond, self.scaler_.transform(X).astype(np.float32))
         return np.split(response, [circuit.n_excitatory], axis=1)
@@ -652,13 +679,17 @@ class SSNClassifier(
         check_is_fitted(self)
         return validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
 
-    def decision_function(self, X):
+    def decision_function(self, X, *, method="simulation"):
         """Logits of the classes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Inputs.
+        method : {"simulation", "moments"}, default="simulation"
+            Whether potentials are averaged over simulated trials, or their stationary means
+            are taken from the Gaussian closure (:func:`stationary_moments`): without noise,
+            but with the closure's bias.
 
         Returns
         -------
@@ -668,53 +699,65 @@ class SSNClassifier(
         Raises
         ------
         DivergenceError
-            If the network diverges on some input.
+            If the network diverges on some input, or the closure has no solution.
         """
-        logits = self._respond(self._check_X(X), self._fitted_model())[1].astype(float)
+        logits = self._respond(self._check_X(X), self._fitted_model(), method)[1].astype(float)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
-    def predict(self, X):
+    def predict(self, X, *, method="simulation"):
         """Most probable class of every input.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Inputs.
+        method : {"simulation", "moments"}, default="simulation"
+            Whether potentials are averaged over simulated trials, or their stationary means
+            are taken from the Gaussian closure (:func:`stationary_moments`): without noise,
+            but with the closure's bias.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,)
             The same for a row whatever the other rows.
         """
-        decision = self.decision_function(X)
+        decision = self.decision_function(X, method=method)
         return self.classes_[
             (decision > 0).astype(int) if decision.ndim == 1 else decision.argmax(1)
         ]
 
-    def predict_proba(self, X):
+    def predict_proba(self, X, *, method="simulation"):
         """Probabilities of the classes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Inputs.
+        method : {"simulation", "moments"}, default="simulation"
+            Whether potentials are averaged over simulated trials, or their stationary means
+            are taken from the Gaussian closure (:func:`stationary_moments`): without noise,
+            but with the closure's bias.
 
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
         """
-        decision = self.decision_function(X)
+        decision = self.decision_function(X, method=method)
         if decision.ndim == 1:
             decision = np.column_stack([np.zeros_like(decision), decision])
         return softmax(decision, axis=1)
 
-    def transform(self, X):
+    def transform(self, X, *, method="simulation"):
         """Mean potentials of the E cells.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Inputs.
+        method : {"simulation", "moments"}, default="simulation"
+            Whether potentials are averaged over simulated trials, or their stationary means
+            are taken from the Gaussian closure (:func:`stationary_moments`): without noise,
+            but with the closure's bias.
 
         Returns
         -------
@@ -722,7 +765,7 @@ class SSNClassifier(
             In mV; the same for a row whatever the other rows.
         """
         X = self._check_X(X)
-        return self._respond(X, self._fitted_model())[0].astype(X.dtype)
+        return self._respond(X, self._fitted_model(), method)[0].astype(X.dtype)
 
     def drive(self, X):
         """External drive f(h) of every cell.

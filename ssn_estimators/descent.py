@@ -69,10 +69,13 @@ class Descent:
         arrays = {name: value.detach().cpu().numpy().copy() for name, value in arrays.items()}
         return Model(circuit.to_numpy(), arrays)
 
-    def descend(self, loss, penalty, rate):
-        """One step down the gradient, from parameters under which nothing diverged."""
+    def backward(self, loss):
+        """Add up the gradients anew."""
         self.optimizer.zero_grad()
-        (loss + penalty).backward()
+        loss.backward()
+
+    def step(self, loss, rate):
+        """One step down the gradient, from parameters under which nothing diverged."""
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
         if not torch.isfinite(norm):
             return self.reject()
@@ -82,7 +85,7 @@ class Descent:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * self.backoff
         self.optimizer.step()
-        return loss.item()
+        return loss
 
     def reject(self, weaken=False):
         """Undo the last step.

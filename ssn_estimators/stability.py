@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from numbers import Integral
 
 import numpy as np
-from joblib import Parallel, delayed
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators.simulation import simulate
-from ssn_estimators.simulation.simulate import check_time_grid
+from ssn_estimators._torch import resolve_device
+from ssn_estimators.simulation import simulate_many
+from ssn_estimators.simulation.setup import check_time_grid
 
 __all__ = [
     "StabilityReport",
@@ -155,7 +155,6 @@ def stability_report(
     n_surrogates=100,
     n_trials=100,
     duration=500.0,
-    n_jobs=None,
     random_state=0,
 ):
     """Compare the stability of a trained network with that of its surrogates.
@@ -177,8 +176,6 @@ def stability_report(
         Trials of each network.
     duration : float, default=500.0
         Length of a trial in ms.
-    n_jobs : int, default=None
-        Number of joblib workers; None means 1 unless in a joblib context.
     random_state : int, RandomState instance or None, default=0
         Source of surrogates, choice of inputs and noise.
 
@@ -203,15 +200,28 @@ def stability_report(
         repeats = -(-n_trials // len(drive))
         return np.concatenate([rng.permutation(len(drive)) for _ in range(repeats)])[:n_trials]
 
-    jobs = [(None, inputs(), rng.randint(2**31 - 1))]
-    for surrogate in (shuffled_surrogate, random_surrogate):
-        jobs += [(surrogate, inputs(), rng.randint(2**31 - 1)) for _ in range(n_surrogates)]
-    options = {"duration": duration, "dt": network.dt, "solver": network.solver}
-    shares = Parallel(n_jobs=n_jobs)(
-        delayed(_share_diverged)(circuit, surrogate, drive[chosen], seed, options)
-        for surrogate, chosen, seed in jobs
+    device = resolve_device(network.device)
+    circuits, drives, sources = [], [], []
+    for surrogate in [None] + [shuffled_surrogate, random_surrogate] * n_surrogates:
+        own = np.random.RandomState(rng.randint(2**31 - 1))
+        made = circuit if surrogate is None else surrogate(circuit, own)
+        circuits.append(made.to_torch(device))
+        drives.append(drive[inputs()])
+        sources.append(own)
+    simulations = simulate_many(
+        circuits,
+        drives,
+        n_trials=1,
+        duration=duration,
+        burn_in=0.0,
+        dt=network.dt,
+        solver=network.solver,
+        random_state=sources,
+        covariance=False,
+        rates=False,
     )
-    shuffled, random = np.split(np.array(shares[1:]), 2)
+    shares = [simulation.diverged.double().mean().item() for simulation in simulations]
+    shuffled, random = np.array(shares[1::2]), np.array(shares[2::2])
     return StabilityReport(shares[0], shuffled, random, n_trials, duration)
 
 
@@ -231,23 +241,6 @@ def random_surrogate(circuit, rng):
     scale = circuit.weights.std()
     weights = np.abs(rng.normal(scale=scale, size=circuit.weights.shape)) * circuit.signs
     return replace(circuit, weights=weights.astype(circuit.weights.dtype))
-
-
-def _share_diverged(circuit, surrogate, drive, seed, options):
-    rng = np.random.RandomState(seed)
-    if surrogate is not None:
-        circuit = surrogate(circuit, rng)
-    simulation = simulate(
-        circuit,
-        drive,
-        n_trials=1,
-        burn_in=0.0,
-        random_state=rng,
-        covariance=False,
-        rates=False,
-        **options,
-    )
-    return float(simulation.diverged.mean())
 
 
 def _network_and_inputs(estimator, X):

@@ -11,9 +11,9 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from ssn_estimators._torch import minibatches
+from ssn_estimators.batching import Backward, Forward
 from ssn_estimators.descent import Descent, Model
 from ssn_estimators.growth import choose_parents, split
-from ssn_estimators.simulation import simulate
 
 __all__ = ["Settings", "Task", "Training", "train"]
 
@@ -49,6 +49,7 @@ class Settings:
     window: float
     n_trials: int
     shared_noise: bool
+    precision: str
     batch_size: int
     learning_rate: str
     learning_rate_init: float
@@ -93,7 +94,7 @@ def train(
     progress=None,
     state=None,
 ):
-    """Grow a model through `sizes`, training at each.
+    """Grow a model through `sizes`, training at each: a generator for `run_together`.
 
     Parameters
     ----------
@@ -136,7 +137,7 @@ def train(
             start = run.result.model
             if (start.circuit.n_excitatory, start.circuit.n_inhibitory) != size:
                 start, state = run.grow(start, *size), None
-            if not run.stage(start, stage == len(sizes) - 1, state):
+            if not (yield from run.stage(start, stage == len(sizes) - 1, state)):
                 break
             state = None
         else:
@@ -173,14 +174,14 @@ class _Run:
         descent = Descent(start, settings, state)
         best = []  # (score, model) that raised the validation score, the latest last
         try:
-            self._descend(descent, n_steps, last, best)
+            yield from self._descend(descent, n_steps, last, best)
             interrupted = False
         except KeyboardInterrupt:
             interrupted = True
 
         previous = result.model
         try:
-            kept = self._keep(descent, best, start, last)
+            kept = yield from self._keep(descent, best, start, last)
         except KeyboardInterrupt:
             interrupted = True
             if descent.anchors:  # confirmed already, if on fewer inputs
@@ -222,7 +223,7 @@ class _Run:
             candidates = [(None, latest)]
         candidates += [(None, descent.model(values)) for values in descent.anchors[::-1]]
         for score, model in [*candidates, (None, start), (None, result.model)]:
-            share = self.confirm(model, last)
+            share = yield from self.confirm(model, last)
             result.stability, result.validation_score = share, score
             if share == 1:
                 break
@@ -236,7 +237,7 @@ class _Run:
         for step in range(n_steps):
             batch = next(self.batches)
             rate = learning_rate(settings, step / n_steps if last else 0.0)
-            loss = self._step(descent, batch, rate)
+            loss = yield from self._step(descent, batch, rate)
             result.n_steps += 1
             if loss is None:
                 result.n_rejected_steps += 1
@@ -245,8 +246,8 @@ class _Run:
             else:
                 result.loss_curve.append(loss)
                 n_accepted += 1
-                if n_accepted % CONFIRM_INTERVAL == 0 and not self._anchor(descent, batch):
-                    result.n_rejected_steps += 1
+                if n_accepted % CONFIRM_INTERVAL == 0:
+                    result.n_rejected_steps += not (yield from self._anchor(descent, batch))
             stop = False
             look = (step + 1) % settings.evaluation_interval == 0 or step + 1 == n_steps
             if self.score and last and look and descent.made() is not None:
@@ -274,28 +275,36 @@ class _Run:
         drive = self.task.drive(circuit, arrays, inputs)
         if not torch.isfinite(drive).all():
             return descent.reject()
-        simulation = simulate(
-            circuit,
-            drive,
-            n_trials=settings.n_trials,
-            duration=settings.window,
-            burn_in=settings.burn_in,
-            dt=settings.dt,
-            solver=settings.solver,
-            shared_noise=settings.shared_noise,
-            random_state=self.rng,
-            covariance=False,
-            rates=False,
-        )
-        if simulation.diverged.any():
-            return descent.reject()
-        loss = self.task.loss(simulation, arrays, targets)
-        excess = torch.relu(simulation.mean.abs() - SOFT_LIMIT)
-        return descent.descend(loss, settings.potential_penalty * (excess**2).mean(), rate)
+        forward = Forward(circuit, drive, self._options())
+        simulation = yield forward
+        stable = not simulation.diverged.any()
+        if stable:
+            loss = self.task.loss(simulation, arrays, targets)
+            excess = torch.relu(simulation.mean.abs() - SOFT_LIMIT)
+            descent.backward(loss + settings.potential_penalty * (excess**2).mean())
+        yield Backward(forward)
+        return descent.step(loss.item(), rate) if stable else descent.reject()
+
+    def _options(self, **others):
+        settings = self.settings
+        options = {
+            "n_trials": settings.n_trials,
+            "duration": settings.window,
+            "burn_in": settings.burn_in,
+            "dt": settings.dt,
+            "solver": settings.solver,
+            "shared_noise": settings.shared_noise,
+            "precision": settings.precision,
+            "random_state": self.rng,
+            "covariance": False,
+            "rates": False,
+        }
+        return options | others
 
     def _anchor(self, descent, batch):
         """Note the parameters as safe to return to if they pass the long run."""
-        if self.share_stable(descent.model(descent.good), self.data[0][batch]) == 1:
+        share = yield from self.share_stable(descent.model(descent.good), self.data[0][batch])
+        if share == 1:
             descent.anchors.append(descent.good)
             return True
         descent.reject(weaken=True)
@@ -307,7 +316,7 @@ class _Run:
         for inputs, _ in [self.data] + ([self.validation] if self.validation else []):
             n_inputs = min(len(inputs), CONFIRM_INPUTS[last])
             chosen = torch.from_numpy(self.rng.choice(len(inputs), n_inputs, replace=False))
-            shares.append(self.share_stable(model, inputs[chosen]))
+            shares.append((yield from self.share_stable(model, inputs[chosen])))
         return min(shares)
 
     def share_stable(self, model, inputs):
@@ -318,18 +327,14 @@ class _Run:
         drive = self.task.drive(circuit, arrays, inputs)
         if not torch.isfinite(drive).all():
             return 0.0
-        simulation = simulate(
-            circuit,
-            drive,
+        options = self._options(
             n_trials=1,
             duration=CONFIRM_DURATION,
             burn_in=0.0,
-            dt=settings.dt,
-            solver=settings.solver,
-            random_state=self.rng,
-            covariance=False,
-            rates=False,
+            shared_noise=False,
+            increments="weak",
         )
+        simulation = yield Forward(circuit, drive, options, gradient=False)
         return 1 - simulation.diverged.double().mean().item()
 
     def warn_of_rejections(self):
@@ -351,7 +356,7 @@ class _Run:
             f"or potential_penalty (now "
             f"{settings.potential_penalty:g}), or try another random_state.",
             ConvergenceWarning,
-            stacklevel=5,
+            stacklevel=9,
         )
 
 

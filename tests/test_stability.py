@@ -1,7 +1,5 @@
 """Stability: score, scorer, surrogates and the report that compares them."""
 
-import copy
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -119,17 +117,6 @@ def test_report_follows_the_seed(report, fitted, blobs):
     again = stability_report(fitted, blobs[0], **SMALL)
     assert_array_equal(again.shuffled, report.shuffled)
     assert_array_equal(again.random, report.random)
-
-
-def test_report_does_not_depend_on_the_number_of_workers(runaway, blobs):
-    # a network of which some trials survive, so that there is something to differ in
-    network = copy.copy(runaway)
-    one, two = (
-        stability_report(network, blobs[0], **SMALL | {"duration": 8.0}, n_jobs=n) for n in (1, 2)
-    )
-    assert one.trained == two.trained
-    assert_array_equal(one.shuffled, two.shuffled)
-    assert_array_equal(one.random, two.random)
 
 
 def test_summary():

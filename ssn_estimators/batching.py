@@ -1,0 +1,147 @@
+"""Trainings side by side: each waits for simulations, which are run in batches.
+
+A training is a generator. It yields `Forward` and gets the simulation, whose moments are
+leaves of its own graph; having led its loss back to them, it yields `Backward`, which leads on
+to its parameters. One training or a hundred are written, and behave, the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from ssn_estimators.simulation import simulate_many
+
+__all__ = ["Backward", "Forward", "run_together"]
+
+MOMENTS = ("mean", "covariance", "rates")
+
+
+@dataclass(eq=False)
+class Forward:
+    """A simulation that a training asks for.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        Of tensors.
+    drive : Tensor
+        See :func:`simulate`.
+    options : dict
+        Its further parameters.
+    gradient : bool, default=True
+        Whether there will be a `Backward`.
+    """
+
+    circuit: object
+    drive: torch.Tensor
+    options: dict
+    gradient: bool = True
+    simulation: object = field(default=None, repr=False)
+    batch: object = field(default=None, repr=False)
+
+    def kind(self):
+        """Equal for simulations that can be run in one batch."""
+        circuit, options = self.circuit, dict(self.options, random_state=None)
+        constants = (circuit.k, circuit.gamma, circuit.tau_e, circuit.tau_i, circuit.tau_eta)
+        arrays = circuit.n_excitatory, circuit.weights.dtype, circuit.weights.device
+        return (
+            *constants,
+            *arrays,
+            circuit.n_neurons,
+            tuple(self.drive.shape),
+            self.gradient,
+            *sorted(options.items()),
+        )
+
+
+@dataclass(eq=False)
+class Backward:
+    """The gradient of a simulation's moments is known, or is not wanted after all."""
+
+    forward: Forward
+
+    def kind(self):
+        return id(self.forward.batch)
+
+
+class _Batch:
+    """Simulations that were run as one, for the way back."""
+
+    def __init__(self, forwards):
+        gradient = forwards[0].gradient
+        self.forwards, self.leaves = forwards, []
+        circuits, drives = [], []
+        for forward in forwards:
+            leaves = [x.detach().requires_grad_(gradient) for x in _sources(forward)]
+            self.leaves += leaves
+            arrays = {"weights": leaves[0], "noise_factor": leaves[1]}
+            circuits.append(forward.circuit.with_checked(arrays))
+            drives.append(leaves[2])
+        options = dict(forwards[0].options)
+        options["random_state"] = [forward.options["random_state"] for forward in forwards]
+        self.moments = []
+        for forward, simulation in zip(
+            forwards, simulate_many(circuits, drives, **options), strict=True
+        ):
+            own = {name: getattr(simulation, name) for name in MOMENTS}
+            own = {name: value for name, value in own.items() if value is not None}
+            self.moments.append(own)
+            seen = {name: x.detach().requires_grad_(gradient) for name, x in own.items()}
+            forward.simulation, forward.batch = replace(simulation, **seen), self
+
+    def backward(self):
+        moments, gradients, wanted = [], [], []
+        for forward, own in zip(self.forwards, self.moments, strict=True):
+            found = {name: getattr(forward.simulation, name).grad for name in own}
+            found = {name: gradient for name, gradient in found.items() if gradient is not None}
+            wanted.append(bool(found))
+            moments += [own[name] for name in found]
+            gradients += found.values()
+        if not moments:
+            return
+        found = torch.autograd.grad(moments, self.leaves, gradients)
+        for i, forward in enumerate(self.forwards):
+            if wanted[i]:
+                pairs = zip(_sources(forward), found[3 * i : 3 * i + 3], strict=True)
+                pairs = [(source, gradient) for source, gradient in pairs if source.requires_grad]
+                torch.autograd.backward(*zip(*pairs, strict=True))
+
+
+def _sources(forward):
+    return forward.circuit.weights, forward.circuit.noise_factor, forward.drive
+
+
+def run_together(trainings):
+    """Run trainings to their ends; what they return, in order.
+
+    Ctrl-C during a simulation reaches all of them; each keeps what it has.
+    """
+    results, active = [None] * len(trainings), dict(enumerate(trainings))
+    answers, interrupted = {}, False
+    while active:
+        requests = {}
+        for i, training in list(active.items()):
+            try:
+                if interrupted:
+                    requests[i] = training.throw(KeyboardInterrupt())
+                else:
+                    requests[i] = training.send(answers.get(i))
+            except StopIteration as stop:
+                results[i] = stop.value
+                del active[i]
+        answers, interrupted = {}, False
+        groups = {}
+        for i, request in requests.items():
+            groups.setdefault((type(request), request.kind()), []).append(i)
+        try:
+            for (kind, _), group in groups.items():
+                if kind is Forward:
+                    _Batch([requests[i] for i in group])
+                    answers |= {i: requests[i].simulation for i in group}
+                else:
+                    requests[group[0]].forward.batch.backward()
+        except KeyboardInterrupt:
+            interrupted = True
+    return results

@@ -1,0 +1,113 @@
+"""Many networks at once: one batch of simulations for all of them at every step."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from numbers import Integral
+
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+from ssn_estimators._compat import fit_contexts
+from ssn_estimators.batching import run_together
+
+__all__ = ["fit_many", "fit_networks"]
+
+
+def fit_many(estimators, X, y, X_val=None, y_val=None):
+    """Fit estimators side by side on the same data, each in place and as by its own `fit`.
+
+    At every step the simulations of all networks that have the same size and time grid are
+    run as one batch, which fills a GPU, or all cores of a CPU, when one network does not. A
+    network that diverges is led back alone. The results are those of fitting one after the
+    other with the same `random_state`, but those of estimators that share a RandomState
+    instance.
+
+    Parameters
+    ----------
+    estimators : sequence of SSNClassifier
+        Their parameters may differ: a sweep, an ensemble, a study of reliability.
+    X : array-like of shape (n_samples, n_features)
+        Training inputs.
+    y : array-like of shape (n_samples,)
+        Targets.
+    X_val, y_val : array-likes, default=None
+        Validation data, see :meth:`SSNClassifier.fit`.
+
+    Returns
+    -------
+    estimators : list of SSNClassifier
+        The fitted estimators.
+
+    Raises
+    ------
+    TypeError
+        If an estimator does not train a network.
+    ValueError
+        If an estimator is named twice, or a parameter of one is not legal. Nothing has been
+        fitted then.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from ssn_estimators import SSNClassifier, fit_many
+    >>> X, y = load_iris(return_X_y=True)
+    >>> slow, fast = (
+    ...     SSNClassifier(max_iter=20, growth_iter=5, learning_rate_init=rate, random_state=0)
+    ...     for rate in (0.001, 0.01)
+    ... )
+    >>> [ssn.n_iter_ for ssn in fit_many([slow, fast], X, y)]
+    [35, 35]
+    """
+    estimators = list(estimators)
+    for estimator in estimators:
+        if not hasattr(estimator, "_training"):
+            raise TypeError(
+                f"fit_many trains SSNClassifiers, got {type(estimator).__name__}; apply the "
+                "other steps of a Pipeline to X first."
+            )
+    if len({id(estimator) for estimator in estimators}) < len(estimators):
+        raise ValueError("an estimator was given more than once; use clones of it.")
+    with ExitStack() as stack:
+        for estimator in estimators:
+            stack.enter_context(fit_contexts(estimator))
+        trainings = [
+            estimator._training(
+                X,
+                y,
+                X_val,
+                y_val,
+                going_on=estimator.warm_start and hasattr(estimator, "circuit_"),
+            )
+            for estimator in estimators
+        ]
+        return run_together(trainings)
+
+
+def fit_networks(estimator, X, y, n_networks=10, *, random_state=None, **fit_params):
+    """Fit networks that differ in their random state only.
+
+    Parameters
+    ----------
+    estimator : SSNClassifier
+        Is cloned.
+    X : array-like of shape (n_samples, n_features)
+        Training inputs.
+    y : array-like of shape (n_samples,)
+        Targets.
+    n_networks : int, default=10
+        Number of networks.
+    random_state : int, RandomState instance or None, default=None
+        Source of the networks' random states.
+    **fit_params
+        Further parameters of :func:`fit_many`.
+
+    Returns
+    -------
+    networks : list of SSNClassifier
+    """
+    if not isinstance(n_networks, Integral) or n_networks < 1:
+        raise ValueError(f"n_networks must be a positive integer, got {n_networks!r}.")
+    seeds = check_random_state(random_state).randint(2**31 - 1, size=n_networks).tolist()
+    networks = [clone(estimator).set_params(random_state=seed) for seed in seeds]
+    return fit_many(networks, X, y, **fit_params)
