@@ -57,7 +57,7 @@ def fit_many(estimators, X, y, X_val=None, y_val=None):
     ...     for rate in (0.001, 0.01)
     ... )
     >>> [ssn.n_iter_ for ssn in fit_many([slow, fast], X, y)]
-    [35, 35]
+    [30, 30]
     """
     estimators = list(estimators)
     for estimator in estimators:

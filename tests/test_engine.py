@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import ssn_estimators
 from ssn_estimators import Circuit, simulate, simulate_many
-from ssn_estimators.simulation import SCHEMES, blocks, cpu, noise, reference
+from ssn_estimators.simulation import SCHEMES, blocks, cpu, noise, reference, steps
 from ssn_estimators.simulation.setup import Setup
 
 MOMENTS = ("mean", "covariance", "rates")
@@ -40,6 +40,15 @@ def cut(monkeypatch):
             monkeypatch.setattr(noise, "CACHED", 1)  # two steps of noise at a time
 
     return patch
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def loops(request, monkeypatch):
+    """The loops over time: those of Numba, and those that do without."""
+    if request.param == "plain":
+        monkeypatch.setattr(steps, "compiled", None)
+    elif steps.compiled is None:
+        pytest.skip("Numba is not installed")
 
 
 @pytest.fixture
@@ -164,7 +173,7 @@ def test_work_is_cut_as_the_layouts_say(layout, cut, monkeypatch):
 @pytest.mark.parametrize("moving", [False, True], ids=["constant", "moving"])
 @pytest.mark.parametrize("solver", SCHEMES)
 def test_engine_is_the_reference(
-    solver, moving, shared_noise, antithetic, increments, layout, gamma, cut
+    solver, moving, shared_noise, antithetic, increments, layout, gamma, cut, loops
 ):
     cut(layout)
     law = {"shared_noise": shared_noise, "antithetic": antithetic, "increments": increments}
@@ -185,7 +194,7 @@ def test_engine_is_the_reference_for_several_networks(solver, moving, layout, cu
 @pytest.mark.parametrize(("n_burn", "n_window"), [(0, 1), (0, 11), (1, 12), (13, 8)])
 @pytest.mark.parametrize("solver", SCHEMES)
 def test_engine_is_the_reference_however_time_is_cut(
-    solver, n_burn, n_window, chunk, checkpoint, cut
+    solver, n_burn, n_window, chunk, checkpoint, cut, loops
 ):
     cut("inputs", chunk, checkpoint)
     setup = setup_of(solver=solver, n_burn=n_burn, n_window=n_window, seeds=(3,))
@@ -374,7 +383,7 @@ def metastable(solver, **changes):
 @pytest.mark.parametrize("record", [False, True])
 @pytest.mark.parametrize(("layout", "antithetic"), [("one", True), ("trials", False)])
 @pytest.mark.parametrize("solver", SCHEMES)
-def test_diverging_trials_are_as_if_they_were_not(solver, layout, antithetic, record, cut):
+def test_diverging_trials_are_as_if_they_were_not(solver, layout, antithetic, record, cut, loops):
     cut(layout)
     leaves, setup = metastable(solver, antithetic=antithetic)
     mean, covariance, rates, exceeded, *_ = cpu.moments(*leaves, setup, record)
@@ -410,7 +419,7 @@ def test_a_diverging_input_leaves_the_others_alone(layout, cut):
 @pytest.mark.parametrize("burn_in", [0.0, 15.0, 100.0])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("solver", SCHEMES)
-def test_nothing_is_learnt_when_all_trials_diverge(solver, layout, burn_in, record, cut):
+def test_nothing_is_learnt_when_all_trials_diverge(solver, layout, burn_in, record, cut, loops):
     cut(layout)
     circuit, drive = runaway(0.5), torch.tensor([[20.0], [25.0]], requires_grad=True)
     settings = {"n_trials": 6, "duration": 100.0, "burn_in": burn_in, "solver": solver}

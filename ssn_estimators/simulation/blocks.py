@@ -74,7 +74,7 @@ class Block:
             sums = self._run(keep, False) | {k: sums[k] for k in ("exceeded", "path", "noise")}
         elif diverged.all():
             # nothing to add up or to lead back
-            self.path = self.predictions = None
+            self.states = self.path = self.predictions = None
             self.checkpoints = []
             sums = {k: sums[k] for k in ("exceeded", "path", "noise")}
         return self._added_up(sums)
@@ -83,7 +83,9 @@ class Block:
         setup, shape = self.setup, (self.n, self.n_columns)
         stepper = Stepper(self)
         n_kept = setup.n_window if keep or record else min(CHUNK, setup.n_window)
-        self.path = self.drive.new_empty((n_kept, *shape))
+        # row 0 is the start of the window
+        self.states = self.drive.new_empty((n_kept + 1, *shape))
+        self.path = self.states[1:]
         self.predictions = torch.empty_like(self.path) if keep and setup.solver == "heun" else None
         self.checkpoints = []
         exceeded = torch.full(self.columns, -1, device=self.drive.device)
@@ -96,7 +98,7 @@ class Block:
             u = stepper.advance(u, path, None)
             if self._look(path, done, exceeded) and not record:
                 return sums
-        self.start = u.clone() if keep else u
+        self.states[0] = u
         for done in range(0, setup.n_window, CHUNK):
             if (keep or record) and done % CHECKPOINT == 0:
                 self.checkpoints.append(stepper.noise.state())
@@ -175,19 +177,18 @@ class Block:
         Parameters
         ----------
         owe : callable
-            ``owe(grad_u, u, t)`` adds to `grad_u` what the loss owes to u after step t of
-            the window directly.
+            ``owe(path, first)``: what the loss owes directly to the potentials after some
+            steps of the window, of the shape of `path`, or of one step for all.
         """
         adjoint, noise = Adjoint(self), new_noise(self)
-        grad_u = self.drive.new_zeros((self.n, self.n_columns))
         for checkpoint in reversed(range(len(self.checkpoints))):
-            values = self._noise(noise, checkpoint).unbind()
             first = checkpoint * CHECKPOINT
-            for t in reversed(range(first, first + len(values) - 1)):
-                owe(grad_u, self.path[t], t)
-                u = self.path[t - 1] if t else self.start
-                predicted = None if self.predictions is None else self.predictions[t]
-                adjoint.back_step(grad_u, u, predicted, *values[t - first : t - first + 2], t)
+            part = slice(first, first + CHECKPOINT)
+            path = self.path[part]
+            predictions = None if self.predictions is None else self.predictions[part]
+            z = self._noise(noise, checkpoint)
+            u = self.states[first : first + len(path)]
+            adjoint.back(owe(path, first), u, predictions, z, first)
         # large, and not needed again
-        self.path = self.predictions = self.checkpoints = None
-        return adjoint.result()
+        self.states = self.path = self.predictions = self.checkpoints = None
+        return adjoint.recurrent, adjoint.noise_factor, adjoint.drive

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 from torch.autograd.function import once_differentiable
 
 from ssn_estimators.simulation.blocks import Block
@@ -199,19 +200,19 @@ class _Run:
         if u is not None:
             u = u[network].unflatten(2, (self.signs, self.n_draws))[:, inputs, :, draws]
 
-        def owe(grad_u, potentials, t):
-            if constant is not None:
-                grad_u.add_(constant)
+        def owe(path, first):
+            owed = path.new_zeros((1, *path.shape[1:])) if constant is None else constant[None]
             if rates is not None:
-                gain = torch.relu(potentials).pow_(gamma - 1) if gamma > 1 else potentials > 0
-                grad_u.addcmul_(rates, gain.to(rates))
-            columns = grad_u.view(shape)
+                gain = torch.relu(path).pow_(gamma - 1) if gamma > 1 else (path > 0).to(path)
+                owed = owed + rates * gain
             if covariance is not None:
-                deviation = (potentials.view(shape) - centre).mul_(alive)
-                change = covariance @ deviation.transpose(0, 1).flatten(2)
-                columns.add_(change.transpose(0, 1).reshape(shape))
+                deviation = (path.view(-1, *shape) - centre).mul_(alive)
+                change = covariance @ deviation.transpose(1, 2).flatten(3)
+                owed = owed + change.transpose(1, 2).reshape(path.shape)
             if u is not None:
-                columns.add_((u[t] * alive[..., None]).permute(3, 0, 1, 2))
+                part = u[first : first + len(path)] * alive[..., None]
+                owed = owed + part.permute(0, 4, 1, 2, 3).reshape(path.shape)
+            return owed.contiguous()
 
         return owe
 
@@ -225,25 +226,27 @@ def _slices(n, size):
 def _map(function, jobs, like):
     """Results of the jobs, in order, on as many threads as torch would use for one product.
 
-    Each thread has its own OpenMP team of one: blocks are the parallelism, and a result does
-    not depend on the number of threads.
+    Each thread computes its products alone: blocks are the parallelism, and a result does not
+    depend on the number of threads.
     """
     n_threads = torch.get_num_threads() if like.device.type == "cpu" else 1
-    if n_threads == 1:
-        return [function(job) for job in jobs]
-    return list(_pool(n_threads).map(function, jobs))
+    with _libraries().limit(limits=1, user_api="blas"):
+        if n_threads == 1:
+            return [function(job) for job in jobs]
+        return list(_pool(os.getpid(), n_threads).map(function, jobs))
 
 
-_pools = {}
+@cache
+def _libraries():
+    return ThreadpoolController()
 
 
-def _pool(n_threads):
-    key = os.getpid(), n_threads  # threads do not survive a fork
-    if key not in _pools:
-        _pools[key] = ThreadPoolExecutor(n_threads, "ssn", initializer=_one_thread)
-    return _pools[key]
+@cache
+def _pool(process, n_threads):
+    """Threads, of this process because they do not survive a fork."""
+    return ThreadPoolExecutor(n_threads, "ssn", initializer=_one_thread)
 
 
 def _one_thread():
     torch.get_num_threads()  # torch sets a new thread's number when first asked, not later
-    threadpool_limits(1, user_api="openmp")
+    threadpool_limits(1, user_api="openmp")  # of this thread: OpenMP has one for each
