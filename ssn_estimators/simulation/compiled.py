@@ -102,15 +102,34 @@ def heun(u, path, predictions, forcing, recurrent, step, half, new, r, gamma):
 
 
 @njit(**options)
-def _through(grad_u, x, u, back, step, gamma):
+def _through(grad_u, x, u, transposed, step, grad_recurrent, outer, r, back, gamma):
+    _rates(u, r, gamma)
+    np.dot(x, r.T, outer)
+    np.dot(transposed, x, back)
+    one = step.dtype.type(1)
     for i in range(len(u)):
+        _add(grad_recurrent[i], one, outer[i])
         _add(grad_u[i], -step[i, 0], x[i])
         _add_gain(grad_u[i], back[i], u[i], gamma)
 
 
 @njit(**options)
 def back_multistep(
-    grad_u, owed, u, xs, transposed, step, current, before, cold, carried, back, gamma
+    grad_u,
+    owed,
+    u,
+    xs,
+    transposed,
+    step,
+    current,
+    before,
+    cold,
+    carried,
+    grad_recurrent,
+    outer,
+    r,
+    back,
+    gamma,
 ):
     one = step.dtype.type(1)
     for t in range(len(xs) - 1, -1, -1):
@@ -123,13 +142,28 @@ def back_multistep(
                     carried[i, j] = before * grad_u[i, j]
                 if cold and t == 0:
                     _add(x[i], one, carried[i])
-        np.dot(transposed, x, back)
-        _through(grad_u, x, u[t], back, step, gamma)
+        _through(grad_u, x, u[t], transposed, step, grad_recurrent, outer, r, back, gamma)
 
 
 @njit(**options)
-def back_heun(grad_u, owed, u, predictions, xs, ys, transposed, step, half, back, gamma):
+def back_heun(
+    grad_u,
+    owed,
+    u,
+    predictions,
+    xs,
+    ys,
+    transposed,
+    step,
+    half,
+    grad_recurrent,
+    outer,
+    r,
+    back,
+    gamma,
+):
     one = half + half
+    rest = transposed, step, grad_recurrent, outer, r, back, gamma
     for t in range(len(xs) - 1, -1, -1):
         x, y, owing = xs[t], ys[t], owed[t % len(owed)]
         for i in range(len(x)):
@@ -137,10 +171,8 @@ def back_heun(grad_u, owed, u, predictions, xs, ys, transposed, step, half, back
             for j in range(len(grad_u[i])):
                 y[i, j] = half * grad_u[i, j]
                 x[i, j] = 0
-        np.dot(transposed, y, back)
-        _through(x, y, predictions[t], back, step, gamma)  # what is owed to the prediction
+        _through(x, y, predictions[t], *rest)  # what is owed to the prediction
         for i in range(len(x)):
             _add(grad_u[i], one, x[i])
             _add(x[i], one, y[i])
-        np.dot(transposed, x, back)
-        _through(grad_u, x, u[t], back, step, gamma)
+        _through(grad_u, x, u[t], *rest)

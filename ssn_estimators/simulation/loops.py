@@ -29,7 +29,9 @@ xs, ys : Tensors of shape (n_steps, ...)
     Take the gradients of the increments: of the only or first, and of Heun's second.
 carried : Tensor like u
     What the step after owes to the increment of the last one; changed.
-new, r, back : Tensors like u
+grad_recurrent : Tensor like recurrent
+    Takes, in addition, what the increments owe to A.
+new, r, back : Tensors like u, and outer : Tensor like recurrent
     Room to work in. After `multistep`, `new` and `last` have changed roles if the number of
     steps is odd.
 """
@@ -66,18 +68,17 @@ def heun(u, path, predictions, forcing, recurrent, step, half, new, r, gamma):
         u = out
 
 
-def _through(grad_u, x, u, transposed, step, back, gamma):
+def _through(grad_u, x, u, transposed, step, grad_recurrent, outer, r, back, gamma):
+    gain = torch.clamp_min(u, 0.0)
+    torch.mul(gain, gain, out=r) if gamma == 2 else torch.pow(gain, gamma, out=r)
+    grad_recurrent.addmm_(x, r.T)
     torch.mm(transposed, x, out=back)
-    grad_u.addcmul_(x, step, value=-1.0)
-    gain = torch.relu(u) if gamma == 2 else torch.where(u > 0, u, 0).pow_(gamma - 1)
-    if gamma == 1:
-        gain.copy_(u > 0)
-    grad_u.addcmul_(back, gain)
+    if gamma != 2:
+        gain = gain.pow_(gamma - 1) if gamma > 1 else (u > 0).to(u)
+    grad_u.addcmul_(x, step, value=-1.0).addcmul_(back, gain)
 
 
-def back_multistep(
-    grad_u, owed, u, xs, transposed, step, current, before, cold, carried, back, gamma
-):
+def back_multistep(grad_u, owed, u, xs, transposed, step, current, before, cold, carried, *room):
     for t in reversed(range(len(xs))):
         x = xs[t]
         grad_u.add_(owed[t % len(owed)])
@@ -86,15 +87,15 @@ def back_multistep(
             torch.mul(grad_u, before, out=carried)
             if cold and t == 0:
                 x.add_(carried)
-        _through(grad_u, x, u[t], transposed, step, back, gamma)
+        _through(grad_u, x, u[t], transposed, step, *room)
 
 
-def back_heun(grad_u, owed, u, predictions, xs, ys, transposed, step, half, back, gamma):
+def back_heun(grad_u, owed, u, predictions, xs, ys, transposed, step, half, *room):
     for t in reversed(range(len(xs))):
         x, y = xs[t].zero_(), ys[t]
         grad_u.add_(owed[t % len(owed)])
         torch.mul(grad_u, half, out=y)
-        _through(x, y, predictions[t], transposed, step, back, gamma)
+        _through(x, y, predictions[t], transposed, step, *room)  # what is owed to the prediction
         grad_u.add_(x)
         x.add_(y)
-        _through(grad_u, x, u[t], transposed, step, back, gamma)
+        _through(grad_u, x, u[t], transposed, step, *room)

@@ -107,37 +107,29 @@ class Adjoint:
         self.recurrent = torch.zeros_like(block.recurrent)
         self.noise_factor = torch.zeros_like(block.noise_factor)
         self.drive = torch.zeros_like(block.drive)
-        new = block.drive.new_zeros
-        self.grad_u, self.carried, self.work = (new((block.n, block.n_columns)) for _ in range(3))
-        self.gamma = float(self.setup.gamma)
-        self.transposed = (self.gamma * block.recurrent.T).contiguous()
+        new, gamma = block.drive.new_zeros, float(self.setup.gamma)
+        self.grad_u, self.carried, r, back = (new((block.n, block.n_columns)) for _ in range(4))
+        self.room = self.recurrent, torch.empty_like(self.recurrent), r, back, gamma
+        self.transposed = (gamma * block.recurrent.T).contiguous()
 
     def back(self, owed, u, predictions, z, first):
         """Go back over the steps that begin at `u`, of which `first` is the number of the first.
 
         `z` is the noise at their starts, and at the end of the last.
         """
-        xs, setup, step = torch.empty_like(u), self.setup, self.block.step
+        xs, setup = torch.empty_like(u), self.setup
+        fixed = self.transposed, self.block.step
         if setup.solver == "heun":
             ys = torch.empty_like(u)
-            rest = xs, ys, self.transposed, step, 0.5, self.work, self.gamma
-            _call("back_heun", self.grad_u, owed, u, predictions, *rest)
-            self._weights(ys, predictions)
+            states = owed, u, predictions, xs, ys
+            _call("back_heun", self.grad_u, *states, *fixed, 0.5, *self.room)
             # the forcing at the end of a step is that at the start of the next
             self._force(ys, z[1:], first + 1)
         else:
             cold = first == 0 and setup.n_burn == 0
-            rest = cold, self.carried, self.work, self.gamma
-            shares = MULTISTEP[setup.solver]
-            _call("back_multistep", self.grad_u, owed, u, xs, self.transposed, step, *shares, *rest)
-        self._weights(xs, u)
+            rest = *MULTISTEP[setup.solver], cold, self.carried
+            _call("back_multistep", self.grad_u, owed, u, xs, *fixed, *rest, *self.room)
         self._force(xs, z[:-1], first)
-
-    def _weights(self, xs, u):
-        """Add what gradients of increments owe to A."""
-        r = torch.relu(u)
-        r = r.mul_(r) if self.gamma == 2 else r.pow_(self.gamma)
-        self.recurrent += torch.bmm(xs, r.mT).sum(0)
 
     def _force(self, xs, z, first):
         """Add what gradients of F at the starts of steps owe to n and f(h)."""
