@@ -589,7 +589,9 @@ class SSNClassifier(
         # a pair that stands the strongest channel stands those it will get
         sample = inputs[rng.permutation(len(inputs))[:256]].numpy()
         h = sample @ arrays["input_weights"].T if task.dense else sample.max(1, keepdims=True)
-        return Model(stable_pair(h, random_state=rng, dtype=np.float32, **constants), arrays)
+        grid = {"dt": self.dt, "solver": self.solver}
+        pair = stable_pair(h, random_state=rng, dtype=np.float32, **grid, **constants)
+        return Model(pair, arrays)
 
     def _settings(self, device):
         return Settings(

@@ -187,6 +187,8 @@ def stable_pair(
     random_state=None,
     max_tries=200,
     duration=500.0,
+    dt=1.0,
+    solver="heun",
     dtype=float,
     **constants,
 ):
@@ -214,6 +216,8 @@ def stable_pair(
         Draws before giving up.
     duration : float, default=500.0
         Time in ms over which a pair must not diverge.
+    dt, solver : float, default=1.0, and str, default="heun"
+        Time step in ms and scheme under which it must not, see :func:`simulate`.
     dtype : NumPy dtype, default=float
         Of the circuit.
     **constants
@@ -239,6 +243,8 @@ def stable_pair(
             n_trials=1,
             duration=duration,
             burn_in=0.0,
+            dt=dt,
+            solver=solver,
             random_state=rng,
             covariance=False,
             rates=False,
