@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import ssn_estimators
 from ssn_estimators import Circuit, simulate, simulate_many
-from ssn_estimators.simulation import SCHEMES, blocks, cpu, noise, reference, steps
+from ssn_estimators.simulation import SCHEMES, backend, blocks, cpu, reference, steps
 from ssn_estimators.simulation.setup import Setup
 
 MOMENTS = ("mean", "covariance", "rates")
@@ -35,9 +35,8 @@ def cut(monkeypatch):
         if LAYOUTS[layout]:
             monkeypatch.setattr(cpu, "BLOCK_ELEMENTS", 1)
             monkeypatch.setattr(cpu, "BLOCK_COLUMNS", LAYOUTS[layout])
-            monkeypatch.setattr(blocks, "CHUNK", chunk)
+            monkeypatch.setattr(steps, "CHUNK", chunk)
             monkeypatch.setattr(blocks, "CHECKPOINT", checkpoint)
-            monkeypatch.setattr(noise, "CACHED", 1)  # two steps of noise at a time
 
     return patch
 
@@ -46,8 +45,8 @@ def cut(monkeypatch):
 def loops(request, monkeypatch):
     """The loops over time: those of Numba, and those that do without."""
     if request.param == "plain":
-        monkeypatch.setattr(steps, "compiled", None)
-    elif steps.compiled is None:
+        monkeypatch.setattr(backend, "compiled", None)
+    elif backend.compiled is None:
         pytest.skip("Numba is not installed")
 
 

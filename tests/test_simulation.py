@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ssn_estimators import Circuit, simulate
-from ssn_estimators.simulation import blocks
+from ssn_estimators.simulation import blocks, steps
 
 WEIGHTS = [[1.0, 0.4, -1.5], [0.5, 0.6, -1.0], [1.6, 1.0, -0.8]]
 DRIVE = np.array([[4.0, 3.0, 2.0], [1.0, 6.0, 5.0]])
@@ -29,7 +29,7 @@ def test_chunks_do_not_change_results(chunk, checkpoint, solver, monkeypatch):
     moving = DRIVE * np.linspace(0.5, 1.5, 70)[:, None, None]
     settings = SHORT | {"solver": solver, "record": ("u", "r", "eta")}
     whole = simulate(circuit(), moving, **settings)
-    monkeypatch.setattr(blocks, "CHUNK", chunk)
+    monkeypatch.setattr(steps, "CHUNK", chunk)
     monkeypatch.setattr(blocks, "CHECKPOINT", checkpoint)
     parts = simulate(circuit(), moving, **settings)
     for name in (*MOMENTS, "u", "r", "eta", "times"):

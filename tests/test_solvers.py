@@ -10,7 +10,7 @@ from scipy.linalg import block_diag, solve_continuous_lyapunov
 from torch.autograd.function import once_differentiable
 
 from ssn_estimators import Circuit, simulate
-from ssn_estimators.simulation import SCHEMES, blocks, cpu
+from ssn_estimators.simulation import SCHEMES, blocks, cpu, steps
 
 ORDER = {"euler": 1, "heun": 2, "ab2": 2}
 WEIGHTS = [[1.0, 0.4, -1.5], [0.5, 0.6, -1.0], [1.6, 1.0, -0.8]]
@@ -162,7 +162,7 @@ def test_gradcheck_through_simulate(solver, gamma, cut, monkeypatch):
         for module, name, value in (
             (cpu, "BLOCK_ELEMENTS", 1),
             (cpu, "BLOCK_COLUMNS", 1),
-            (blocks, "CHUNK", 2),
+            (steps, "CHUNK", 2),
             (blocks, "CHECKPOINT", 2),
         ):
             monkeypatch.setattr(module, name, value)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import torch
 
+from ssn_estimators.simulation import steps
 from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD, Setup
-from ssn_estimators.simulation.steps import Adjoint, Stepper, new_noise
+from ssn_estimators.simulation.steps import Adjoint, Stepper
 
 __all__ = ["Block"]
 
-CHUNK = 16  # steps between two looks for divergence
 CHECKPOINT = 64  # steps between two points from which the noise can be made again
 
 
@@ -53,87 +53,81 @@ class Block:
         self.shape = (self.n, *self.columns)
         self.alive = None  # bool, of shape columns, where trials are left out
 
-    def forward(self, keep, record):
-        """Simulate, and keep what `backward` needs or the trajectories.
+    def prepare(self, keep, record):
+        """Make room; `keep` says whether `backward` follows, `record` whether to return paths."""
+        setup, shape = self.setup, (self.n, self.n_columns)
+        self.keep, self.record, self.stepper = keep, record, Stepper(self)
+        self.noise, self.checkpoints = self.stepper.noise, []
+        n_kept = setup.n_window if keep or record else min(steps.CHUNK, setup.n_window)
+        # row 0 is the start of the window
+        self.states = self.drive.new_empty((n_kept + 1, *shape))
+        self.path = self.states[1:]
+        self.predictions = torch.empty_like(self.path) if keep and setup.solver == "heun" else None
 
-        Returns
-        -------
-        sums : dict
-            "exceeded", of shape columns: number of steps after which a trial left the legal
-            range, -1 if it never did. Over the samples of each input that did not, "count"
-            (n_inputs,), "u" and "rates" (n_inputs, n_neurons), "scatter" (n_inputs,
-            n_neurons, n_neurons), the sum of squares and products about the mean; if
-            recorded, "path" and "noise" (n_window, n_neurons, n_inputs, n_signs, n_draws).
-        """
-        sums = self._run(keep, record)
+    def forward(self):
+        """Simulate, once prepared, and keep what `backward` needs."""
+        sums = self._run()
         diverged = sums["exceeded"] >= 0
-        if (keep or self.setup.covariance) and diverged.any() and not diverged.all():
+        if (self.keep or self.setup.covariance) and diverged.any() and not diverged.all():
             # A trial spoils sums over columns before it is known to diverge: repeat with the
             # same noise, now knowing which trials to leave out.
             self.alive = ~diverged
-            sums = self._run(keep, False) | {k: sums[k] for k in ("exceeded", "path", "noise")}
+            self.prepare(self.keep, False)
+            sums = self._run() | {k: sums[k] for k in ("exceeded", "path", "noise")}
         elif diverged.all():
             # nothing to add up or to lead back
             self.states = self.path = self.predictions = None
             self.checkpoints = []
             sums = {k: sums[k] for k in ("exceeded", "path", "noise")}
-        return self._added_up(sums)
+        self.sums, self.stepper = sums, None
+        return self
 
-    def _run(self, keep, record):
-        setup, shape = self.setup, (self.n, self.n_columns)
-        stepper = Stepper(self)
-        n_kept = setup.n_window if keep or record else min(CHUNK, setup.n_window)
-        # row 0 is the start of the window
-        self.states = self.drive.new_empty((n_kept + 1, *shape))
-        self.path = self.states[1:]
-        self.predictions = torch.empty_like(self.path) if keep and setup.solver == "heun" else None
-        self.checkpoints = []
+    def _run(self):
+        setup, stepper, array, record = self.setup, self.stepper, self.stepper.array, self.record
         exceeded = torch.full(self.columns, -1, device=self.drive.device)
         sums = {"exceeded": exceeded, "path": None, "noise": None}
-
-        u = self.drive.new_zeros(shape)
-        ring = self.drive.new_empty((min(CHUNK, setup.n_burn), *shape))
-        for done in range(0, setup.n_burn, CHUNK):
-            path = ring[: setup.n_burn - done]
-            u = stepper.advance(u, path, None)
-            if self._look(path, done, exceeded) and not record:
+        u = array(self.drive.new_zeros((self.n, self.n_columns)))
+        ring = self.drive.new_empty((min(steps.CHUNK, setup.n_burn), *u.shape))
+        t = 0
+        while t < setup.n_burn:
+            u, n_done, legal = stepper.advance(u, array(ring), setup.n_burn - t, None)
+            t += n_done
+            last = ring[: (n_done - 1) % steps.CHUNK + 1]
+            if not legal and self._note(last, t, exceeded) and not record:
                 return sums
-        self.states[0] = u
-        for done in range(0, setup.n_window, CHUNK):
-            if (keep or record) and done % CHECKPOINT == 0:
+        self.states[0] = torch.as_tensor(u)
+        t = 0
+        while t < setup.n_window:
+            if (self.keep or record) and t % CHECKPOINT == 0:
                 self.checkpoints.append(stepper.noise.state())
-            first = done if n_kept == setup.n_window else 0
-            part = slice(first, first + min(CHUNK, setup.n_window - done))
+            first = t if len(self.path) == setup.n_window else 0
+            n_steps = min(CHECKPOINT - t % CHECKPOINT, len(self.path) - first, setup.n_window - t)
+            part = slice(first, first + n_steps)
             path = self.path[part]
-            predictions = None if self.predictions is None else self.predictions[part]
-            u = stepper.advance(u, path, predictions)
-            if self._look(path, setup.n_burn + done, exceeded) and not record:
+            predictions = None if self.predictions is None else array(self.predictions[part])
+            u, n_done, legal = stepper.advance(u, array(path), len(path), predictions)
+            t += n_done
+            last = path[:n_done][-steps.CHUNK :]
+            if not legal and self._note(last, setup.n_burn + t, exceeded) and not record:
                 return sums
-            self._add(path, sums)
+            self._add(path[:n_done], sums)
         if record:
             sums["path"] = self.path.unflatten(2, self.columns)
-            noise = [self._noise(stepper.noise, i)[1:] for i in range(len(self.checkpoints))]
+            noise = [self._noise(i)[1:] for i in range(len(self.checkpoints))]
             noise = torch.cat(noise).unflatten(2, (-1, 1, self.columns[2]))
             sums["noise"] = torch.cat([noise, -noise], 3) if self.columns[1] == 2 else noise
         return sums
 
-    def _noise(self, noise, checkpoint):
+    def _noise(self, checkpoint):
         """Values from a checkpoint to the next, both included."""
         n_steps = min(CHECKPOINT, self.setup.n_window - checkpoint * CHECKPOINT)
-        values = self.drive.new_empty((n_steps + 1, *noise.shape))
-        noise.restore(self.checkpoints[checkpoint])
-        for first in range(0, n_steps, noise.n_steps):
-            size = min(noise.n_steps, n_steps - first)
-            values[first : first + size + 1] = noise.advance(size)
-        return values
+        self.noise.restore(self.checkpoints[checkpoint])
+        return self.noise.advance(n_steps)
 
-    def _look(self, path, n_before, exceeded):
-        """Note trials that have left the legal range; whether all have by now."""
-        low, high = path.amin(), path.amax()  # NaN if there is one
-        if low >= -DIVERGENCE_THRESHOLD and high <= DIVERGENCE_THRESHOLD:
-            return False
+    def _note(self, path, t, exceeded):
+        """Note trials that leave the legal range on a path to step t; whether all have by now."""
         beyond = ~(path.abs() <= DIVERGENCE_THRESHOLD).all(1)
-        first = beyond.to(torch.uint8).argmax(0) + 1 + n_before
+        first = beyond.to(torch.uint8).argmax(0) + 1 + t - len(path)
         new = beyond.any(0).view(self.columns) & (exceeded < 0)
         exceeded[new] = first.view(self.columns)[new]
         return bool((exceeded >= 0).all())
@@ -157,38 +151,54 @@ class Block:
             deviation = deviation.permute(2, 1, 0, 3, 4).flatten(2)
             sums["products"] = sums.get("products", 0) + deviation @ deviation.mT
 
-    def _added_up(self, sums):
-        """Sums over the samples of each input, of the trials that stayed finite."""
+    def added_up(self):
+        """Sums over samples, once simulated.
+
+        Returns
+        -------
+        sums : dict
+            "exceeded", of shape columns: number of steps after which a trial left the legal
+            range, -1 if it never did. Over the samples of each input that did not, "count"
+            (n_inputs,), "u" and "rates" (n_inputs, n_neurons), "scatter" (n_inputs,
+            n_neurons, n_neurons), the sum of squares and products about the mean; if
+            recorded, "path" and "noise" (n_window, n_neurons, n_inputs, n_signs, n_draws).
+        """
+        sums, self.sums = self.sums, None
         alive = sums["exceeded"] < 0
+        all_alive = bool(alive.all())
         count = alive.sum((1, 2)).to(self.drive.dtype) * self.setup.n_window
         result = {k: sums[k] for k in ("exceeded", "path", "noise")} | {"count": count}
         for name in ("u", "rates"):
             if name in sums:
-                result[name] = torch.where(alive, sums[name].view(self.shape), 0).sum((2, 3)).T
+                total = sums[name].view(self.shape)
+                total = total if all_alive else torch.where(alive, total, 0)
+                result[name] = total.sum((2, 3)).T
         if "products" in sums:
             total = result["u"] - count[:, None] * sums["centre"][:, :, 0, 0].T
             offset = total / count.clamp_min(1)[:, None]
             result["scatter"] = sums["products"] - total[:, :, None] * offset[:, None]
         return result
 
-    def backward(self, owe):
+    def prepare_backward(self, owe):
+        """Make room, and note what is owed; see `backward`."""
+        self.adjoint, self.owe = Adjoint(self), owe
+
+    def backward(self):
         """Gradient of a loss with respect to A, e n and e f(h), of the shapes of these.
 
-        Parameters
-        ----------
-        owe : callable
-            ``owe(path, first)``: what the loss owes directly to the potentials after some
-            steps of the window, of the shape of `path`, or of one step for all.
+        Before, `prepare_backward` was given ``owe(path, first)``: what the loss owes directly
+        to the potentials after some steps of the window, of the shape of `path`, or of one
+        step for all.
         """
-        adjoint, noise = Adjoint(self), new_noise(self)
+        adjoint, owe = self.adjoint, self.owe
         for checkpoint in reversed(range(len(self.checkpoints))):
             first = checkpoint * CHECKPOINT
             part = slice(first, first + CHECKPOINT)
             path = self.path[part]
             predictions = None if self.predictions is None else self.predictions[part]
-            z = self._noise(noise, checkpoint)
+            z = self._noise(checkpoint)
             u = self.states[first : first + len(path)]
             adjoint.back(owe(path, first), u, predictions, z, first)
         # large, and not needed again
-        self.states = self.path = self.predictions = self.checkpoints = None
+        self.states = self.path = self.predictions = self.checkpoints = self.noise = None
         return adjoint.recurrent, adjoint.noise_factor, adjoint.drive

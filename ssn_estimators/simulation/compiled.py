@@ -1,16 +1,161 @@
 """The loops of `loops.py`, compiled by Numba: few passes over a step, no lock on Python.
 
-Rows are gone over several times with few arrays at a time: they stay in the nearest cache, and
-the compiler can still tell that so few arrays do not overlap. Numbers that are passed have the
-dtype of the arrays, so that nothing is computed in another.
+Arrays of one step are gone over as flat ones, over all neurons with the same time constant at
+once, in loops with few arrays each: the compiler can still tell that so few do not overlap, and
+uses vectors. Numbers that are passed have the dtype of the arrays, so that nothing is computed
+in another.
 """
 
 import numpy as np
 from numba import njit
 
-__all__ = ["back_heun", "back_multistep", "heun", "multistep"]
+__all__ = ["back_heun", "back_multistep", "ornstein_uhlenbeck", "run", "start_process"]
 
 options = {"nogil": True, "cache": True, "fastmath": {"contract"}, "error_model": "numpy"}
+
+
+LONG, SHORT = 1279, 418  # lags, see `noise.LaggedFibonacci`
+UNIT = np.float32((1 - 2**-24) * 2.0**-31)  # of integers, so that numbers stay inside (-1, 1)
+BITS, SQRT_HALF = np.int32(23), np.int32(0x3F3504F3)  # of a mantissa; the root's as an integer
+ONE, HALF, LOG_2 = np.float32(1), np.float32(0.5), np.float32(np.log(2))
+
+
+def _coefficients(*numbers):
+    return tuple(np.float32(x) for x in numbers)
+
+
+# Polynomials, from the highest power: (log(1 + x) - x + x^2 / 2) / x^3, from Moshier's Cephes
+LOG = _coefficients(
+    *(7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1),
+    *(-1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1),
+)
+# erfinv(x) / x in w - 2.5, and beyond w = 5 in sqrt(w) - 3, where w = -log(1 - x^2), from
+# Giles (2012). Approximating the erfinv function. GPU Computing Gems Jade, chapter 10.
+MIDDLE = _coefficients(
+    *(2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087),
+    *(-0.00125372503, -0.00417768164, 0.246640727, 1.50140941),
+)
+TAIL = _coefficients(
+    *(-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773),
+    *(-0.0076224613, 0.00943887047, 1.00167406, 2.83297682),
+)
+
+
+@njit(**options)
+def _polynomial(coefficients, x):
+    value = coefficients[0]
+    for k in range(1, len(coefficients)):
+        value = value * x + coefficients[k]
+    return value
+
+
+@njit(**options)
+def _uniform(integers, x, y):
+    for j in range(len(x)):
+        x[j] = np.float32(integers[j]) * UNIT
+        y[j] = (ONE - x[j]) * (ONE + x[j])
+
+
+@njit(**options)
+def _split(bits, mantissa, exponent):
+    for j in range(len(bits)):
+        e = (bits[j] - SQRT_HALF) >> BITS
+        mantissa[j] = bits[j] - (e << BITS)
+        exponent[j] = np.float32(e)
+
+
+@njit(**options)
+def _minus_log(mantissa, w):
+    """From the exponents in w."""
+    for j in range(len(w)):
+        x = mantissa[j] - ONE
+        w[j] = -(x + x * x * (x * _polynomial(LOG, x) - HALF) + w[j] * LOG_2)
+
+
+@njit(**options)
+def _erfinv(x, w, out):
+    for j in range(len(x)):
+        middle = _polynomial(MIDDLE, w[j] - np.float32(2.5))
+        tail = _polynomial(TAIL, np.sqrt(w[j]) - np.float32(3))
+        out[j] = x[j] * (middle if w[j] < np.float32(5) else tail)
+
+
+@njit(**options)
+def _gaussian(integers, out, room):
+    """Normal numbers of variance 1/2, by inversion in float32."""
+    for first in range(0, len(out), room.shape[1]):
+        size = min(room.shape[1], len(out) - first)
+        x, y, mantissa, w = room[0, :size], room[1, :size], room[2, :size], room[3, :size]
+        _uniform(integers[first : first + size], x, y)
+        _split(y.view(np.int32), mantissa.view(np.int32), w)
+        _minus_log(mantissa, w)
+        _erfinv(x, w, out[first : first + size])
+
+
+@njit(**options)
+def _three_point(integers, out):
+    for j in range(len(out)):
+        out[j] = np.float32(integers[j] > 85) - np.float32(integers[j] < -86)
+
+
+@njit(**options)
+def _refill(table):
+    lanes = len(table) // LONG
+    _add(table[: SHORT * lanes], np.int32(1), table[(LONG - SHORT) * lanes :])
+    for first in range(SHORT, LONG, SHORT):
+        part = table[first * lanes : min(first + SHORT, LONG) * lanes]
+        _add(part, np.int32(1), table[(first - SHORT) * lanes : first * lanes])
+
+
+@njit(**options)
+def _increments(out, table, n_read, room, weak):
+    """As `OrnsteinUhlenbeck` draws them; `n_read` are bytes."""
+    start, size = 0, 1 if weak else 4
+    while start < len(out):
+        if n_read[0] == 4 * len(table):
+            _refill(table)
+            n_read[0] = 0
+        first = n_read[0] // size
+        n = min(len(out) - start, 4 * len(table) // size - first)
+        if weak:
+            _three_point(table.view(np.int8)[first : first + n], out[start : start + n])
+        else:
+            _gaussian(table[first : first + n], out[start : start + n], room)
+        start += n
+        n_read[0] += n * size
+
+
+@njit(**options)
+def start_process(process):
+    now, table, n_read, room, _, _, _ = process
+    _increments(now, table, n_read, room, False)
+    for j in range(len(now)):
+        now[j] *= np.sqrt(2)
+
+
+@njit(**options)
+def ornstein_uhlenbeck(path, process):
+    """Values now, of a shape (n_steps + 1, -1), and after every step."""
+    now, table, n_read, room, decay, kick, weak = process
+    path[0] = now
+    for t in range(1, len(path)):
+        last, new = path[t - 1], path[t]
+        _increments(new, table, n_read, room, weak)
+        for j in range(len(new)):
+            new[j] = decay * last[j] + kick * new[j]
+    now[:] = path[-1]
+
+
+@njit(**options)
+def _groups(step, n_columns):
+    """Bounds of the neurons with the same step in a flat array, and that step."""
+    bounds, steps, n_groups = np.zeros(len(step) + 1, np.int64), np.empty_like(step[:, 0]), 0
+    for i in range(1, len(step) + 1):
+        if i == len(step) or step[i, 0] != step[i - 1, 0]:
+            steps[n_groups] = step[i - 1, 0]
+            n_groups += 1
+            bounds[n_groups] = i * n_columns
+    return bounds[: n_groups + 1], steps[:n_groups]
 
 
 @njit(**options)
@@ -25,154 +170,225 @@ def _rate(u, r, gamma):
 
 
 @njit(**options)
-def _rates(u, r, gamma):
-    for i in range(len(u)):
-        _rate(u[i], r[i], gamma)
-
-
-@njit(**options)
 def _add_gain(grad_u, back, u, gamma):
     zero, one = u.dtype.type(0), u.dtype.type(1)
     if gamma == 2:
         for j in range(len(u)):
-            grad_u[j] += zero if u[j] <= 0 else back[j] * u[j]
+            grad_u[j] += zero if u[j] <= 0 else gamma * back[j] * u[j]
     else:
         for j in range(len(u)):
-            grad_u[j] += zero if u[j] <= 0 else back[j] * u[j] ** (gamma - one)
-
-
-@njit(**options)
-def _increment(product, forcing, u, step):
-    for j in range(len(u)):
-        product[j] += forcing[j] - step * u[j]
-
-
-@njit(**options)
-def _step(product, forcing, u, last, out, step, current, before):
-    for j in range(len(u)):
-        new = product[j] + forcing[j] - step * u[j]
-        product[j] = new
-        out[j] = u[j] + current * new + before * last[j]
-
-
-@njit(**options)
-def _axpy(out, x, scale, y):
-    for j in range(len(x)):
-        out[j] = x[j] + scale * y[j]
+            grad_u[j] += zero if u[j] <= 0 else gamma * back[j] * u[j] ** (gamma - one)
 
 
 @njit(**options)
 def _add(out, scale, y):
-    # not `_axpy` with x = out, which looks like an overlap that must not be vectorised
     for j in range(len(out)):
         out[j] += scale * y[j]
 
 
 @njit(**options)
-def multistep(u, path, forcing, recurrent, step, current, before, cold, new, last, r, gamma):
-    _rates(u, r, gamma)
+def _force(base, kick, column, sign, out):
+    """Forcing of one step; in the two common cases without looking up the column."""
+    n_neurons, n_columns = out.shape
+    for i in range(n_neurons):
+        if kick.shape[1] == n_columns:
+            for j in range(n_columns):
+                out[i, j] = base[i, j] + sign[j] * kick[i, j]
+        elif kick.shape[1] == 1:
+            shared = kick[i, 0]
+            for j in range(n_columns):
+                out[i, j] = base[i, j] + sign[j] * shared
+        else:
+            for j in range(n_columns):
+                out[i, j] = base[i, j] + sign[j] * kick[i, column[j]]
+
+
+@njit(**options)
+def _increment(new, force, u, e):
+    for j in range(len(u)):
+        new[j] += force[j] - e * u[j]
+
+
+@njit(**options)
+def _move(new, last, u, out, current, before):
+    for j in range(len(u)):
+        out[j] = u[j] + current * new[j] + before * last[j]
+
+
+@njit(**options)
+def _predict(new, force, u, predicted, e):
+    for j in range(len(u)):
+        predicted[j] = u[j] + (new[j] + force[j] - e * u[j])
+
+
+@njit(**options)
+def _correct(new, force, u, predicted, out, e, half):
+    for j in range(len(u)):
+        out[j] = half * (u[j] + predicted[j] + (new[j] + force[j] - e * predicted[j]))
+
+
+@njit(**options)
+def _legal(u, most):
+    beyond = False
+    for j in range(len(u)):
+        beyond |= not abs(u[j]) <= most  # NaN too
+    return not beyond
+
+
+@njit(**options)
+def _multistep(u, path, inputs, circuit, most, room, current, before, cold, last):
+    (base, kicks, column, sign), (recurrent, step, gamma) = inputs, circuit
+    force, r, new = room
+    bounds, steps = _groups(step, u.shape[1])
+    start, flat_r, flat_force, legal = u.reshape(-1), r.reshape(-1), force[0].reshape(-1), True
+    _rate(start, flat_r, gamma)
     if cold:
         last[:] = 0
     for t in range(len(path)):
-        out, share = path[t], current + before if cold and t == 0 else current
+        out, flat_new = path[t].reshape(-1), new.reshape(-1)
+        _force(base[t % len(base)], kicks[t], column, sign, force[0])
         np.dot(recurrent, r, new)
-        for i in range(len(u)):
-            _step(new[i], forcing[t, i], u[i], last[i], out[i], step[i, 0], share, before)
-            _rate(out[i], r[i], gamma)
-        u, new, last = out, last, new
+        for g in range(len(steps)):
+            part = slice(bounds[g], bounds[g + 1])
+            _increment(flat_new[part], flat_force[part], start[part], steps[g])
+        share = current + before if cold and t == 0 else current
+        _move(flat_new, last.reshape(-1), start, out, share, before)
+        legal &= _legal(out, most)
+        _rate(out, flat_r, gamma)
+        start, new, last = out, last, new
+    return legal
 
 
 @njit(**options)
-def heun(u, path, predictions, forcing, recurrent, step, half, new, r, gamma):
-    one = half + half
+def _heun(u, path, inputs, circuit, most, room, half, predictions):
+    (base, kicks, column, sign), (recurrent, step, gamma) = inputs, circuit
+    force, r, new = room
+    bounds, steps = _groups(step, u.shape[1])
+    start, flat_r, flat_new, legal = u.reshape(-1), r.reshape(-1), new.reshape(-1), True
+    _rate(start, flat_r, gamma)
+    _force(base[0], kicks[0], column, sign, force[0])
     for t in range(len(path)):
-        out, predicted = path[t], predictions[t % len(predictions)]
-        _rates(u, r, gamma)
+        out, predicted = path[t].reshape(-1), predictions[t % len(predictions)].reshape(-1)
+        now, after = force[t % 2].reshape(-1), force[(t + 1) % 2].reshape(-1)
         np.dot(recurrent, r, new)
-        for i in range(len(u)):
-            _increment(new[i], forcing[t, i], u[i], step[i, 0])
-            _axpy(predicted[i], u[i], one, new[i])
-            _axpy(out[i], u[i], half, new[i])
-            _rate(predicted[i], r[i], gamma)
+        for g in range(len(steps)):
+            part = slice(bounds[g], bounds[g + 1])
+            _predict(flat_new[part], now[part], start[part], predicted[part], steps[g])
+        _rate(predicted, flat_r, gamma)
+        _force(base[(t + 1) % len(base)], kicks[t + 1], column, sign, force[(t + 1) % 2])
         np.dot(recurrent, r, new)
-        for i in range(len(u)):
-            _increment(new[i], forcing[t + 1, i], predicted[i], step[i, 0])
-            _add(out[i], half, new[i])
-        u = out
+        for g in range(len(steps)):
+            part = slice(bounds[g], bounds[g + 1])
+            _correct(
+                flat_new[part], after[part], start[part], predicted[part], out[part], steps[g], half
+            )
+        legal &= _legal(out, most)
+        _rate(out, flat_r, gamma)
+        start = out
+    return legal
 
 
 @njit(**options)
-def _through(grad_u, x, u, transposed, step, grad_recurrent, outer, r, back, gamma):
-    _rates(u, r, gamma)
+def run(
+    u, path, n_steps, base, noise, columns, circuit, most, room, heun, shares, predictions, cold
+):
+    """Steps with their noise, until all are done or some potential is beyond the legal range.
+
+    Parameters
+    ----------
+    path : array
+        Of all steps, or of as many as `noise` makes at a time, to be used in turn.
+    base, columns, circuit, most, predictions, cold
+        See `loops.py`; predictions are the increment of the last step in multi-step schemes.
+    noise : tuple
+        What `ornstein_uhlenbeck` takes, arrays for some values of it and their kicks, e n.
+    heun : bool
+        The scheme, and `shares` what it takes, filled up to two.
+
+    Returns
+    -------
+    n_done : int
+    legal : bool
+        Whether the last steps, since the noise was made, are legal.
+    """
+    process, z, kicks, noise_factor = noise
+    flat, (column, sign), (force, r, new) = z.reshape(len(z), -1), columns, room
+    current, before = shares
+    last, swapped, done, legal = predictions[0], False, 0, True
+    while done < n_steps and legal:
+        size, first = min(len(z) - 1, n_steps - done), done % len(path)
+        ornstein_uhlenbeck(flat[: size + 1], process)
+        for t in range(size + 1):
+            np.dot(noise_factor, z[t], kicks[t])
+        inputs, part = (base, kicks, column, sign), path[first : first + size]
+        if heun:
+            some = predictions[done : done + size] if len(predictions) > 1 else predictions
+            legal = _heun(u, part, inputs, circuit, most, (force, r, new), current, some)
+        else:
+            first_ever = cold and done == 0
+            legal = _multistep(
+                u, part, inputs, circuit, most, (force, r, new), current, before, first_ever, last
+            )
+            if size % 2:
+                new, last = last, new
+            swapped ^= size % 2 == 1
+        u = part[-1]
+        done += size
+    if swapped:
+        predictions[0] = last
+    return done, legal
+
+
+@njit(**options)
+def _through(grad_u, x, u, circuit, grad_recurrent, room):
+    (transposed, step, gamma), (outer, r, back) = circuit, room
+    bounds, steps = _groups(step, u.shape[1])
+    flat_grad, flat_x, flat_u = grad_u.reshape(-1), x.reshape(-1), u.reshape(-1)
+    _rate(flat_u, r.reshape(-1), gamma)
     np.dot(x, r.T, outer)
     np.dot(transposed, x, back)
-    one = step.dtype.type(1)
-    for i in range(len(u)):
-        _add(grad_recurrent[i], one, outer[i])
-        _add(grad_u[i], -step[i, 0], x[i])
-        _add_gain(grad_u[i], back[i], u[i], gamma)
+    _add(grad_recurrent.reshape(-1), step.dtype.type(1), outer.reshape(-1))
+    for g in range(len(steps)):
+        part = slice(bounds[g], bounds[g + 1])
+        _add(flat_grad[part], -steps[g], flat_x[part])
+    _add_gain(flat_grad, back.reshape(-1), flat_u, gamma)
+
+
+@njit(**options)
+def _lead(x, carried, grad_u, current, before):
+    for j in range(len(x)):
+        x[j] = carried[j] + current * grad_u[j]
+        carried[j] = before * grad_u[j]
 
 
 @njit(**options)
 def back_multistep(
-    grad_u,
-    owed,
-    u,
-    xs,
-    transposed,
-    step,
-    current,
-    before,
-    cold,
-    carried,
-    grad_recurrent,
-    outer,
-    r,
-    back,
-    gamma,
+    grad_u, owed, u, grad_forcing, circuit, grad_recurrent, room, current, before, cold, carried
 ):
-    one = step.dtype.type(1)
-    for t in range(len(xs) - 1, -1, -1):
-        x, owing = xs[t], owed[t % len(owed)]
-        for i in range(len(x)):
-            _add(grad_u[i], one, owing[i])
-            _axpy(x[i], carried[i], current, grad_u[i])
-            if before != 0:
-                for j in range(len(grad_u[i])):
-                    carried[i, j] = before * grad_u[i, j]
-                if cold and t == 0:
-                    _add(x[i], one, carried[i])
-        _through(grad_u, x, u[t], transposed, step, grad_recurrent, outer, r, back, gamma)
+    flat_grad, flat_carried, one = grad_u.reshape(-1), carried.reshape(-1), grad_u.dtype.type(1)
+    for t in range(len(u) - 1, -1, -1):
+        x = grad_forcing[t].reshape(-1)
+        _add(flat_grad, one, owed[t % len(owed)].reshape(-1))
+        _lead(x, flat_carried, flat_grad, current, before)
+        if cold and t == 0:
+            _add(x, one, flat_carried)
+        _through(grad_u, grad_forcing[t], u[t], circuit, grad_recurrent, room)
 
 
 @njit(**options)
-def back_heun(
-    grad_u,
-    owed,
-    u,
-    predictions,
-    xs,
-    ys,
-    transposed,
-    step,
-    half,
-    grad_recurrent,
-    outer,
-    r,
-    back,
-    gamma,
-):
-    one = half + half
-    rest = transposed, step, grad_recurrent, outer, r, back, gamma
-    for t in range(len(xs) - 1, -1, -1):
-        x, y, owing = xs[t], ys[t], owed[t % len(owed)]
-        for i in range(len(x)):
-            _add(grad_u[i], one, owing[i])
-            for j in range(len(grad_u[i])):
-                y[i, j] = half * grad_u[i, j]
-                x[i, j] = 0
-        _through(x, y, predictions[t], *rest)  # what is owed to the prediction
-        for i in range(len(x)):
-            _add(grad_u[i], one, x[i])
-            _add(x[i], one, y[i])
-        _through(grad_u, x, u[t], *rest)
+def back_heun(grad_u, owed, u, grad_forcing, circuit, grad_recurrent, room, half, predictions, y):
+    one, flat_grad, flat_y = half + half, grad_u.reshape(-1), y.reshape(-1)
+    grad_forcing[len(u)] = 0
+    for t in range(len(u) - 1, -1, -1):
+        x = grad_forcing[t].reshape(-1)
+        _add(flat_grad, one, owed[t % len(owed)].reshape(-1))
+        for j in range(len(flat_y)):
+            flat_y[j] = half * flat_grad[j]
+            x[j] = 0
+        _through(
+            grad_forcing[t], y, predictions[t], circuit, grad_recurrent, room
+        )  # what is owed to the prediction
+        _add(grad_forcing[t + 1].reshape(-1), one, flat_y)
+        _add(flat_grad, one, x)
+        _add(x, one, flat_y)
+        _through(grad_u, grad_forcing[t], u[t], circuit, grad_recurrent, room)

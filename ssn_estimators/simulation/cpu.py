@@ -14,8 +14,9 @@ from ssn_estimators.simulation.blocks import Block
 
 __all__ = ["moments"]
 
-BLOCK_ELEMENTS = 2**15  # of one array of a block, so that a dozen of them fit the cache
-BLOCK_COLUMNS = 128  # at least, where there are as many, for products to be efficient
+BLOCK_ELEMENTS = 2**13  # of one array of a block: some of them fit the nearest cache
+BLOCK_COLUMNS = 64  # at least, where there are as many, for products to be efficient
+WAVE = 8  # blocks a thread that are made ready at a time
 
 
 def moments(weights, noise_factor, drive, setup, record=False):
@@ -114,14 +115,20 @@ class _Run:
         )
 
     def forward(self, keep, record):
-        def simulated(place):
-            block = self._block(*place)
-            sums = block.forward(keep, record)
-            return block if keep else None, sums
+        self.blocks, self.sums = [], []
 
-        self.blocks, self.sums = zip(*_map(simulated, self.places, self.drive), strict=True)
-        # there too: an OpenMP team of this thread would not survive a fork
-        _map(lambda _: self._merge(), [None], self.drive)
+        def prepared(place):
+            block = self._block(*place)
+            block.prepare(keep, record)
+            return block
+
+        def finish(blocks, last):
+            self.blocks += blocks if keep else []
+            self.sums += [block.added_up() for block in blocks]
+            if last:
+                self._merge()
+
+        _in_waves(self.places, prepared, lambda block: block.forward(), finish, self.drive)
 
     def _merge(self):
         shape, new = (self.n_networks, self.n_inputs), self.drive.new_zeros
@@ -163,32 +170,41 @@ class _Run:
         return result.flatten(3, 4)
 
     def backward(self, mean, covariance, rates, u):
-        def gradients(i):
-            alive = self.sums[i]["exceeded"] < 0
-            return self.blocks[i].backward(
-                self._owe(*self.places[i], alive, mean, covariance, rates, u)
-            )
-
-        parts = _map(gradients, range(len(self.places)), self.drive)
-        weights, noise_factor, drive = (
+        weights, noise_factor, drive = totals = [
             torch.zeros_like(x) for x in (self.recurrent, self.noise_factor, self.drive)
-        )
-        for (network, inputs, _), part in zip(self.places, parts, strict=True):
-            weights[network] += part[0]
-            noise_factor[network] += part[1]
-            drive[network, ..., inputs] += part[2]
-        scale = self.step
-        return weights * (scale * self.setup.k), noise_factor * scale, (drive * scale).mT
+        ]
+        places = iter(self.places)
+
+        def prepared(i):
+            alive = self.sums[i]["exceeded"] < 0
+            owe = self._owe(*self.places[i], alive, mean, covariance, rates, u)
+            self.blocks[i].prepare_backward(owe)
+            return self.blocks[i]
+
+        def finish(parts, last):
+            for part in parts:
+                network, inputs, _ = next(places)
+                weights[network] += part[0]
+                noise_factor[network] += part[1]
+                drive[network, ..., inputs] += part[2]
+            if last:
+                for total in totals:
+                    total *= self.step
+                weights.mul_(self.setup.k)
+
+        _in_waves(range(len(self.places)), prepared, lambda block: block.backward(), finish, self.drive)
+        return weights, noise_factor, drive.mT
 
     def _owe(self, network, inputs, draws, alive, mean, covariance, rates, u):
         """What the loss owes to the potentials of a block directly, see `Block.backward`."""
-        shape, gamma = (self.n, *alive.shape), self.setup.gamma
+        shape, gamma, all_alive = (self.n, *alive.shape), self.setup.gamma, bool(alive.all())
         each = torch.nan_to_num(1 / self.count[network, inputs])
 
         def per_column(gradient):
-            gradient = (gradient[network, inputs] * each).T[:, :, None, None]
+            gradient = (gradient[network, inputs] * each).T[:, :, None, None].expand(shape)
             # NaN where a loss went through moments that are
-            return torch.where(alive, gradient, 0).reshape(self.n, -1)
+            gradient = gradient if all_alive else torch.where(alive, gradient, 0)
+            return gradient.reshape(self.n, -1)
 
         constant = None if mean is None else per_column(mean)
         if rates is not None:
@@ -223,17 +239,28 @@ def _slices(n, size):
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
-def _map(function, jobs, like):
-    """Results of the jobs, in order, on as many threads as torch would use for one product.
+def _in_waves(jobs, prepare, work, finish, like):
+    """Do the jobs, in order, on as many threads as torch would use for one product.
 
     Each thread computes its products alone: blocks are the parallelism, and a result does not
-    depend on the number of threads.
+    depend on the number of threads. What comes before and after the work, many small
+    operations, is done for a wave of jobs by one thread, since several would wait for Python's
+    lock most of the time. It is a thread of the pool: an OpenMP team of the caller's would not
+    survive a fork.
     """
     n_threads = torch.get_num_threads() if like.device.type == "cpu" else 1
+    jobs = list(jobs)
+    waves = [jobs[i : i + WAVE * n_threads] for i in range(0, len(jobs), WAVE * n_threads)]
     with _libraries().limit(limits=1, user_api="blas"):
-        if n_threads == 1:
-            return [function(job) for job in jobs]
-        return list(_pool(os.getpid(), n_threads).map(function, jobs))
+        for wave in waves:
+            last = wave is waves[-1]
+            if n_threads == 1:
+                finish([work(prepare(job)) for job in wave], last)
+                continue
+            pool = _pool(os.getpid(), n_threads)
+            ready = pool.submit(lambda wave=wave: [prepare(job) for job in wave]).result()
+            done = list(pool.map(work, ready))
+            pool.submit(finish, done, last).result()
 
 
 @cache

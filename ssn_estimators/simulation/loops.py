@@ -7,57 +7,80 @@ Parameters, for all
 -------------------
 u : Tensor of shape (n_neurons, n_columns)
     Potentials at the start; backwards, of shape (n_steps, ...), at the start of every step.
-path, predictions : Tensors of shape (n_steps, n_neurons, n_columns)
-    Take the potentials after every step, and Heun's predictions (in turn, if they are fewer).
-forcing : Tensor of shape (n_steps, ...), of n_steps + 1 for Heun
-    F at the start of every step and at the end of the last.
-recurrent, transposed : Tensors of shape (n_neurons, n_neurons)
-    A; gamma times its transpose.
-step : Tensor of shape (n_neurons, 1)
-    e.
+path : Tensor of shape (n_steps, n_neurons, n_columns)
+    Takes the potentials after every step.
+inputs : tuple of Tensors
+    The forcing F = base + sign * kicks[..., column], with base of shape (1 or n_steps + 1,
+    n_neurons, n_columns), kicks of shape (n_steps + 1, n_neurons, n_kicks): constant or at the
+    start of every step and at the end of the last; column and sign of shape (n_columns,).
+circuit : tuple
+    A, backwards its transpose, of shape (n_neurons, n_neurons); e, of shape
+    (n_neurons, 1); gamma.
+most : float
+    Legal potentials do not exceed it.
 current, before : floats
     Share of this step's increment and of the last one's in a linear multi-step scheme.
 cold : bool
     Whether there is no step before the first, whose increment then stands in for it.
 last : Tensor like u
     Increment of the step before.
+predictions : Tensor of shape (n_steps, n_neurons, n_columns)
+    Takes Heun's predictions (in turn, if it is shorter).
 owed : Tensor of shape (n_steps, ...), or of one step for all
     What the loss owes to the potentials after every step directly.
 grad_u : Tensor like u
     Gradient at the end, changed to that at the start.
-xs, ys : Tensors of shape (n_steps, ...)
-    Take the gradients of the increments: of the only or first, and of Heun's second.
+grad_forcing : Tensor of shape (n_steps + 1, ...)
+    Takes the gradients of F at the start of every step and, for Heun, at the end of the last.
 carried : Tensor like u
     What the step after owes to the increment of the last one; changed.
-grad_recurrent : Tensor like recurrent
+grad_recurrent : Tensor like A
     Takes, in addition, what the increments owe to A.
-new, r, back : Tensors like u, and outer : Tensor like recurrent
-    Room to work in. After `multistep`, `new` and `last` have changed roles if the number of
-    steps is odd.
+room : tuple of Tensors, and y : Tensor like u
+    To work in: one of shape (2, ...) and two like u; backwards one like A and two like u.
+    After `multistep`, the third of them and `last` have changed roles if the number of steps
+    is odd.
+
+Returns
+-------
+legal : bool
+    Forwards: whether all potentials are finite and legal.
 """
 
 import torch
 
-__all__ = ["back_heun", "back_multistep", "heun", "multistep"]
+__all__ = ["back_heun", "back_multistep", "run"]
 
 
-def _increment(u, forcing, recurrent, step, new, r, gamma):
+def _increment(u, force, recurrent, step, new, r, gamma):
     torch.clamp_min(u, 0.0, out=r)
     torch.mul(r, r, out=r) if gamma == 2 else r.pow_(gamma)
-    torch.addcmul(forcing, u, step, value=-1.0, out=new)
+    torch.addcmul(force, u, step, value=-1.0, out=new)
     return new.addmm_(recurrent, r)
 
 
-def multistep(u, path, forcing, recurrent, step, current, before, cold, new, last, r, gamma):
+def _legal(path, most):
+    low, high = path.aminmax()  # NaN if there is one
+    return bool(low >= -most) and bool(high <= most)
+
+
+def _multistep(u, path, inputs, circuit, most, room, current, before, cold, last):
+    (base, kicks, column, sign), (recurrent, step, gamma) = inputs, circuit
+    _, r, new = room
+    forcing = torch.addcmul(base, kicks[..., column], sign)
     for out, force in zip(path, forcing, strict=False):
         _increment(u, force, recurrent, step, new, r, gamma)
         torch.add(u, new, alpha=current + before if cold else current, out=out)
         if before and not cold:
             out.add_(last, alpha=before)
         u, new, last, cold = out, last, new, False
+    return _legal(path, most)
 
 
-def heun(u, path, predictions, forcing, recurrent, step, half, new, r, gamma):
+def _heun(u, path, inputs, circuit, most, room, half, predictions):
+    (base, kicks, column, sign), (recurrent, step, gamma) = inputs, circuit
+    _, r, new = room
+    forcing = torch.addcmul(base, kicks[..., column], sign)
     for t, out in enumerate(path):
         predicted = predictions[t % len(predictions)]
         _increment(u, forcing[t], recurrent, step, new, r, gamma)
@@ -66,36 +89,70 @@ def heun(u, path, predictions, forcing, recurrent, step, half, new, r, gamma):
         _increment(predicted, forcing[t + 1], recurrent, step, new, r, gamma)
         out.add_(new, alpha=half)
         u = out
+    return _legal(path, most)
 
 
-def _through(grad_u, x, u, transposed, step, grad_recurrent, outer, r, back, gamma):
+def run(
+    u, path, n_steps, base, noise, columns, circuit, most, room, heun, shares, predictions, cold
+):
+    process, z, _, noise_factor = noise
+    (force, r, new), last, done, legal = room, predictions[0], 0, True
+    while done < n_steps and legal:
+        size, first = min(len(z) - 1, n_steps - done), done % len(path)
+        part, inputs = (
+            path[first : first + size],
+            (base, noise_factor @ process.advance(size), *columns),
+        )
+        if heun:
+            some = predictions[done : done + size] if len(predictions) > 1 else predictions
+            legal = _heun(u, part, inputs, circuit, most, room, shares[0], some)
+        else:
+            legal = _multistep(
+                u, part, inputs, circuit, most, (force, r, new), *shares, cold and done == 0, last
+            )
+            if size % 2:
+                new, last = last, new
+        u = part[-1]
+        done += size
+    if not heun and last is not predictions[0]:
+        predictions[0] = last
+    return done, legal
+
+
+def _through(grad_u, x, u, circuit, grad_recurrent, room):
+    (transposed, step, gamma), (_, r, back) = circuit, room
     gain = torch.clamp_min(u, 0.0)
     torch.mul(gain, gain, out=r) if gamma == 2 else torch.pow(gain, gamma, out=r)
     grad_recurrent.addmm_(x, r.T)
     torch.mm(transposed, x, out=back)
     if gamma != 2:
         gain = gain.pow_(gamma - 1) if gamma > 1 else (u > 0).to(u)
-    grad_u.addcmul_(x, step, value=-1.0).addcmul_(back, gain)
+    grad_u.addcmul_(x, step, value=-1.0).addcmul_(back, gain, value=gamma)
 
 
-def back_multistep(grad_u, owed, u, xs, transposed, step, current, before, cold, carried, *room):
-    for t in reversed(range(len(xs))):
-        x = xs[t]
+def back_multistep(
+    grad_u, owed, u, grad_forcing, circuit, grad_recurrent, room, current, before, cold, carried
+):
+    for t in reversed(range(len(u))):
+        x = grad_forcing[t]
         grad_u.add_(owed[t % len(owed)])
         torch.add(carried, grad_u, alpha=current, out=x)
-        if before:
-            torch.mul(grad_u, before, out=carried)
-            if cold and t == 0:
-                x.add_(carried)
-        _through(grad_u, x, u[t], transposed, step, *room)
+        torch.mul(grad_u, before, out=carried)
+        if cold and t == 0:
+            x.add_(carried)
+        _through(grad_u, x, u[t], circuit, grad_recurrent, room)
 
 
-def back_heun(grad_u, owed, u, predictions, xs, ys, transposed, step, half, *room):
-    for t in reversed(range(len(xs))):
-        x, y = xs[t].zero_(), ys[t]
+def back_heun(grad_u, owed, u, grad_forcing, circuit, grad_recurrent, room, half, predictions, y):
+    grad_forcing[-1] = 0
+    for t in reversed(range(len(u))):
+        x = grad_forcing[t].zero_()
         grad_u.add_(owed[t % len(owed)])
         torch.mul(grad_u, half, out=y)
-        _through(x, y, predictions[t], transposed, step, *room)  # what is owed to the prediction
+        _through(
+            x, y, predictions[t], circuit, grad_recurrent, room
+        )  # what is owed to the prediction
+        grad_forcing[t + 1].add_(y)
         grad_u.add_(x)
         x.add_(y)
-        _through(grad_u, x, u[t], transposed, step, *room)
+        _through(grad_u, x, u[t], circuit, grad_recurrent, room)

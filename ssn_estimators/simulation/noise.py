@@ -6,9 +6,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from ssn_estimators.simulation import backend
+
 __all__ = ["LaggedFibonacci", "OrnsteinUhlenbeck"]
 
-CACHED = 2**17  # numbers of a chunk of noise that stay in the cache
+PIECE = 1024  # numbers that are made at once, in the nearest cache
 UNIT = (1 - 2**-24) * 2.0**-31  # of integers, so that float32 stays inside (-1, 1)
 WEAK_SHARE = 42 / 256  # of bytes below -86, and of those above 85: +-1, the others 0
 
@@ -44,38 +46,34 @@ class LaggedFibonacci:
         raw = np.random.SFC64(np.random.SeedSequence(seed)).random_raw(self.LONG * lanes)
         words = torch.from_numpy(raw.astype(np.uint32).view(np.int32))
         self.table = words.reshape(self.LONG, lanes).to(device)
-        self.n_read = self.table.numel() * 4  # bytes
-        ends = [*range(self.SHORT, self.LONG, self.SHORT), self.LONG]
-        # x[n - 418] is in the last table for the first rows, then in this one
-        self.sums = [(self.table[: self.SHORT], self.table[self.LONG - self.SHORT :])] + [
-            (self.table[start:stop], self.table[start - self.SHORT : stop - self.SHORT])
-            for start, stop in pairwise(ends)
-        ]
+        self.n_read = np.array([self.table.numel() * 4])  # bytes; an array to be shared
 
     def state(self):
-        return self.table.clone(), self.n_read
+        return self.table.clone(), self.n_read.copy()
 
     def restore(self, state):
         self.table.copy_(state[0])
-        self.n_read = state[1]
+        self.n_read[:] = state[1]
 
     def read(self, out, dtype):
         """Fill the flat tensor `out` with the next integers of `dtype`."""
         size, start = dtype.itemsize, 0
         numbers = self.table.view(-1).view(dtype)
         while start < len(out):
-            if self.n_read == numbers.numel() * size:
+            if self.n_read[0] == numbers.numel() * size:
                 self._refill()
-            first = self.n_read // size
+            first = int(self.n_read[0]) // size
             n = min(len(out) - start, numbers.numel() - first)
             out[start : start + n].copy_(numbers[first : first + n])
             start += n
             self.n_read += n * size
 
     def _refill(self):
-        for x, added in self.sums:
-            x.add_(added)
-        self.n_read = 0
+        # x[n - 418] is in the last table for the first rows, then in this one
+        self.table[: self.SHORT] += self.table[self.LONG - self.SHORT :]
+        for start, stop in pairwise((*range(self.SHORT, self.LONG, self.SHORT), self.LONG)):
+            self.table[start:stop] += self.table[start - self.SHORT : stop - self.SHORT]
+        self.n_read[:] = 0
 
 
 class OrnsteinUhlenbeck:
@@ -102,8 +100,8 @@ class OrnsteinUhlenbeck:
 
     Attributes
     ----------
-    n_steps : int
-        Most steps to take at a time: few enough for the cache, many enough for small arrays.
+    compiled : tuple or None
+        What `compiled.ornstein_uhlenbeck` takes besides the path.
 
     References
     ----------
@@ -114,22 +112,28 @@ class OrnsteinUhlenbeck:
     def __init__(self, shape, dt, tau_eta, seed, increments, dtype, device="cpu"):
         n = math.prod(shape)
         self.shape, self.weak = shape, increments == "weak"
-        self.n_steps = 2 ** max(1, min(4, int(math.log2(CACHED // n)) if n < CACHED else 1))
-        self.generator = LaggedFibonacci(n * self.n_steps, seed, device)
-        like = {"dtype": dtype, "device": device}
-        # row 0 of the steps is where they start
-        self.increments = torch.empty((self.n_steps + 1, n), **like)
-        self.path = torch.empty_like(self.increments)
-        self.bytes = torch.empty(n * self.n_steps, dtype=torch.int8, device=device)
+        self.generator = LaggedFibonacci(16 * n, seed, device)
+        self.decay = math.exp(-dt / tau_eta)
         # variance of an increment as it is made
         variance = 2 * WEAK_SHARE if self.weak else 0.5
-        kick = math.sqrt(-math.expm1(-2 * dt / tau_eta) / variance)
-        steps = torch.arange(self.n_steps + 1, **like)
-        since = steps[:, None] - steps
-        weights = torch.where(since >= 0, torch.exp(-dt / tau_eta * since.clamp_min(0)), 0.0)
-        weights[:, 1:] *= kick
-        self.weights = weights
-        self._gaussian(self.increments[0]).mul_(math.sqrt(2))
+        self.kick = math.sqrt(-math.expm1(-2 * dt / tau_eta) / variance)
+        self.now = torch.empty(n, dtype=dtype, device=device)
+        loops = backend.loops(self.now)
+        self.compiled = None
+        if loops is backend.compiled:
+            number = self.now.numpy().dtype.type
+            self.compiled = (
+                self.now.numpy(),
+                self.generator.table.view(-1).numpy(),
+                self.generator.n_read,
+                np.empty((4, PIECE), np.float32),
+                number(self.decay),
+                number(self.kick),
+                self.weak,
+            )
+            loops.start_process(self.compiled)
+        else:
+            self._gaussian(self.now).mul_(math.sqrt(2))
 
     def advance(self, n_steps):
         """Go on by some steps; values before, between and after them.
@@ -137,27 +141,33 @@ class OrnsteinUhlenbeck:
         Returns
         -------
         path : Tensor of shape (n_steps + 1, *shape)
-            Valid until the next call.
         """
-        new = self.increments[1 : n_steps + 1].view(-1)
-        if self.weak:
-            integers = self.bytes[: len(new)]
-            self.generator.read(integers, torch.int8)
-            inside = integers.clamp(-86, 85)
-            new.copy_(torch.sub(integers, inside, out=inside).sign_())
+        path = self.now.new_empty((n_steps + 1, len(self.now)))
+        if self.compiled is not None:
+            backend.compiled.ornstein_uhlenbeck(path.numpy(), self.compiled)
         else:
-            self._gaussian(new)
-        size = n_steps + 1
-        path = torch.mm(self.weights[:size, :size], self.increments[:size], out=self.path[:size])
-        self.increments[0] = path[-1]
-        return path.view(size, *self.shape)
+            path[0] = self.now
+            self._increments(path[1:].view(-1))
+            for last, new in pairwise(path):
+                new.mul_(self.kick).add_(last, alpha=self.decay)
+            self.now.copy_(path[-1])
+        return path.view(-1, *self.shape)
 
     def state(self):
-        return self.generator.state(), self.increments[0].clone()
+        return self.generator.state(), self.now.clone()
 
     def restore(self, state):
         self.generator.restore(state[0])
-        self.increments[0] = state[1]
+        self.now.copy_(state[1])
+
+    def _increments(self, new):
+        if not self.weak:
+            self._gaussian(new)
+            return
+        integers = torch.empty(len(new), dtype=torch.int8, device=new.device)
+        self.generator.read(integers, torch.int8)
+        inside = integers.clamp(-86, 85)
+        new.copy_(torch.sub(integers, inside, out=inside).sign_())
 
     def _gaussian(self, out):
         """Normal numbers of variance 1/2, by inversion."""

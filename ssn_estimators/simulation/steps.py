@@ -7,96 +7,87 @@ increments of u per step: with e = dt / tau,
     du = F - e u + A r,    r = [u]+^gamma,    A = e k W,    F = e (f(h) + n z).
 """
 
+from functools import lru_cache, partial
+
+import numpy as np
 import torch
 
-from ssn_estimators.simulation import loops
+from ssn_estimators.simulation import backend
 from ssn_estimators.simulation.noise import OrnsteinUhlenbeck
+from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD
 
-try:
-    from ssn_estimators.simulation import compiled
-except ImportError:  # Numba comes with an extra
-    compiled = None
+__all__ = ["CHUNK", "Adjoint", "Stepper"]
 
-__all__ = ["Adjoint", "Stepper", "new_noise"]
-
-# Share of this step's increment and of the last one's in a linear multi-step scheme
-MULTISTEP = {"euler": (1.0, 0.0), "ab2": (1.5, -0.5)}
-
-
-def new_noise(block):
-    setup, (n_inputs, _, n_draws) = block.setup, block.columns
-    shape = (block.n, n_draws if setup.shared_noise else n_inputs * n_draws)
-    kind = setup.increments, block.drive.dtype, block.drive.device
-    return OrnsteinUhlenbeck(shape, setup.dt, setup.tau_eta, block.seed, *kind)
-
-
-def _call(name, *args):
-    """A loop of `loops`, compiled where that is possible; numbers in the arrays' dtype."""
-    if compiled is None or args[0].device.type != "cpu":
-        return getattr(loops, name)(*args)
-    number = args[0].numpy().dtype.type
-    args = [
-        x.numpy() if torch.is_tensor(x) else number(x) if isinstance(x, float) else x for x in args
-    ]
-    return getattr(compiled, name)(*args)
+CHUNK = 16  # steps at a time: more would not stay in the cache
+# Shares of increments in a step; for linear multi-step schemes of this one and of the last one
+SHARES = {"euler": (1.0, 0.0), "ab2": (1.5, -0.5), "heun": (0.5, 0.0)}
 
 
 class Stepper:
     """Steps forward in time, from the first on."""
 
     def __init__(self, block):
-        self.block, self.setup, self.noise = block, block.setup, new_noise(block)
-        new = block.drive.new_empty
-        self.increment, self.last, self.r = (new((block.n, block.n_columns)) for _ in range(3))
-        heun = self.setup.solver == "heun"
-        self.room = new((1, block.n, block.n_columns)) if heun else None  # for predictions
-        self.forcing = new((self.noise.n_steps + 1, block.n, block.n_columns))
-        self.gamma = float(self.setup.gamma)
+        self.block, self.setup = block, block.setup
+        setup, (n_inputs, _, n_draws), like = block.setup, block.columns, block.drive
+        self.loops, self.array, self.new, number = _loops(like)
+        shape = (block.n, n_draws if setup.shared_noise else n_inputs * n_draws)
+        self.noise = noise = OrnsteinUhlenbeck(
+            shape, setup.dt, setup.tau_eta, block.seed, setup.increments, like.dtype, like.device
+        )
+        shape, size = (block.n, block.n_columns), noise.shape[-1]
+        self.room = self.new((2, *shape)), self.new(shape), self.new(shape)
+        self.last = self.new((1, *shape))  # increment; or room for Heun's predictions
+        values = (self.new((CHUNK + 1, block.n, size)) for _ in range(2))
+        self.inputs = noise.compiled or noise, *values, self.array(block.noise_factor)
+        self.circuit = self.array(block.recurrent), self.array(block.step), number(setup.gamma)
+        self.most = number(DIVERGENCE_THRESHOLD)
+        self.scheme = setup.solver == "heun", tuple(number(x) for x in SHARES[setup.solver])
+        column, sign = _columns(block.columns, setup.shared_noise, like.dtype, like.device)
+        if block.alive is not None:
+            sign = sign * block.alive.view(-1)  # trials that are left out rest at u = 0
+        self.columns = self.array(column), self.array(sign)
+        self.base = self.array(self._base(like[None])) if like.ndim == 2 else None
         self.t = 0
 
-    def advance(self, u, path, predictions):
-        """Write u after each of the coming steps to `path`; the last of them.
+    def _base(self, drive):
+        base = drive[..., None, None].expand(len(drive), *self.block.shape)
+        if self.block.alive is not None:
+            base = base * self.block.alive
+        return base.flatten(2)
 
-        `predictions` takes Heun's, or is None.
+    def advance(self, u, path, n_steps, predictions):
+        """Go on by some steps, until all are done or a trial leaves the legal range.
+
+        Parameters
+        ----------
+        u : array
+            Of the type that the attribute `array` makes of tensors, as are the others.
+        path : array
+            Takes u after each step, in turn if it is shorter, which then is CHUNK.
+        n_steps : int
+        predictions : array or None
+            Takes Heun's.
+
+        Returns
+        -------
+        u : array
+            After the last step.
+        n_done : int
+            Number of steps done.
+        legal : bool
+            Whether all of the last steps, CHUNK or what is left of `n_done`, are.
         """
-        common = self.block.recurrent, self.block.step
-        for first in range(0, len(path), self.noise.n_steps):
-            part = path[first : first + self.noise.n_steps]
-            forcing = self._forcing(len(part))
-            if self.setup.solver == "heun":
-                room = self.room
-                if predictions is not None:
-                    room = predictions[first : first + len(part)]
-                rest = 0.5, self.increment, self.r, self.gamma
-                _call("heun", u, part, room, forcing, *common, *rest)
-            else:
-                rest = self.t == 0, self.increment, self.last, self.r, self.gamma
-                shares = MULTISTEP[self.setup.solver]
-                _call("multistep", u, part, forcing, *common, *shares, *rest)
-                if len(part) % 2:
-                    self.increment, self.last = self.last, self.increment
-            u = part[-1]
-            self.t += len(part)
-        return u
-
-    def _forcing(self, n_steps):
-        """F at the start of each of the coming steps, and at the end of the last."""
-        block, drive, size = self.block, self.block.drive, n_steps + 1
-        _, n_signs, n_draws = block.columns
-        z = self.noise.advance(n_steps)
-        if drive.ndim == 3:
-            times = torch.arange(self.t, self.t + size).clamp_max_(len(drive) - 1)
-            drive = drive[times]
-        base = drive[..., None, None].expand(size, *block.shape)
-        forcing = self.forcing[:size]
-        columns = forcing.view(size, *block.shape)
-        kicks = torch.matmul(block.noise_factor, z).view(size, block.n, -1, n_draws)
-        torch.add(base[:, :, :, 0], kicks, out=columns[:, :, :, 0])
-        if n_signs == 2:
-            torch.sub(base[:, :, :, 1], kicks, out=columns[:, :, :, 1])
-        if block.alive is not None:
-            forcing.mul_(block.alive.view(1, -1))  # trials that are left out rest at u = 0
-        return forcing
+        base = self.base
+        if base is None:
+            drive, n_steps = self.block.drive, min(n_steps, CHUNK)
+            times = torch.arange(self.t, self.t + n_steps + 1).clamp_max_(len(drive) - 1)
+            base = self.array(self._base(drive[times]))
+        if predictions is None:
+            predictions = self.last
+        state = u, path, n_steps, base, self.inputs, self.columns, self.circuit, self.most
+        n_done, legal = self.loops.run(*state, self.room, *self.scheme, predictions, self.t == 0)
+        self.t += n_done
+        return path[(n_done - 1) % len(path)], n_done, legal
 
 
 class Adjoint:
@@ -104,47 +95,68 @@ class Adjoint:
 
     def __init__(self, block):
         self.block, self.setup = block, block.setup
+        self.loops, self.array, empty, number = _loops(block.drive)
         self.recurrent = torch.zeros_like(block.recurrent)
         self.noise_factor = torch.zeros_like(block.noise_factor)
         self.drive = torch.zeros_like(block.drive)
-        new, gamma = block.drive.new_zeros, float(self.setup.gamma)
-        self.grad_u, self.carried, r, back = (new((block.n, block.n_columns)) for _ in range(4))
-        self.room = self.recurrent, torch.empty_like(self.recurrent), r, back, gamma
-        self.transposed = (gamma * block.recurrent.T).contiguous()
+        shape = block.n, block.n_columns
+        self.grad_u, self.carried = self.array(block.drive.new_zeros((2, *shape)))
+        self.room = empty((block.n, block.n)), empty(shape), empty(shape)
+        transposed, gamma = block.recurrent.mT.contiguous(), number(self.setup.gamma)
+        self.circuit = self.array(transposed), self.array(block.step), gamma
+        self.heun = self.setup.solver == "heun"
+        self.shares = [number(x) for x in SHARES[self.setup.solver]]
+        self.grad_forcing = block.drive.new_empty((0, *shape))
 
     def back(self, owed, u, predictions, z, first):
         """Go back over the steps that begin at `u`, of which `first` is the number of the first.
 
         `z` is the noise at their starts, and at the end of the last.
         """
-        xs, setup = torch.empty_like(u), self.setup
-        fixed = self.transposed, self.block.step
-        if setup.solver == "heun":
-            ys = torch.empty_like(u)
-            states = owed, u, predictions, xs, ys
-            _call("back_heun", self.grad_u, *states, *fixed, 0.5, *self.room)
-            # the forcing at the end of a step is that at the start of the next
-            self._force(ys, z[1:], first + 1)
+        if len(self.grad_forcing) < len(z):
+            self.grad_forcing = u.new_empty((len(z), *u.shape[1:]))
+        forcing = self.grad_forcing[: len(u) + self.heun]
+        owed, u, native = (self.array(x) for x in (owed, u, forcing))
+        common = self.grad_u, owed, u, native, self.circuit, self.array(self.recurrent), self.room
+        if self.heun:
+            self.loops.back_heun(*common, self.shares[0], self.array(predictions), self.carried)
         else:
-            cold = first == 0 and setup.n_burn == 0
-            rest = *MULTISTEP[setup.solver], cold, self.carried
-            _call("back_multistep", self.grad_u, owed, u, xs, *fixed, *rest, *self.room)
-        self._force(xs, z[:-1], first)
+            cold = first == 0 and self.setup.n_burn == 0
+            self.loops.back_multistep(*common, *self.shares, cold, self.carried)
+        self._force(forcing, z[: len(forcing)], first)
 
-    def _force(self, xs, z, first):
-        """Add what gradients of F at the starts of steps owe to n and f(h)."""
-        block = self.block
-        n_signs = block.columns[1]
-        columns = xs.view(-1, *block.shape)
+    def _force(self, grad, z, first):
+        """Add what gradients of F owe to n and f(h)."""
+        columns = grad.view(-1, *self.block.shape)
         noise = columns[:, :, :, 0]
-        if n_signs == 2:
+        if columns.shape[3] == 2:
             noise = noise - columns[:, :, :, 1]
         if self.setup.shared_noise:
             noise = noise.sum(2)
-        self.noise_factor += torch.bmm(noise.reshape(z.shape), z.mT).sum(0)
+        noise, z = (x.reshape(z.shape).movedim(1, 0).flatten(1) for x in (noise, z))
+        self.noise_factor.addmm_(noise, z.T)
         if self.drive.ndim == 2:
             self.drive += columns.sum((0, 3, 4))
         else:
             start = self.setup.n_burn + first
-            times = torch.arange(start, start + len(xs)).clamp_max_(len(self.drive) - 1)
-            self.drive.index_add_(0, times.to(xs.device), columns.sum((3, 4)))
+            times = torch.arange(start, start + len(grad)).clamp_max_(len(self.drive) - 1)
+            self.drive.index_add_(0, times.to(grad.device), columns.sum((3, 4)))
+
+
+def _loops(like):
+    """The loops for tensors like this; what makes arrays of tensors, arrays, and numbers."""
+    loops = backend.loops(like)
+    if loops is backend.plain:
+        return loops, lambda x: x, like.new_empty, float
+    dtype = like.numpy().dtype
+    return loops, torch.Tensor.numpy, partial(np.empty, dtype=dtype), dtype.type
+
+
+@lru_cache(64)
+def _columns(columns, shared, dtype, device):
+    """The kick that each column gets, and its sign."""
+    n_inputs, n_signs, n_draws = columns
+    own = torch.arange(1 if shared else n_inputs) * n_draws
+    column = (own[:, None, None] + torch.arange(n_draws)).expand(columns)
+    sign = torch.tensor([1.0, -1.0])[:n_signs, None].expand(columns)
+    return column.reshape(-1).to(device), sign.reshape(-1).to(device, dtype)
