@@ -201,4 +201,4 @@ class Block:
             adjoint.back(owe(path, first), u, predictions, z, first)
         # large, and not needed again
         self.states = self.path = self.predictions = self.checkpoints = self.noise = None
-        return adjoint.recurrent, adjoint.noise_factor, adjoint.drive
+        return adjoint.gradients()

@@ -341,7 +341,7 @@ def run(
 
 @njit(**options)
 def _through(grad_u, x, u, circuit, grad_recurrent, room):
-    (transposed, step, gamma), (outer, r, back) = circuit, room
+    (transposed, step, gamma), (outer, r, back, _) = circuit, room
     bounds, steps = _groups(step, u.shape[1])
     flat_grad, flat_x, flat_u = grad_u.reshape(-1), x.reshape(-1), u.reshape(-1)
     _rate(flat_u, r.reshape(-1), gamma)
@@ -354,6 +354,33 @@ def _through(grad_u, x, u, circuit, grad_recurrent, room):
     _add_gain(flat_grad, back.reshape(-1), flat_u, gamma)
 
 
+@njit(**options | {"fastmath": {"contract", "reassoc", "nsz"}})
+def _signed_sum(x, sign):
+    total = x.dtype.type(0)
+    for j in range(len(x)):
+        total += sign[j] * x[j]
+    return total
+
+
+@njit(**options)
+def _owe_forcing(x, t, inputs, grad_base, grad_noise, room):
+    """Add to the gradients what the gradient x of F at time t means for them."""
+    (z, column, sign), (outer, _, _, kick), (n_neurons, n_columns) = inputs, room, x.shape
+    _add(grad_base[t % len(grad_base)].reshape(-1), x.dtype.type(1), x.reshape(-1))
+    for i in range(n_neurons):
+        if kick.shape[1] == n_columns:
+            for j in range(n_columns):
+                kick[i, j] = sign[j] * x[i, j]
+        elif kick.shape[1] == 1:
+            kick[i, 0] = _signed_sum(x[i], sign)
+        else:
+            kick[i] = 0
+            for j in range(n_columns):
+                kick[i, column[j]] += sign[j] * x[i, j]
+    np.dot(kick, z[t].T, outer)
+    _add(grad_noise.reshape(-1), x.dtype.type(1), outer.reshape(-1))
+
+
 @njit(**options)
 def _lead(x, carried, grad_u, current, before):
     for j in range(len(x)):
@@ -363,32 +390,34 @@ def _lead(x, carried, grad_u, current, before):
 
 @njit(**options)
 def back_multistep(
-    grad_u, owed, u, grad_forcing, circuit, grad_recurrent, room, current, before, cold, carried
+    grad_u, owed, u, inputs, circuit, grads, room, current, before, cold, carried, x
 ):
     flat_grad, flat_carried, one = grad_u.reshape(-1), carried.reshape(-1), grad_u.dtype.type(1)
+    flat_x, (grad_base, grad_recurrent, grad_noise) = x.reshape(-1), grads
     for t in range(len(u) - 1, -1, -1):
-        x = grad_forcing[t].reshape(-1)
         _add(flat_grad, one, owed[t % len(owed)].reshape(-1))
-        _lead(x, flat_carried, flat_grad, current, before)
+        _lead(flat_x, flat_carried, flat_grad, current, before)
         if cold and t == 0:
-            _add(x, one, flat_carried)
-        _through(grad_u, grad_forcing[t], u[t], circuit, grad_recurrent, room)
+            _add(flat_x, one, flat_carried)
+        _owe_forcing(x, t, inputs, grad_base, grad_noise, room)
+        _through(grad_u, x, u[t], circuit, grad_recurrent, room)
 
 
 @njit(**options)
-def back_heun(grad_u, owed, u, grad_forcing, circuit, grad_recurrent, room, half, predictions, y):
-    one, flat_grad, flat_y = half + half, grad_u.reshape(-1), y.reshape(-1)
-    grad_forcing[len(u)] = 0
+def back_heun(grad_u, owed, u, inputs, circuit, grads, room, half, predictions, y, x):
+    flat_grad, flat_x, flat_y, one = grad_u.reshape(-1), x.reshape(-1), y.reshape(-1), half + half
+    grad_base, grad_recurrent, grad_noise = grads
+    x[:] = 0
     for t in range(len(u) - 1, -1, -1):
-        x = grad_forcing[t].reshape(-1)
         _add(flat_grad, one, owed[t % len(owed)].reshape(-1))
         for j in range(len(flat_y)):
             flat_y[j] = half * flat_grad[j]
-            x[j] = 0
-        _through(
-            grad_forcing[t], y, predictions[t], circuit, grad_recurrent, room
-        )  # what is owed to the prediction
-        _add(grad_forcing[t + 1].reshape(-1), one, flat_y)
-        _add(flat_grad, one, x)
-        _add(x, one, flat_y)
-        _through(grad_u, grad_forcing[t], u[t], circuit, grad_recurrent, room)
+        # F at the end of this step is that at the start of the next, of which x is still the first
+        _add(flat_x, one, flat_y)
+        _owe_forcing(x, t + 1, inputs, grad_base, grad_noise, room)
+        x[:] = 0
+        _through(x, y, predictions[t], circuit, grad_recurrent, room)  # owed to the prediction
+        _add(flat_grad, one, flat_x)
+        _add(flat_x, one, flat_y)
+        _through(grad_u, x, u[t], circuit, grad_recurrent, room)
+    _owe_forcing(x, 0, inputs, grad_base, grad_noise, room)

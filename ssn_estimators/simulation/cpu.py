@@ -15,7 +15,9 @@ from ssn_estimators.simulation.blocks import Block
 __all__ = ["moments"]
 
 BLOCK_ELEMENTS = 2**13  # of one array of a block: some of them fit the nearest cache
-BLOCK_COLUMNS = 64  # at least, where there are as many, for products to be efficient
+SMALL_PRODUCT = 10**6  # multiplications; OpenBLAS does not copy the factors of small products
+BLOCK_COLUMNS = 128  # where neither is possible, for products to be efficient
+VECTOR = 16  # columns that the processor goes over at once
 WAVE = 8  # blocks a thread that are made ready at a time
 
 
@@ -92,14 +94,16 @@ class _Run:
 
     def _tiles(self):
         """Slices of inputs and draws, of nearly equal sizes; the same on any machine."""
-        largest = max(BLOCK_COLUMNS, BLOCK_ELEMENTS // self.n)
+        largest = min(BLOCK_ELEMENTS // self.n, SMALL_PRODUCT // self.n**2)
+        largest = BLOCK_COLUMNS if largest < 4 * VECTOR else largest
         # below a quarter of it, or of all columns, calls would cost more than they compute
         quarter = max(largest, self.n_inputs * self.setup.n_trials) // 4
         size = min(largest, max(BLOCK_COLUMNS, quarter))
         # shared noise must not depend on the number of inputs
         most_draws = (largest if self.setup.shared_noise else size) // self.signs
-        draws = _slices(self.n_draws, most_draws)
-        inputs = _slices(self.n_inputs, size // (self.signs * draws[0].stop))
+        draws = _slices(self.n_draws, most_draws, VECTOR)
+        n_columns = self.signs * draws[0].stop
+        inputs = _slices(self.n_inputs, size // n_columns, VECTOR // n_columns)
         return [(i, j) for i in inputs for j in draws]
 
     def _block(self, network, inputs, draws):
@@ -192,7 +196,9 @@ class _Run:
                     total *= self.step
                 weights.mul_(self.setup.k)
 
-        _in_waves(range(len(self.places)), prepared, lambda block: block.backward(), finish, self.drive)
+        _in_waves(
+            range(len(self.places)), prepared, lambda block: block.backward(), finish, self.drive
+        )
         return weights, noise_factor, drive.mT
 
     def _owe(self, network, inputs, draws, alive, mean, covariance, rates, u):
@@ -233,9 +239,11 @@ class _Run:
         return owe
 
 
-def _slices(n, size):
-    n_slices = -(-n // max(1, size))
+def _slices(n, largest, multiple):
+    """Slices of nearly equal sizes, of a multiple where possible."""
+    n_slices = -(-n // max(1, largest))
     size = -(-n // n_slices)
+    size = max(size, min(largest, -(-size // max(1, multiple)) * multiple))
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 

@@ -10,6 +10,7 @@ u : Tensor of shape (n_neurons, n_columns)
 path : Tensor of shape (n_steps, n_neurons, n_columns)
     Takes the potentials after every step.
 inputs : tuple of Tensors
+    Backwards z of shape (n_steps + 1, n_neurons, n_kicks), column and sign; forwards
     The forcing F = base + sign * kicks[..., column], with base of shape (1 or n_steps + 1,
     n_neurons, n_columns), kicks of shape (n_steps + 1, n_neurons, n_kicks): constant or at the
     start of every step and at the end of the last; column and sign of shape (n_columns,).
@@ -30,12 +31,10 @@ owed : Tensor of shape (n_steps, ...), or of one step for all
     What the loss owes to the potentials after every step directly.
 grad_u : Tensor like u
     Gradient at the end, changed to that at the start.
-grad_forcing : Tensor of shape (n_steps + 1, ...)
-    Takes the gradients of F at the start of every step and, for Heun, at the end of the last.
 carried : Tensor like u
     What the step after owes to the increment of the last one; changed.
-grad_recurrent : Tensor like A
-    Takes, in addition, what the increments owe to A.
+grads : tuple of Tensors
+    Take, in addition, the gradients of base, of A and of e n.
 room : tuple of Tensors, and y : Tensor like u
     To work in: one of shape (2, ...) and two like u; backwards one like A and two like u.
     After `multistep`, the third of them and `last` have changed roles if the number of steps
@@ -120,7 +119,7 @@ def run(
 
 
 def _through(grad_u, x, u, circuit, grad_recurrent, room):
-    (transposed, step, gamma), (_, r, back) = circuit, room
+    (transposed, step, gamma), (_, r, back, _) = circuit, room
     gain = torch.clamp_min(u, 0.0)
     torch.mul(gain, gain, out=r) if gamma == 2 else torch.pow(gain, gamma, out=r)
     grad_recurrent.addmm_(x, r.T)
@@ -130,29 +129,37 @@ def _through(grad_u, x, u, circuit, grad_recurrent, room):
     grad_u.addcmul_(x, step, value=-1.0).addcmul_(back, gain, value=gamma)
 
 
+def _owe_forcing(x, t, inputs, grad_base, grad_noise, room):
+    (z, column, sign), kick = inputs, room[3]
+    grad_base[t % len(grad_base)].add_(x)
+    kick.zero_().index_add_(1, column, sign * x)
+    grad_noise.addmm_(kick, z[t].T)
+
+
 def back_multistep(
-    grad_u, owed, u, grad_forcing, circuit, grad_recurrent, room, current, before, cold, carried
+    grad_u, owed, u, inputs, circuit, grads, room, current, before, cold, carried, x
 ):
+    grad_base, grad_recurrent, grad_noise = grads
     for t in reversed(range(len(u))):
-        x = grad_forcing[t]
         grad_u.add_(owed[t % len(owed)])
         torch.add(carried, grad_u, alpha=current, out=x)
         torch.mul(grad_u, before, out=carried)
         if cold and t == 0:
             x.add_(carried)
+        _owe_forcing(x, t, inputs, grad_base, grad_noise, room)
         _through(grad_u, x, u[t], circuit, grad_recurrent, room)
 
 
-def back_heun(grad_u, owed, u, grad_forcing, circuit, grad_recurrent, room, half, predictions, y):
-    grad_forcing[-1] = 0
+def back_heun(grad_u, owed, u, inputs, circuit, grads, room, half, predictions, y, x):
+    grad_base, grad_recurrent, grad_noise = grads
+    x.zero_()
     for t in reversed(range(len(u))):
-        x = grad_forcing[t].zero_()
         grad_u.add_(owed[t % len(owed)])
         torch.mul(grad_u, half, out=y)
-        _through(
-            x, y, predictions[t], circuit, grad_recurrent, room
-        )  # what is owed to the prediction
-        grad_forcing[t + 1].add_(y)
+        # F at the end of this step is that at the start of the next, of which x is still the first
+        _owe_forcing(x.add_(y), t + 1, inputs, grad_base, grad_noise, room)
+        _through(x.zero_(), y, predictions[t], circuit, grad_recurrent, room)  # to the prediction
         grad_u.add_(x)
         x.add_(y)
         _through(grad_u, x, u[t], circuit, grad_recurrent, room)
+    _owe_forcing(x, 0, inputs, grad_base, grad_noise, room)

@@ -39,7 +39,7 @@ class LaggedFibonacci:
        Mascagni & Srinivasan (2000), SPRNG. ACM TOMS 26, 436-461.
     """
 
-    LONG, SHORT, MAX_LANES = 1279, 418, 32
+    LONG, SHORT, MAX_LANES = 1279, 418, 8
 
     def __init__(self, n_words, seed, device="cpu"):
         lanes = min(self.MAX_LANES, -(-n_words // self.LONG))

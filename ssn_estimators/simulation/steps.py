@@ -42,10 +42,7 @@ class Stepper:
         self.circuit = self.array(block.recurrent), self.array(block.step), number(setup.gamma)
         self.most = number(DIVERGENCE_THRESHOLD)
         self.scheme = setup.solver == "heun", tuple(number(x) for x in SHARES[setup.solver])
-        column, sign = _columns(block.columns, setup.shared_noise, like.dtype, like.device)
-        if block.alive is not None:
-            sign = sign * block.alive.view(-1)  # trials that are left out rest at u = 0
-        self.columns = self.array(column), self.array(sign)
+        self.columns = _signed_columns(block)
         self.base = self.array(self._base(like[None])) if like.ndim == 2 else None
         self.t = 0
 
@@ -94,53 +91,50 @@ class Adjoint:
     """Steps back in time, from the last on, and the gradients that they add up."""
 
     def __init__(self, block):
-        self.block, self.setup = block, block.setup
-        self.loops, self.array, empty, number = _loops(block.drive)
-        self.recurrent = torch.zeros_like(block.recurrent)
-        self.noise_factor = torch.zeros_like(block.noise_factor)
-        self.drive = torch.zeros_like(block.drive)
-        shape = block.n, block.n_columns
-        self.grad_u, self.carried = self.array(block.drive.new_zeros((2, *shape)))
-        self.room = empty((block.n, block.n)), empty(shape), empty(shape)
+        self.block, self.setup, like = block, block.setup, block.drive
+        self.loops, self.array, new, number = _loops(like)
+        self.columns = _signed_columns(block)
+        shape, n_kicks = (block.n, block.n_columns), block.noise.shape[-1]
+        self.sums = like.new_zeros((2, block.n, block.n))  # of the gradients of A and e n
+        self.base = like.new_zeros((1, *shape))
+        self.drive = None if like.ndim == 2 else torch.zeros_like(like)
+        self.grad_u, self.carried = self.array(like.new_zeros((2, *shape)))
+        self.x = new(shape)
+        self.room = new((block.n, block.n)), new(shape), new(shape), new((block.n, n_kicks))
         transposed, gamma = block.recurrent.mT.contiguous(), number(self.setup.gamma)
         self.circuit = self.array(transposed), self.array(block.step), gamma
-        self.heun = self.setup.solver == "heun"
         self.shares = [number(x) for x in SHARES[self.setup.solver]]
-        self.grad_forcing = block.drive.new_empty((0, *shape))
 
     def back(self, owed, u, predictions, z, first):
         """Go back over the steps that begin at `u`, of which `first` is the number of the first.
 
         `z` is the noise at their starts, and at the end of the last.
         """
-        if len(self.grad_forcing) < len(z):
-            self.grad_forcing = u.new_empty((len(z), *u.shape[1:]))
-        forcing = self.grad_forcing[: len(u) + self.heun]
-        owed, u, native = (self.array(x) for x in (owed, u, forcing))
-        common = self.grad_u, owed, u, native, self.circuit, self.array(self.recurrent), self.room
-        if self.heun:
-            self.loops.back_heun(*common, self.shares[0], self.array(predictions), self.carried)
+        base = self.base
+        if self.drive is not None:
+            base = base.new_zeros((len(z), *base.shape[1:]))
+        grads = tuple(self.array(x) for x in (base, *self.sums))
+        inputs, room = (self.array(z), *self.columns), self.room
+        owed, u = self.array(owed), self.array(u)
+        common = self.grad_u, owed, u, inputs, self.circuit, grads, room
+        if predictions is not None:
+            half, _ = self.shares
+            self.loops.back_heun(*common, half, self.array(predictions), self.carried, self.x)
         else:
             cold = first == 0 and self.setup.n_burn == 0
-            self.loops.back_multistep(*common, *self.shares, cold, self.carried)
-        self._force(forcing, z[: len(forcing)], first)
-
-    def _force(self, grad, z, first):
-        """Add what gradients of F owe to n and f(h)."""
-        columns = grad.view(-1, *self.block.shape)
-        noise = columns[:, :, :, 0]
-        if columns.shape[3] == 2:
-            noise = noise - columns[:, :, :, 1]
-        if self.setup.shared_noise:
-            noise = noise.sum(2)
-        noise, z = (x.reshape(z.shape).movedim(1, 0).flatten(1) for x in (noise, z))
-        self.noise_factor.addmm_(noise, z.T)
-        if self.drive.ndim == 2:
-            self.drive += columns.sum((0, 3, 4))
-        else:
+            self.loops.back_multistep(*common, *self.shares, cold, self.carried, self.x)
+        if self.drive is not None:
             start = self.setup.n_burn + first
-            times = torch.arange(start, start + len(grad)).clamp_max_(len(self.drive) - 1)
-            self.drive.index_add_(0, times.to(grad.device), columns.sum((3, 4)))
+            times = torch.arange(start, start + len(z)).clamp_max_(len(self.drive) - 1)
+            self.drive.index_add_(0, times.to(base.device), self._of_inputs(base))
+
+    def gradients(self):
+        """Of A, e n and e f(h)."""
+        drive = self._of_inputs(self.base)[0] if self.drive is None else self.drive
+        return *self.sums, drive
+
+    def _of_inputs(self, base):
+        return base.view(len(base), *self.block.shape).sum((3, 4))
 
 
 def _loops(like):
@@ -152,9 +146,18 @@ def _loops(like):
     return loops, torch.Tensor.numpy, partial(np.empty, dtype=dtype), dtype.type
 
 
+def _signed_columns(block):
+    """The kick that each column gets, and its sign."""
+    like = block.drive
+    column, sign = _columns(block.columns, block.setup.shared_noise, like.dtype, like.device)
+    if block.alive is not None:
+        sign = sign * block.alive.view(-1)  # trials that are left out rest at u = 0
+    array = _loops(like)[1]
+    return array(column), array(sign)
+
+
 @lru_cache(64)
 def _columns(columns, shared, dtype, device):
-    """The kick that each column gets, and its sign."""
     n_inputs, n_signs, n_draws = columns
     own = torch.arange(1 if shared else n_inputs) * n_draws
     column = (own[:, None, None] + torch.arange(n_draws)).expand(columns)
