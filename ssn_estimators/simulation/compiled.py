@@ -170,6 +170,19 @@ def _rate(u, r, gamma):
 
 
 @njit(**options)
+def _legal_rate(u, r, gamma, most):
+    """Also tell whether all potentials are legal."""
+    if gamma != 2:
+        _rate(u, r, gamma)
+    zero, beyond = u.dtype.type(0), False
+    for j in range(len(u)):
+        beyond |= not abs(u[j]) <= most  # NaN too
+        if gamma == 2:
+            r[j] = zero if u[j] <= 0 else u[j] * u[j]
+    return not beyond
+
+
+@njit(**options)
 def _add_gain(grad_u, back, u, gamma):
     zero, one = u.dtype.type(0), u.dtype.type(1)
     if gamma == 2:
@@ -228,14 +241,6 @@ def _correct(new, force, u, predicted, out, e, half):
 
 
 @njit(**options)
-def _legal(u, most):
-    beyond = False
-    for j in range(len(u)):
-        beyond |= not abs(u[j]) <= most  # NaN too
-    return not beyond
-
-
-@njit(**options)
 def _multistep(u, path, inputs, circuit, most, room, current, before, cold, last):
     (base, kicks, column, sign), (recurrent, step, gamma) = inputs, circuit
     force, r, new = room
@@ -253,8 +258,7 @@ def _multistep(u, path, inputs, circuit, most, room, current, before, cold, last
             _increment(flat_new[part], flat_force[part], start[part], steps[g])
         share = current + before if cold and t == 0 else current
         _move(flat_new, last.reshape(-1), start, out, share, before)
-        legal &= _legal(out, most)
-        _rate(out, flat_r, gamma)
+        legal &= _legal_rate(out, flat_r, gamma, most)
         start, new, last = out, last, new
     return legal
 
@@ -282,8 +286,7 @@ def _heun(u, path, inputs, circuit, most, room, half, predictions):
             _correct(
                 flat_new[part], after[part], start[part], predicted[part], out[part], steps[g], half
             )
-        legal &= _legal(out, most)
-        _rate(out, flat_r, gamma)
+        legal &= _legal_rate(out, flat_r, gamma, most)
         start = out
     return legal
 
