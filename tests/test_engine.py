@@ -156,7 +156,7 @@ def test_work_is_cut_as_the_layouts_say(layout, cut, monkeypatch):
     seen = set()
 
     def spy(*args):
-        seen.add(args[5])
+        seen.add(args[4])
         return blocks.Block(*args)
 
     monkeypatch.setattr(cpu, "Block", spy)

@@ -1,5 +1,12 @@
 """Which loops over time run: those that Numba compiles, where it is installed, or plain ones."""
 
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from types import ModuleType
+
+import numpy as np
+import torch
+
 from ssn_estimators.simulation import loops as plain
 
 try:
@@ -7,9 +14,37 @@ try:
 except ImportError:  # Numba comes with an extra
     compiled = None
 
-__all__ = ["compiled", "loops", "plain"]
+__all__ = ["Arrays", "arrays", "compiled", "plain"]
 
 
-def loops(like):
-    """The module of loops for tensors like this."""
-    return plain if compiled is None or like.device.type != "cpu" else compiled
+@dataclass(frozen=True)
+class Arrays:
+    """Loops, and the arrays that they work on: NumPy's if they are compiled, else tensors."""
+
+    loops: ModuleType
+    empty: callable  # of a shape
+    zeros: callable
+    array: callable  # of a tensor
+    tensor: callable  # of an array
+    number: callable  # of a float
+    repeat: callable  # every number of an array so often, along an axis
+
+    @property
+    def compiled(self):
+        return self.loops is not plain
+
+
+def arrays(dtype, device):
+    """The loops and arrays in which to simulate circuits of tensors of this kind."""
+    return _arrays(dtype, torch.device(device), compiled)
+
+
+@lru_cache(64)
+def _arrays(dtype, device, compiled):
+    if compiled is None or device.type != "cpu":
+        kind = {"dtype": dtype, "device": device}
+        new = partial(torch.empty, **kind), partial(torch.zeros, **kind)
+        return Arrays(plain, *new, lambda x: x, lambda x: x, float, torch.repeat_interleave)
+    dtype = torch.empty(0, dtype=dtype).numpy().dtype
+    new = partial(np.empty, dtype=dtype), partial(np.zeros, dtype=dtype)
+    return Arrays(compiled, *new, torch.Tensor.numpy, torch.from_numpy, dtype.type, np.repeat)

@@ -8,16 +8,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from ssn_estimators.simulation import steps
+from ssn_estimators.simulation.backend import Arrays
 from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD, Setup
 from ssn_estimators.simulation.steps import Adjoint, Stepper
 
-__all__ = ["Block"]
+__all__ = ["Block", "Network"]
 
 CHECKPOINT = 64  # steps between two points from which the noise can be made again
+
+
+class Network(NamedTuple):
+    """What the loops know of a circuit; units as in `steps.py`."""
+
+    recurrent: object  # A
+    transposed: object
+    noise_factor: object  # e n
+    step: object  # e, of shape (n_neurons, 1)
 
 
 @dataclass
@@ -28,10 +39,10 @@ class Block:
     ----------
     setup : Setup
         Time grid, scheme, noise.
-    recurrent, noise_factor : Tensors of shape (n_neurons, n_neurons)
-        A and e n.
-    step : Tensor of shape (n_neurons, 1)
-        e.
+    arrays : Arrays
+        Loops and their kind of arrays.
+    circuit : Network
+        Of such arrays.
     drive : Tensor of shape (n_neurons, n_inputs) or (n_steps, n_neurons, n_inputs)
         e f(h).
     columns : tuple of 3 ints
@@ -41,80 +52,83 @@ class Block:
     """
 
     setup: Setup
-    recurrent: torch.Tensor
-    noise_factor: torch.Tensor
-    step: torch.Tensor
+    arrays: Arrays
+    circuit: Network
     drive: torch.Tensor
     columns: tuple
     seed: tuple
 
     def __post_init__(self):
-        self.n, self.n_columns = len(self.recurrent), math.prod(self.columns)
+        self.n, self.n_columns = len(self.circuit.recurrent), math.prod(self.columns)
         self.shape = (self.n, *self.columns)
         self.alive = None  # bool, of shape columns, where trials are left out
 
     def prepare(self, keep, record):
         """Make room; `keep` says whether `backward` follows, `record` whether to return paths."""
-        setup, shape = self.setup, (self.n, self.n_columns)
+        setup, empty, shape = self.setup, self.arrays.empty, (self.n, self.n_columns)
         self.keep, self.record, self.stepper = keep, record, Stepper(self)
         self.noise, self.checkpoints = self.stepper.noise, []
         n_kept = setup.n_window if keep or record else min(steps.CHUNK, setup.n_window)
         # row 0 is the start of the window
-        self.states = self.drive.new_empty((n_kept + 1, *shape))
+        self.states = empty((n_kept + 1, *shape))
         self.path = self.states[1:]
-        self.predictions = torch.empty_like(self.path) if keep and setup.solver == "heun" else None
+        heun = setup.solver == "heun"
+        self.predictions = empty((n_kept, *shape)) if keep and heun else None
 
     def forward(self):
         """Simulate, once prepared, and keep what `backward` needs."""
         sums = self._run()
-        diverged = sums["exceeded"] >= 0
-        if (self.keep or self.setup.covariance) and diverged.any() and not diverged.all():
-            # A trial spoils sums over columns before it is known to diverge: repeat with the
-            # same noise, now knowing which trials to leave out.
-            self.alive = ~diverged
-            self.prepare(self.keep, False)
-            sums = self._run() | {k: sums[k] for k in ("exceeded", "path", "noise")}
-        elif diverged.all():
-            # nothing to add up or to lead back
-            self.states = self.path = self.predictions = None
-            self.checkpoints = []
-            sums = {k: sums[k] for k in ("exceeded", "path", "noise")}
+        if "exceeded" in sums:
+            diverged = sums["exceeded"] >= 0
+            paths = {k: sums[k] for k in ("exceeded", "path", "noise") if k in sums}
+            if diverged.all():
+                # nothing to add up or to lead back
+                self.states = self.path = self.predictions = None
+                self.checkpoints = []
+                sums = paths
+            elif self.keep or self.setup.covariance:
+                # A trial spoils sums over columns before it is known to diverge: repeat with the
+                # same noise, now knowing which trials to leave out.
+                self.alive = ~diverged
+                self.prepare(self.keep, False)
+                sums = self._run() | paths
         self.sums, self.stepper = sums, None
         return self
 
     def _run(self):
-        setup, stepper, array, record = self.setup, self.stepper, self.stepper.array, self.record
-        exceeded = torch.full(self.columns, -1, device=self.drive.device)
-        sums = {"exceeded": exceeded, "path": None, "noise": None}
-        u = array(self.drive.new_zeros((self.n, self.n_columns)))
-        ring = self.drive.new_empty((min(steps.CHUNK, setup.n_burn), *u.shape))
-        t = 0
+        setup, stepper, arrays = self.setup, self.stepper, self.arrays
+        shape, sums, record = (self.n, self.n_columns), {}, self.record
+        u, ring, t = arrays.zeros(shape), arrays.empty((min(steps.CHUNK, setup.n_burn), *shape)), 0
+        nothing = arrays.empty((0, *shape))
         while t < setup.n_burn:
-            u, n_done, legal = stepper.advance(u, array(ring), setup.n_burn - t, None)
+            u, n_done, legal = stepper.advance(u, ring, setup.n_burn - t, None, nothing)
             t += n_done
-            last = ring[: (n_done - 1) % steps.CHUNK + 1]
-            if not legal and self._note(last, t, exceeded) and not record:
+            if not legal and self._note(ring, n_done, t, sums) and not record:
                 return sums
-        self.states[0] = torch.as_tensor(u)
-        t = 0
+        self.states[0] = u
+        t, whole = 0, len(self.path) == setup.n_window
+        totals = sums["totals"] = arrays.zeros((1 + setup.rates, *shape))
+        # a product of all their samples is taken of what the path holds
+        most = steps.CHUNK if setup.covariance and not whole else CHECKPOINT
         while t < setup.n_window:
             if (self.keep or record) and t % CHECKPOINT == 0:
                 self.checkpoints.append(stepper.noise.state())
-            first = t if len(self.path) == setup.n_window else 0
-            n_steps = min(CHECKPOINT - t % CHECKPOINT, len(self.path) - first, setup.n_window - t)
-            part = slice(first, first + n_steps)
-            path = self.path[part]
-            predictions = None if self.predictions is None else array(self.predictions[part])
-            u, n_done, legal = stepper.advance(u, array(path), len(path), predictions)
+            n_steps = min(CHECKPOINT - t % CHECKPOINT, setup.n_window - t, most)
+            path = self.path[t : t + n_steps] if whole else self.path
+            predictions = None if self.predictions is None else self.predictions[t : t + n_steps]
+            few = arrays.zeros(totals.shape)  # added up apart, for the sake of rounding
+            u, n_done, legal = stepper.advance(u, path, n_steps, predictions, few)
+            totals += few
             t += n_done
-            last = path[:n_done][-steps.CHUNK :]
-            if not legal and self._note(last, setup.n_burn + t, exceeded) and not record:
+            if not legal and self._note(path, n_done, setup.n_burn + t, sums) and not record:
                 return sums
-            self._add(path[:n_done], sums)
+            if setup.covariance:
+                self._add_products(arrays.tensor(path[:n_done]), sums)
         if record:
-            sums["path"] = self.path.unflatten(2, self.columns)
+            sums["path"] = arrays.tensor(self.path).unflatten(2, self.columns)
             noise = [self._noise(i)[1:] for i in range(len(self.checkpoints))]
-            noise = torch.cat(noise).unflatten(2, (-1, 1, self.columns[2]))
+            noise = torch.cat([arrays.tensor(x) for x in noise])
+            noise = noise.unflatten(2, (-1, 1, self.columns[2]))
             sums["noise"] = torch.cat([noise, -noise], 3) if self.columns[1] == 2 else noise
         return sums
 
@@ -124,32 +138,29 @@ class Block:
         self.noise.restore(self.checkpoints[checkpoint])
         return self.noise.advance(n_steps)
 
-    def _note(self, path, t, exceeded):
-        """Note trials that leave the legal range on a path to step t; whether all have by now."""
-        beyond = ~(path.abs() <= DIVERGENCE_THRESHOLD).all(1)
+    def _note(self, path, n_done, t, sums):
+        """Note trials that left the legal range just before step t; whether all have by now."""
+        path = path[: (n_done - 1) % len(path) + 1][-steps.CHUNK :]
+        beyond = ~(self.arrays.tensor(path).abs() <= DIVERGENCE_THRESHOLD).all(1)
         first = beyond.to(torch.uint8).argmax(0) + 1 + t - len(path)
+        exceeded = sums.setdefault("exceeded", torch.full_like(first, -1).view(self.columns))
         new = beyond.any(0).view(self.columns) & (exceeded < 0)
         exceeded[new] = first.view(self.columns)[new]
         return bool((exceeded >= 0).all())
 
-    def _add(self, path, sums):
-        """Add a chunk of the window to the sums over time, or over samples."""
-        setup = self.setup
-        sums["u"] = sums.get("u", 0) + path.sum(0)
-        if setup.rates:
-            sums["rates"] = sums.get("rates", 0) + torch.relu(path).pow_(setup.gamma).sum(0)
-        if setup.covariance:
-            samples = path.unflatten(2, self.columns)
-            if "centre" not in sums:
-                # near the mean, so that float32 covariances stay accurate
-                alive = torch.ones(self.columns) if self.alive is None else self.alive
-                centre = torch.nan_to_num(samples[0].sum((2, 3)) / alive.sum((1, 2)).to(path))
-                sums["centre"] = centre[:, :, None, None]
-            deviation = samples - sums["centre"]
-            if self.alive is not None:
-                deviation.mul_(self.alive)
-            deviation = deviation.permute(2, 1, 0, 3, 4).flatten(2)
-            sums["products"] = sums.get("products", 0) + deviation @ deviation.mT
+    def _add_products(self, path, sums):
+        """Add a chunk of the window to the sum of products over samples."""
+        samples = path.unflatten(2, self.columns)
+        if "centre" not in sums:
+            # near the mean, so that float32 covariances stay accurate
+            alive = torch.ones(self.columns) if self.alive is None else self.alive
+            centre = torch.nan_to_num(samples[0].sum((2, 3)) / alive.sum((1, 2)).to(path))
+            sums["centre"] = centre[:, :, None, None]
+        deviation = samples - sums["centre"]
+        if self.alive is not None:
+            deviation.mul_(self.alive)
+        deviation = deviation.permute(2, 1, 0, 3, 4).flatten(2)
+        sums["products"] = sums.get("products", 0) + deviation @ deviation.mT
 
     def added_up(self):
         """Sums over samples, once simulated.
@@ -157,22 +168,25 @@ class Block:
         Returns
         -------
         sums : dict
-            "exceeded", of shape columns: number of steps after which a trial left the legal
-            range, -1 if it never did. Over the samples of each input that did not, "count"
-            (n_inputs,), "u" and "rates" (n_inputs, n_neurons), "scatter" (n_inputs,
-            n_neurons, n_neurons), the sum of squares and products about the mean; if
-            recorded, "path" and "noise" (n_window, n_neurons, n_inputs, n_signs, n_draws).
+            "exceeded", of shape columns, if there are any: number of steps after which a trial
+            left the legal range, -1 if it never did. Over the samples of each input that did
+            not, "count" (n_inputs,), "u" and "rates" (n_inputs, n_neurons), "scatter"
+            (n_inputs, n_neurons, n_neurons), the sum of squares and products about the mean;
+            if recorded, "path" and "noise" (n_window, n_neurons, n_inputs, n_signs, n_draws).
         """
-        sums, self.sums = self.sums, None
-        alive = sums["exceeded"] < 0
-        all_alive = bool(alive.all())
-        count = alive.sum((1, 2)).to(self.drive.dtype) * self.setup.n_window
-        result = {k: sums[k] for k in ("exceeded", "path", "noise")} | {"count": count}
-        for name in ("u", "rates"):
-            if name in sums:
-                total = sums[name].view(self.shape)
-                total = total if all_alive else torch.where(alive, total, 0)
-                result[name] = total.sum((2, 3)).T
+        sums, self.sums, setup = self.sums, None, self.setup
+        result = {k: sums[k] for k in ("exceeded", "path", "noise") if k in sums}
+        count = torch.full(self.columns[:1], math.prod(self.columns[1:])).to(self.drive)
+        if "exceeded" in sums:
+            alive = sums["exceeded"] < 0
+            count = alive.sum((1, 2)).to(self.drive)
+        result["count"] = count = count * setup.n_window
+        if "totals" in sums:
+            totals = self.arrays.tensor(sums["totals"]).unflatten(2, self.columns)
+            if "exceeded" in sums:
+                totals = torch.where(alive, totals, 0)
+            totals = totals.sum((3, 4)).mT
+            result |= dict(zip(("u", "rates"), totals, strict=False))
         if "products" in sums:
             total = result["u"] - count[:, None] * sums["centre"][:, :, 0, 0].T
             offset = total / count.clamp_min(1)[:, None]
@@ -190,15 +204,13 @@ class Block:
         to the potentials after some steps of the window, of the shape of `path`, or of one
         step for all.
         """
-        adjoint, owe = self.adjoint, self.owe
         for checkpoint in reversed(range(len(self.checkpoints))):
             first = checkpoint * CHECKPOINT
             part = slice(first, first + CHECKPOINT)
             path = self.path[part]
             predictions = None if self.predictions is None else self.predictions[part]
-            z = self._noise(checkpoint)
-            u = self.states[first : first + len(path)]
-            adjoint.back(owe(path, first), u, predictions, z, first)
+            u, z = self.states[first : first + len(path)], self._noise(checkpoint)
+            self.adjoint.back(self.owe(path, first), u, predictions, z, first)
         # large, and not needed again
         self.states = self.path = self.predictions = self.checkpoints = self.noise = None
-        return adjoint.gradients()
+        return self.adjoint.gradients()

@@ -293,7 +293,20 @@ def _heun(u, path, inputs, circuit, most, room, half, predictions):
 
 @njit(**options)
 def run(
-    u, path, n_steps, base, noise, columns, circuit, most, room, heun, shares, predictions, cold
+    u,
+    path,
+    n_steps,
+    base,
+    noise,
+    columns,
+    circuit,
+    most,
+    room,
+    heun,
+    shares,
+    predictions,
+    cold,
+    totals,
 ):
     """Steps with their noise, until all are done or some potential is beyond the legal range.
 
@@ -307,6 +320,8 @@ def run(
         What `ornstein_uhlenbeck` takes, arrays for some values of it and their kicks, e n.
     heun : bool
         The scheme, and `shares` what it takes, filled up to two.
+    totals : array of shape (at most 2, ...)
+        Sums over steps of u, and of [u]+^gamma, to add to.
 
     Returns
     -------
@@ -335,6 +350,12 @@ def run(
             if size % 2:
                 new, last = last, new
             swapped ^= size % 2 == 1
+        for t in range(size * (len(totals) > 0)):
+            out, one = part[t].reshape(-1), u.dtype.type(1)
+            _add(totals[0].reshape(-1), one, out)
+            if len(totals) > 1:
+                _rate(out, r.reshape(-1), circuit[2])
+                _add(totals[1].reshape(-1), one, r.reshape(-1))
         u = part[-1]
         done += size
     if swapped:

@@ -10,7 +10,8 @@ import torch
 from threadpoolctl import ThreadpoolController, threadpool_limits
 from torch.autograd.function import once_differentiable
 
-from ssn_estimators.simulation.blocks import Block
+from ssn_estimators.simulation import backend
+from ssn_estimators.simulation.blocks import Block, Network
 
 __all__ = ["moments"]
 
@@ -83,6 +84,11 @@ class _Run:
         self.recurrent = self.step * setup.k * weights
         self.noise_factor = self.step * noise_factor
         self.drive = self.step * drive.mT.contiguous()
+        self.arrays = backend.arrays(drive.dtype, drive.device)
+        self.networks = [
+            Network(*map(self.arrays.array, (a, a.mT.contiguous(), n, self.step)))
+            for a, n in zip(self.recurrent.detach(), self.noise_factor.detach(), strict=True)
+        ]
         self.n_networks, self.n, self.n_inputs = len(drive), *self.drive.shape[-2:]
         self.signs = 2 if setup.antithetic else 1
         self.n_draws = setup.n_trials // self.signs
@@ -110,9 +116,8 @@ class _Run:
         place = (0, 0) if self.setup.shared_noise else (1, inputs.start)
         return Block(
             self.setup,
-            self.recurrent[network],
-            self.noise_factor[network],
-            self.step,
+            self.arrays,
+            self.networks[network],
             self.drive[network, ..., inputs].contiguous(),
             (inputs.stop - inputs.start, self.signs, draws.stop - draws.start),
             (self.setup.seeds[network], *place, draws.start),
@@ -137,11 +142,12 @@ class _Run:
     def _merge(self):
         shape, new = (self.n_networks, self.n_inputs), self.drive.new_zeros
         trials = (*shape, self.signs, self.n_draws)
-        exceeded = torch.empty(trials, dtype=torch.long, device=self.drive.device)
+        exceeded = torch.full(trials, -1, device=self.drive.device)
         count = new(shape)
         totals = {name: new((*shape, self.n)) for name in ("u", "rates")}
         for (network, inputs, draws), sums in zip(self.places, self.sums, strict=True):
-            exceeded[network, inputs, :, draws] = sums["exceeded"]
+            if "exceeded" in sums:
+                exceeded[network, inputs, :, draws] = sums["exceeded"]
             count[network, inputs] += sums["count"]
             for name in set(totals) & set(sums):
                 totals[name][network, inputs] += sums[name]
@@ -180,10 +186,10 @@ class _Run:
         places = iter(self.places)
 
         def prepared(i):
-            alive = self.sums[i]["exceeded"] < 0
-            owe = self._owe(*self.places[i], alive, mean, covariance, rates, u)
-            self.blocks[i].prepare_backward(owe)
-            return self.blocks[i]
+            block = self.blocks[i]
+            owe = self._owe(*self.places[i], block, mean, covariance, rates, u)
+            block.prepare_backward(owe)
+            return block
 
         def finish(parts, last):
             for part in parts:
@@ -201,15 +207,15 @@ class _Run:
         )
         return weights, noise_factor, drive.mT
 
-    def _owe(self, network, inputs, draws, alive, mean, covariance, rates, u):
+    def _owe(self, network, inputs, draws, block, mean, covariance, rates, u):
         """What the loss owes to the potentials of a block directly, see `Block.backward`."""
-        shape, gamma, all_alive = (self.n, *alive.shape), self.setup.gamma, bool(alive.all())
+        shape, gamma, alive = block.shape, self.setup.gamma, block.alive
         each = torch.nan_to_num(1 / self.count[network, inputs])
 
         def per_column(gradient):
             gradient = (gradient[network, inputs] * each).T[:, :, None, None].expand(shape)
             # NaN where a loss went through moments that are
-            gradient = gradient if all_alive else torch.where(alive, gradient, 0)
+            gradient = gradient if alive is None else torch.where(alive, gradient, 0)
             return gradient.reshape(self.n, -1)
 
         constant = None if mean is None else per_column(mean)
@@ -223,18 +229,22 @@ class _Run:
             u = u[network].unflatten(2, (self.signs, self.n_draws))[:, inputs, :, draws]
 
         def owe(path, first):
+            path = self.arrays.tensor(path)
             owed = path.new_zeros((1, *path.shape[1:])) if constant is None else constant[None]
             if rates is not None:
                 gain = torch.relu(path).pow_(gamma - 1) if gamma > 1 else (path > 0).to(path)
                 owed = owed + rates * gain
             if covariance is not None:
-                deviation = (path.view(-1, *shape) - centre).mul_(alive)
+                deviation = path.view(-1, *shape) - centre
+                if alive is not None:
+                    deviation.mul_(alive)
                 change = covariance @ deviation.transpose(1, 2).flatten(3)
                 owed = owed + change.transpose(1, 2).reshape(path.shape)
             if u is not None:
-                part = u[first : first + len(path)] * alive[..., None]
+                part = u[first : first + len(path)]
+                part = part if alive is None else part * alive[..., None]
                 owed = owed + part.permute(0, 4, 1, 2, 3).reshape(path.shape)
-            return owed.contiguous()
+            return self.arrays.array(owed.contiguous())
 
         return owe
 
@@ -259,16 +269,19 @@ def _in_waves(jobs, prepare, work, finish, like):
     n_threads = torch.get_num_threads() if like.device.type == "cpu" else 1
     jobs = list(jobs)
     waves = [jobs[i : i + WAVE * n_threads] for i in range(0, len(jobs), WAVE * n_threads)]
+    pool = _pool(os.getpid(), n_threads) if n_threads > 1 else None
+    each = map if pool is None else pool.map
+
+    def run(function):
+        return function() if pool is None else pool.submit(function).result()
+
     with _libraries().limit(limits=1, user_api="blas"):
         for wave in waves:
-            last = wave is waves[-1]
-            if n_threads == 1:
-                finish([work(prepare(job)) for job in wave], last)
-                continue
-            pool = _pool(os.getpid(), n_threads)
-            ready = pool.submit(lambda wave=wave: [prepare(job) for job in wave]).result()
-            done = list(pool.map(work, ready))
-            pool.submit(finish, done, last).result()
+            # together also on one thread: small operations are slow after large ones, which
+            # leave nothing of them in the caches
+            ready = run(lambda wave=wave: [prepare(job) for job in wave])
+            done = list(each(work, ready))
+            run(lambda done=done, last=wave is waves[-1]: finish(done, last))
 
 
 @cache

@@ -92,8 +92,22 @@ def _heun(u, path, inputs, circuit, most, room, half, predictions):
 
 
 def run(
-    u, path, n_steps, base, noise, columns, circuit, most, room, heun, shares, predictions, cold
+    u,
+    path,
+    n_steps,
+    base,
+    noise,
+    columns,
+    circuit,
+    most,
+    room,
+    heun,
+    shares,
+    predictions,
+    cold,
+    totals,
 ):
+    """As in `compiled.py`."""
     process, z, _, noise_factor = noise
     (force, r, new), last, done, legal = room, predictions[0], 0, True
     while done < n_steps and legal:
@@ -111,6 +125,8 @@ def run(
             )
             if size % 2:
                 new, last = last, new
+        for total, power in zip(totals, (None, circuit[2]), strict=False):
+            total += (part if power is None else torch.relu(part).pow_(power)).sum(0)
         u = part[-1]
         done += size
     if not heun and last is not predictions[0]:

@@ -1,6 +1,7 @@
 """Ornstein-Uhlenbeck noise by its exact update, from a generator made for whole arrays."""
 
 import math
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -44,15 +45,21 @@ class LaggedFibonacci:
     def __init__(self, n_words, seed, device="cpu"):
         lanes = min(self.MAX_LANES, -(-n_words // self.LONG))
         raw = np.random.SFC64(np.random.SeedSequence(seed)).random_raw(self.LONG * lanes)
-        words = torch.from_numpy(raw.astype(np.uint32).view(np.int32))
-        self.table = words.reshape(self.LONG, lanes).to(device)
-        self.n_read = np.array([self.table.numel() * 4])  # bytes; an array to be shared
+        self.words = raw.astype(np.uint32).view(np.int32).reshape(self.LONG, lanes)
+        self.device = device
+        self.n_read = np.array([self.words.nbytes])  # an array, for the compiled loops
+
+    @cached_property
+    def table(self):
+        """The words on the device."""
+        return torch.from_numpy(self.words).to(self.device)
 
     def state(self):
-        return self.table.clone(), self.n_read.copy()
+        on_cpu = torch.device(self.device).type == "cpu"
+        return self.words.copy() if on_cpu else self.table.clone(), self.n_read.copy()
 
     def restore(self, state):
-        self.table.copy_(state[0])
+        (self.words if isinstance(state[0], np.ndarray) else self.table)[:] = state[0]
         self.n_read[:] = state[1]
 
     def read(self, out, dtype):
@@ -100,8 +107,8 @@ class OrnsteinUhlenbeck:
 
     Attributes
     ----------
-    compiled : tuple or None
-        What `compiled.ornstein_uhlenbeck` takes besides the path.
+    compiled : tuple
+        What `compiled.ornstein_uhlenbeck` takes besides the path, if that is used.
 
     References
     ----------
@@ -117,21 +124,19 @@ class OrnsteinUhlenbeck:
         # variance of an increment as it is made
         variance = 2 * WEAK_SHARE if self.weak else 0.5
         self.kick = math.sqrt(-math.expm1(-2 * dt / tau_eta) / variance)
-        self.now = torch.empty(n, dtype=dtype, device=device)
-        loops = backend.loops(self.now)
-        self.compiled = None
-        if loops is backend.compiled:
-            number = self.now.numpy().dtype.type
+        self.arrays = backend.arrays(dtype, device)
+        self.now = self.arrays.empty(n)
+        if self.arrays.compiled:
             self.compiled = (
-                self.now.numpy(),
-                self.generator.table.view(-1).numpy(),
+                self.now,
+                self.generator.words.reshape(-1),
                 self.generator.n_read,
                 np.empty((4, PIECE), np.float32),
-                number(self.decay),
-                number(self.kick),
+                self.arrays.number(self.decay),
+                self.arrays.number(self.kick),
                 self.weak,
             )
-            loops.start_process(self.compiled)
+            self.arrays.loops.start_process(self.compiled)
         else:
             self._gaussian(self.now).mul_(math.sqrt(2))
 
@@ -140,25 +145,26 @@ class OrnsteinUhlenbeck:
 
         Returns
         -------
-        path : Tensor of shape (n_steps + 1, *shape)
+        path : array of shape (n_steps + 1, *shape)
+            Of the kind that the loops work on.
         """
-        path = self.now.new_empty((n_steps + 1, len(self.now)))
-        if self.compiled is not None:
-            backend.compiled.ornstein_uhlenbeck(path.numpy(), self.compiled)
+        path = self.arrays.empty((n_steps + 1, len(self.now)))
+        if self.arrays.compiled:
+            self.arrays.loops.ornstein_uhlenbeck(path, self.compiled)
         else:
             path[0] = self.now
             self._increments(path[1:].view(-1))
             for last, new in pairwise(path):
                 new.mul_(self.kick).add_(last, alpha=self.decay)
             self.now.copy_(path[-1])
-        return path.view(-1, *self.shape)
+        return path.reshape(-1, *self.shape)
 
     def state(self):
-        return self.generator.state(), self.now.clone()
+        return self.generator.state(), self.now * 1
 
     def restore(self, state):
         self.generator.restore(state[0])
-        self.now.copy_(state[1])
+        self.now[:] = state[1]
 
     def _increments(self, new):
         if not self.weak:
