@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from ssn_estimators import AutoencoderEncoder, SSNClassifier, gaussian_ring, simulate
+from ssn_estimators import AutoencoderEncoder, SSNClassifier, simulate
 from ssn_estimators._compat import versions
-from ssn_estimators.datasets import make_ring_gsm
+from ssn_estimators.datasets import make_ring_gsm, make_ring_network
 from ssn_estimators.inspection import compare_moments
 from ssn_estimators.simulation.moments import CLOSURES, stationary_moments
 
@@ -31,15 +31,7 @@ SIMULATION = {"solver": "ab2", "dt": 0.5, "burn_in": 300.0, "rates": False}
 
 
 def ring():
-    circuit = gaussian_ring(
-        50,
-        amplitudes=[[0.33109, 0.08131], [0.36321, 0.07360]],
-        widths=[[0.80276, 0.56873], [0.85983, 0.62980]],
-        noise_variances=(6.39919, 3.53351),
-        noise_correlation=0.99285,
-        noise_width=0.47795,
-        theta=(1.95552, 0.10323, 2.03427),
-    )
+    circuit = make_ring_network()
     return circuit, circuit.drive(make_ring_gsm().h), {"n_trials": 100, "duration": 1000.0}
 
 

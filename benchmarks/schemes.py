@@ -21,8 +21,8 @@ import torch
 from machine import machine, n_cores, save
 from sklearn.datasets import load_digits
 
-from ssn_estimators import SSNClassifier, gaussian_ring, simulate
-from ssn_estimators.datasets import make_ring_gsm
+from ssn_estimators import SSNClassifier, simulate
+from ssn_estimators.datasets import make_ring_gsm, make_ring_network
 
 SCHEMES = {"euler": 1, "heun": 2, "ab2": 1}  # evaluations of the right-hand side in a step
 NAMES = {"euler": "Euler", "heun": "Heun", "ab2": "Adams-Bashforth 2"}
@@ -33,15 +33,7 @@ TIMED = 100.0  # ms
 
 def ring():
     """The published ring network and its stimuli."""
-    circuit = gaussian_ring(
-        50,
-        amplitudes=[[0.33109, 0.08131], [0.36321, 0.07360]],
-        widths=[[0.80276, 0.56873], [0.85983, 0.62980]],
-        noise_variances=(6.39919, 3.53351),
-        noise_correlation=0.99285,
-        noise_width=0.47795,
-        theta=(1.95552, 0.10323, 2.03427),
-    )
+    circuit = make_ring_network()
     drive = circuit.drive(make_ring_gsm().h)
     return replace(circuit, weights=circuit.weights.astype(np.float32)), drive
 

@@ -10,19 +10,11 @@ and compared with the posterior moments it was made to sample.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ssn_estimators import gaussian_ring, simulate
-from ssn_estimators.datasets import make_ring_gsm
+from ssn_estimators import simulate
+from ssn_estimators.datasets import make_ring_gsm, make_ring_network
 
 benchmark = make_ring_gsm()
-ring = gaussian_ring(
-    50,
-    amplitudes=[[0.33109, 0.08131], [0.36321, 0.07360]],
-    widths=[[0.80276, 0.56873], [0.85983, 0.62980]],
-    noise_variances=(6.39919, 3.53351),
-    noise_correlation=0.99285,
-    noise_width=0.47795,
-    theta=(1.95552, 0.10323, 2.03427),
-)
+ring = make_ring_network()
 
 # %%
 # `simulate` returns moments over trials and time; no potential is clipped.

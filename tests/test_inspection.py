@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssn_estimators import Circuit, gaussian_ring
-from ssn_estimators.datasets import make_ring_gsm
+from ssn_estimators import Circuit
+from ssn_estimators.datasets import make_ring_gsm, make_ring_network
 from ssn_estimators.inspection import closure_bias, jacobian, spectral_abscissa
 from ssn_estimators.simulation.moments import stationary_moments
 
@@ -96,15 +96,7 @@ def test_sampling_error_falls_with_the_number_of_trials():
 
 def test_bias_on_the_published_ring_network():
     target = make_ring_gsm()
-    ring = gaussian_ring(
-        50,
-        amplitudes=[[0.33109, 0.08131], [0.36321, 0.07360]],
-        widths=[[0.80276, 0.56873], [0.85983, 0.62980]],
-        noise_variances=(6.39919, 3.53351),
-        noise_correlation=0.99285,
-        noise_width=0.47795,
-        theta=(1.95552, 0.10323, 2.03427),
-    )
+    ring = make_ring_network()
     settings = {"n_trials": 100, "duration": 500.0, "burn_in": 200.0, "random_state": 0}
     bias = closure_bias(ring, ring.drive(target.h), **settings)
     # without input, potentials vary across the threshold; with much, they do not

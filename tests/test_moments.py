@@ -10,8 +10,8 @@ from scipy.integrate import quad
 from scipy.linalg import block_diag, solve_continuous_lyapunov
 from scipy.stats import norm
 
-from ssn_estimators import Circuit, gaussian_ring, random_circuit, simulate
-from ssn_estimators.datasets import make_ring_gsm
+from ssn_estimators import Circuit, random_circuit, simulate
+from ssn_estimators.datasets import make_ring_gsm, make_ring_network
 from ssn_estimators.simulation.gaussian import rate_moments
 from ssn_estimators.simulation.moments import StationaryMoments, stationary_moments
 
@@ -31,15 +31,7 @@ def stable_circuit(n_excitatory, n_inhibitory, seed=0, scale=0.3, **parameters):
 
 def ring_circuit():
     """The published network of Echeveste et al. 2020, and its five drives."""
-    ring = gaussian_ring(
-        50,
-        amplitudes=[[0.33109, 0.08131], [0.36321, 0.07360]],
-        widths=[[0.80276, 0.56873], [0.85983, 0.62980]],
-        noise_variances=(6.39919, 3.53351),
-        noise_correlation=0.99285,
-        noise_width=0.47795,
-        theta=(1.95552, 0.10323, 2.03427),
-    )
+    ring = make_ring_network()
     return ring, ring.drive(make_ring_gsm().h)
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ssn_estimators import gaussian_ring, simulate
-from ssn_estimators.datasets import make_ring_gsm
+from ssn_estimators import simulate
+from ssn_estimators.datasets import make_ring_gsm, make_ring_network
 
 
 def ring_errors(mean, covariance, target):
@@ -23,15 +23,7 @@ def ring_errors(mean, covariance, target):
 def test_published_ring_network(solver, cost, margin):
     # Echeveste et al. 2020: at their step of 0.2 ms, Euler's error is most of the cost
     target = make_ring_gsm()
-    ring = gaussian_ring(
-        50,
-        amplitudes=[[0.33109, 0.08131], [0.36321, 0.07360]],
-        widths=[[0.80276, 0.56873], [0.85983, 0.62980]],
-        noise_variances=(6.39919, 3.53351),
-        noise_correlation=0.99285,
-        noise_width=0.47795,
-        theta=(1.95552, 0.10323, 2.03427),
-    )
+    ring = make_ring_network()
     settings = {"n_trials": 100, "duration": 1000.0, "burn_in": 200.0, "dt": 0.2, "rates": False}
     halves = []
     for seed in (0, 1):
