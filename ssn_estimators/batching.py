@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from ssn_estimators.circuit import CONSTANTS
 from ssn_estimators.simulation import simulate_many
 
 __all__ = ["Backward", "Forward", "run_together"]
@@ -44,7 +45,7 @@ class Forward:
     def kind(self):
         """Equal for simulations that can be run in one batch."""
         circuit, options = self.circuit, dict(self.options, random_state=None)
-        constants = (circuit.k, circuit.gamma, circuit.tau_e, circuit.tau_i, circuit.tau_eta)
+        constants = (getattr(circuit, name) for name in CONSTANTS)
         arrays = circuit.n_excitatory, circuit.weights.dtype, circuit.weights.device
         return (
             *constants,

@@ -8,7 +8,9 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 
-__all__ = ["Circuit", "gaussian_ring"]
+__all__ = ["CONSTANTS", "Circuit", "gaussian_ring"]
+
+CONSTANTS = ("k", "gamma", "tau_e", "tau_i", "tau_eta")  # of a circuit, besides its arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,8 +149,8 @@ class Circuit:
                 f"pre={pre}] = {float(self.weights[post, pre]):g}: column {pre} is {kind} "
                 f"(n_excitatory={self.n_excitatory}) and must be {sign}."
             )
-        for name, low in (("k", 0), ("gamma", 1), ("tau_e", 0), ("tau_i", 0), ("tau_eta", 0)):
-            value = getattr(self, name)
+        for name in CONSTANTS:
+            value, low = getattr(self, name), 1 if name == "gamma" else 0
             legal = isinstance(value, Real) and np.isfinite(value)
             if not legal or value < low or (low == 0 and value == 0):
                 bound = f">= {low}" if low else "> 0"

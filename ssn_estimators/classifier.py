@@ -30,6 +30,7 @@ from ssn_estimators._compat import (
 )
 from ssn_estimators._torch import in_blocks, resolve_device
 from ssn_estimators.batching import run_together
+from ssn_estimators.circuit import CONSTANTS
 from ssn_estimators.classification import Classification
 from ssn_estimators.descent import Model
 from ssn_estimators.exceptions import DivergenceError
@@ -44,9 +45,7 @@ __all__ = ["SSNClassifier"]
 
 WIDE = 100  # features; beyond it one cell per feature costs more than it tells
 WIDE_EXCITATORY = 80  # cells for wide inputs, the larger network of the paper
-
 METHODS = ("simulation", "moments")
-CONSTANTS = ("k", "gamma", "tau_e", "tau_i", "tau_eta")
 _PUBLISHED = {
     "growth": "single",
     "parents": "last",

@@ -63,17 +63,29 @@ class Block:
         self.shape = (self.n, *self.columns)
         self.alive = None  # bool, of shape columns, where trials are left out
 
-    def prepare(self, keep, record):
-        """Make room; `keep` says whether `backward` follows, `record` whether to return paths."""
-        setup, empty, shape = self.setup, self.arrays.empty, (self.n, self.n_columns)
-        self.keep, self.record, self.stepper = keep, record, Stepper(self)
-        self.noise, self.checkpoints = self.stepper.noise, []
+    def prepare(self, keep, record, empty):
+        """Make ready for `forward`.
+
+        Parameters
+        ----------
+        keep, record : bool
+            Whether `backward` follows; whether to return paths.
+        empty : callable
+            Makes an array of a shape, for what is kept.
+        """
+        setup, shape = self.setup, (self.n, self.n_columns)
+        self.keep, self.record = keep, record
         n_kept = setup.n_window if keep or record else min(steps.CHUNK, setup.n_window)
         # row 0 is the start of the window
         self.states = empty((n_kept + 1, *shape))
         self.path = self.states[1:]
         heun = setup.solver == "heun"
         self.predictions = empty((n_kept, *shape)) if keep and heun else None
+        self._start()
+
+    def _start(self):
+        self.stepper, self.checkpoints = Stepper(self), []
+        self.noise = self.stepper.noise
 
     def forward(self):
         """Simulate, once prepared, and keep what `backward` needs."""
@@ -90,7 +102,7 @@ class Block:
                 # A trial spoils sums over columns before it is known to diverge: repeat with the
                 # same noise, now knowing which trials to leave out.
                 self.alive = ~diverged
-                self.prepare(self.keep, False)
+                self._start()
                 sums = self._run() | paths
         self.sums, self.stepper = sums, None
         return self

@@ -5,10 +5,10 @@ import math
 import torch
 
 from ssn_estimators.simulation.gaussian import rate_moments
+from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD
 
 __all__ = ["Anderson", "Lyapunov", "System", "mean_activity"]
 
-RUNAWAY = 1e3  # mV
 START_ACCURACY = 0.05  # mV per step of the start
 SETTLING = 8  # membrane time constants of the start
 TINY_VARIANCE = 1e-16  # mV**2; a cell with less counts as having this
@@ -71,7 +71,7 @@ class System:
             mean = torch.where(accepted, mean + step * now + correction, mean)
             time = time + torch.where(accepted, step, 0.0)
             step = step * (0.8 * torch.sqrt(START_ACCURACY / error)).clamp(0.2, 2.0)
-            arrived = (time >= duration) | (mean.abs().amax(1, keepdim=True) > RUNAWAY)
+            arrived = (time >= duration) | (mean.abs().amax(1, keepdim=True) > DIVERGENCE_THRESHOLD)
             if arrived.all():
                 break
             now = slope(mean)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -126,9 +127,11 @@ class _Run:
     def forward(self, keep, record):
         self.blocks, self.sums = [], []
 
+        empty = self._store(keep) if keep or record else self.arrays.empty
+
         def prepared(place):
             block = self._block(*place)
-            block.prepare(keep, record)
+            block.prepare(keep, record, empty)
             return block
 
         def finish(blocks, last):
@@ -138,6 +141,24 @@ class _Run:
                 self._merge()
 
         _in_waves(self.places, prepared, lambda block: block.forward(), finish, self.drive)
+
+    def _store(self, keep):
+        """Make arrays for all that blocks keep, as parts of a single one.
+
+        Memory as large as that goes back to the system when it is no longer needed; that of
+        single blocks would stay with the thread that asked for it.
+        """
+        n_steps = self.setup.n_window
+        n_states = n_steps + 1 + (n_steps if keep and self.setup.solver == "heun" else 0)
+        n_columns = self.n_networks * self.n_inputs * self.setup.n_trials
+        store, used = self.arrays.empty((n_states * n_columns * self.n,)), 0
+
+        def empty(shape):
+            nonlocal used
+            used += math.prod(shape)
+            return store[used - math.prod(shape) : used].reshape(shape)
+
+        return empty
 
     def _merge(self):
         shape, new = (self.n_networks, self.n_inputs), self.drive.new_zeros

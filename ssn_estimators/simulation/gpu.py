@@ -15,6 +15,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from ssn_estimators.simulation import kernels
+from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD
 
 __all__ = ["moments", "noise"]
 
@@ -27,7 +28,6 @@ BATCH, BATCH_BACK = 64, 32  # columns of weights that pass at a time
 OUTER_PROGRAMS = 528  # wanted at once for the outer products
 NEVER = 2**31 - 1
 FLOAT16_GAMMA = 2.5  # beyond, rates up to divergence need more than the range of float16
-THRESHOLD = 1e3  # mV, beyond which a trial has diverged
 GRAPH_STEPS = 32  # of a CUDA graph
 
 
@@ -347,7 +347,7 @@ class _Resident:
         rate = np.broadcast_to(1 / np.asarray(setup.tau), columns.shape[-1:])
         self.rate = torch.tensor(rate, dtype=torch.float32, device=columns.device)
         # a power of 2 with which rates are float16 numbers up to the threshold of divergence
-        largest = math.floor(math.log2(6e4) - setup.gamma * math.log2(THRESHOLD))
+        largest = math.floor(math.log2(6e4) - setup.gamma * math.log2(DIVERGENCE_THRESHOLD))
         self.rate_scale = min(1.0, 2.0**largest)
         weights = setup.k * weights
         self.pieces, units = _pieces(weights, self.n_pieces)
@@ -479,7 +479,7 @@ class _Library:
             self.u.copy_(self.path[size])
             after = self.path[1 : size + 1]
             steps = torch.arange(at + 1, at + size + 1, dtype=torch.int32, device=after.device)
-            large = ~(after.abs().amax(-1) <= THRESHOLD)
+            large = ~(after.abs().amax(-1) <= DIVERGENCE_THRESHOLD)
             times = torch.where(large, steps[:, None, None], NEVER)
             self.first = torch.minimum(self.first, times.amin(0))
             if sums:

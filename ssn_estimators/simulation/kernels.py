@@ -12,6 +12,8 @@ import triton
 import triton.language as tl
 from triton.language.extra import libdevice
 
+from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD
+
 __all__ = ["adjoint", "adjoint_tiled", "forward", "forward_tiled", "noise", "outer"]
 
 # The interpreter runs on NumPy and knows the portable functions only
@@ -20,7 +22,7 @@ FAST = tl.constexpr(not triton.knobs.runtime.interpret)
 COUNTS = "n_networks n_columns n_trials n_inputs n_steps start stop n_tiles n_blocks n_burn".split()
 ROUNDS = tl.constexpr(7)  # of Philox-4x32; the fewest that pass BigCrush (Salmon et al. 2011)
 NEVER = tl.constexpr(2**31 - 1)
-THRESHOLD = tl.constexpr(1e3)
+THRESHOLD = tl.constexpr(DIVERGENCE_THRESHOLD)
 
 
 @triton.jit

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from ssn_estimators.simulation.closure import RUNAWAY, Anderson, Lyapunov, System
+from ssn_estimators.simulation.closure import Anderson, Lyapunov, System
+from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD
 
 __all__ = ["CLOSURES", "StationaryMoments", "stationary_moments"]
 
@@ -183,7 +184,7 @@ def _search(system, drive, tol, max_iter):
     """Mean, variance and covariance, whether they were found, and whether they are stable."""
     n, gaussian = drive.shape[1], system.closure == "gaussian"
     mean, cross, covariance = system.start(drive)
-    ran_away = mean.abs().amax(1) > RUNAWAY
+    ran_away = mean.abs().amax(1) > DIVERGENCE_THRESHOLD
     states = torch.cat([mean, covariance.diagonal(dim1=1, dim2=2)], 1)
     states[ran_away] = torch.nan
     covariances, found = covariance.clone(), torch.zeros_like(ran_away)
@@ -208,7 +209,7 @@ def _search(system, drive, tol, max_iter):
         result = torch.cat([mean, variance], 1)
         change = ((result - state).abs() / (1 + state.abs())).amax(1, keepdim=True)
         legal = stable & (change[:, 0] < LARGEST_CHANGE) & (variance >= 0).all(1)
-        legal = (legal & (mean.abs() < RUNAWAY).all(1))[:, None]
+        legal = (legal & (mean.abs() < DIVERGENCE_THRESHOLD).all(1))[:, None]
 
         infinite = legal & (pace == 0)
         arrived = (infinite & (change < tol))[:, 0]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+from ssn_estimators.circuit import CONSTANTS
 from ssn_estimators.simulation import cpu
 from ssn_estimators.simulation.reference import rates as firing_rates
 from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD, Setup, check_time_grid
@@ -312,14 +313,14 @@ def _seeds(random_state, n):
 
 def _check_alike(circuits):
     def kind(circuit):
-        constants = [getattr(circuit, name) for name in ("k", "gamma", "tau_e", "tau_i", "tau_eta")]
+        constants = (getattr(circuit, name) for name in CONSTANTS)
         return circuit.n_excitatory, circuit.n_inhibitory, *constants
 
     kinds = {kind(circuit) for circuit in circuits}
     if len(kinds) > 1:
         raise ValueError(
             "circuits that are simulated together need the same numbers of cells and the same "
-            f"constants, got (n_excitatory, n_inhibitory, k, gamma, tau_e, tau_i, tau_eta) in "
+            f"constants, got (n_excitatory, n_inhibitory, {', '.join(CONSTANTS)}) in "
             f"{sorted(kinds)}."
         )
     places = {(str(x.weights.dtype), str(x.weights.device)) for x in circuits}
