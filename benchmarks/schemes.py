@@ -153,8 +153,8 @@ def plot(results, path):
         figsize=(11.5, 3.6 * len(networks)),
         sharex="row",
         squeeze=False,
-        layout="constrained",
     )
+    figure.subplots_adjust(0.07, 0.15, 0.98, 0.9, wspace=0.25, hspace=0.3)
     for row, (title, network) in zip(axes, networks.items(), strict=True):
         finite = [run for run in network["runs"] if "errors" in run]
         for ax, statistic in zip(row, STATISTICS, strict=True):
@@ -203,7 +203,6 @@ def plot(results, path):
                 axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
                 axis.set_major_formatter("{x:g}")
                 axis.set_minor_formatter(NullFormatter())
-            ax.set_xlabel("seconds of computing per simulated second")
         row[0].set_ylabel("relative error (rms)")
         lost = [
             f"{NAMES[run['solver']]} {run['dt']:g} ms"
@@ -222,7 +221,8 @@ def plot(results, path):
     handles, labels = axes[0, 0].get_legend_handles_labels()
     handles.append(plt.Line2D([], [], marker="o", mfc="white", mec="0.3", ls=""))
     labels.append("too small to tell from sampling error (grey)")
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False)
+    figure.supxlabel("seconds of computing per simulated second", fontsize=10, y=0.06)
     figure.suptitle("Error against cost; numbers are time steps in ms", fontsize=11)
     figure.savefig(path, dpi=150)
     plt.close(figure)
