@@ -22,7 +22,8 @@ def in_blocks(function, X, rows=64):
 
     Matrix products of different shapes round differently, so the result of a row would
     depend on how many rows stand beside it. With blocks of one size (the last one filled up
-    with copies of its last row) it does not, to the last bit.
+    with copies of its last row) it does not, unless the library also rounds the rows of one
+    product differently, as OpenBLAS does on processors without AVX-512.
     """
     results = []
     for start in range(0, len(X), rows):

@@ -625,7 +625,7 @@ class SSNClassifier(
         return Model(self.circuit_, arrays)
 
     def _respond(self, X, model, method="simulation"):
-        """Mean E potentials and logits of valid inputs, row by row the same in any company."""
+        """Mean E potentials and logits of valid inputs, the same in any company but for rounding."""
         if method not in METHODS:
             raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
         device = resolve_device(self.device)
@@ -720,7 +720,7 @@ class SSNClassifier(
         Returns
         -------
         labels : ndarray of shape (n_samples,)
-            The same for a row whatever the other rows.
+            The same for a row whatever the other rows, but for rounding.
         """
         decision = self.decision_function(X, method=method)
         return self.classes_[
@@ -763,7 +763,7 @@ class SSNClassifier(
         Returns
         -------
         potentials : ndarray of shape (n_samples, n_excitatory)
-            In mV; the same for a row whatever the other rows.
+            In mV; the same for a row whatever the other rows, but for rounding.
         """
         X = self._check_X(X)
         return self._respond(X, self._fitted_model(), method)[0].astype(X.dtype)

@@ -290,13 +290,15 @@ class AutoencoderEncoder(
         return np.where(self.scaler_.data_range_ > 0, data, self.scaler_.data_min_)
 
     def _half(self, inputs, layers):
-        device = resolve_device(self.device)
+        # Some libraries round rows of one product differently; in double precision that is too
+        # little to be seen in the float32 result.
+        kind = {"device": resolve_device(self.device), "dtype": torch.float64}
         layers = [
-            [torch.tensor(array, device=device) for array in layer]
+            [torch.tensor(array, **kind) for array in layer]
             for layer in zip(self.coefs_[layers], self.intercepts_[layers], strict=True)
         ]
         return in_blocks(
-            lambda block: torch.sigmoid(_forward(layers, block.to(device))).cpu(), inputs
+            lambda block: torch.sigmoid(_forward(layers, block.to(**kind))).float().cpu(), inputs
         )
 
     @property

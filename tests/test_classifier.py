@@ -53,6 +53,18 @@ def test_a_row_is_answered_alike_in_any_company(network, blobs, method):
     assert_array_equal(answer(X), whole)
 
 
+def test_company_changes_only_the_rounding_of_larger_networks(small_ssn, blobs):
+    # products of this size have columns that OpenBLAS rounds differently without AVX-512
+    X = blobs[0]
+    sizes = {"n_excitatory": 30, "n_inhibitory": 8, "input_weights": "dense"}
+    network = small_ssn(**sizes, growth_iter=2, max_iter=2).fit(*blobs)
+    order = np.random.RandomState(0).permutation(len(X))
+    whole = network.decision_function(X)
+    atol = 1e-5 * np.abs(whole).max()
+    assert_allclose(network.decision_function(X[order]), whole[order], rtol=0, atol=atol)
+    assert_allclose(network.decision_function(X[:7]), whole[:7], rtol=0, atol=atol)
+
+
 @pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-12), (np.float32, 1e-5)])
 @pytest.mark.parametrize("parents", [[[0]], [[1]], [[0, 1]], [[0, 0, 1], [0, 4, 1], range(8)]])
 @pytest.mark.parametrize("dense", [True, False])
