@@ -276,11 +276,13 @@ def test_seeds_fill_different_tables():
 
 @pytest.mark.parametrize("increments", LAWS)
 def test_compiled_and_plain_noise_is_the_same(increments, monkeypatch):
+    if backend.compiled is None:
+        pytest.skip("nothing to compare with")
     made = []
     for compiled in (backend.compiled, None):
         monkeypatch.setattr(backend, "compiled", compiled)
         made.append(path_of(process((7, 301), 1.0, increments, dtype=torch.float32), 200))
-    assert_allclose(*made, rtol=0, atol=2e-5)
+    assert_allclose(*made, rtol=0, atol=3e-6)
 
 
 def test_inversion_is_as_accurate_as_single_precision():

@@ -126,9 +126,16 @@ def _increments(out, table, n_read, room, weak):
 
 
 @njit(**options)
+def _copy(out, x):
+    for j in range(len(out)):  # assignment of a slice takes seconds to compile
+        out[j] = x[j]
+
+
+@njit(**options)
 def start_process(process):
-    now, table, n_read, room, _, _, _ = process
-    _increments(now, table, n_read, room, False)
+    """`process` as for `ornstein_uhlenbeck`, but not weak: the start is normal in either case."""
+    now, table, n_read, room, _, _, weak = process
+    _increments(now, table, n_read, room, weak)
     for j in range(len(now)):
         now[j] *= np.sqrt(2)
 
@@ -137,13 +144,13 @@ def start_process(process):
 def ornstein_uhlenbeck(path, process):
     """Values now, of a shape (n_steps + 1, -1), and after every step."""
     now, table, n_read, room, decay, kick, weak = process
-    path[0] = now
+    _copy(path[0], now)
     for t in range(1, len(path)):
         last, new = path[t - 1], path[t]
         _increments(new, table, n_read, room, weak)
         for j in range(len(new)):
             new[j] = decay * last[j] + kick * new[j]
-    now[:] = path[-1]
+    _copy(now, path[-1])
 
 
 @njit(**options)
@@ -359,7 +366,7 @@ def run(
         u = part[-1]
         done += size
     if swapped:
-        predictions[0] = last
+        _copy(predictions[0].reshape(-1), last.reshape(-1))
     return done, legal
 
 
@@ -387,10 +394,10 @@ def _signed_sum(x, sign):
 
 
 @njit(**options)
-def _owe_forcing(x, t, inputs, grad_base, grad_noise, room):
-    """Add to the gradients what the gradient x of F at time t means for them."""
-    (z, column, sign), (outer, _, _, kick), (n_neurons, n_columns) = inputs, room, x.shape
-    _add(grad_base[t % len(grad_base)].reshape(-1), x.dtype.type(1), x.reshape(-1))
+def _owe_forcing(x, z, columns, grad_base, grad_noise, room):
+    """Add to the gradients what the gradient x of F at one time means for them."""
+    (column, sign), (outer, _, _, kick), (n_neurons, n_columns) = columns, room, x.shape
+    _add(grad_base.reshape(-1), x.dtype.type(1), x.reshape(-1))
     for i in range(n_neurons):
         if kick.shape[1] == n_columns:
             for j in range(n_columns):
@@ -401,7 +408,7 @@ def _owe_forcing(x, t, inputs, grad_base, grad_noise, room):
             kick[i] = 0
             for j in range(n_columns):
                 kick[i, column[j]] += sign[j] * x[i, j]
-    np.dot(kick, z[t].T, outer)
+    np.dot(kick, z.T, outer)
     _add(grad_noise.reshape(-1), x.dtype.type(1), outer.reshape(-1))
 
 
@@ -418,19 +425,20 @@ def back_multistep(
 ):
     flat_grad, flat_carried, one = grad_u.reshape(-1), carried.reshape(-1), grad_u.dtype.type(1)
     flat_x, (grad_base, grad_recurrent, grad_noise) = x.reshape(-1), grads
+    z, columns = inputs
     for t in range(len(u) - 1, -1, -1):
         _add(flat_grad, one, owed[t % len(owed)].reshape(-1))
         _lead(flat_x, flat_carried, flat_grad, current, before)
         if cold and t == 0:
             _add(flat_x, one, flat_carried)
-        _owe_forcing(x, t, inputs, grad_base, grad_noise, room)
+        _owe_forcing(x, z[t], columns, grad_base[t % len(grad_base)], grad_noise, room)
         _through(grad_u, x, u[t], circuit, grad_recurrent, room)
 
 
 @njit(**options)
 def back_heun(grad_u, owed, u, inputs, circuit, grads, room, half, predictions, y, x):
     flat_grad, flat_x, flat_y, one = grad_u.reshape(-1), x.reshape(-1), y.reshape(-1), half + half
-    grad_base, grad_recurrent, grad_noise = grads
+    (grad_base, grad_recurrent, grad_noise), (z, columns), n_times = grads, inputs, len(grads[0])
     x[:] = 0
     for t in range(len(u) - 1, -1, -1):
         _add(flat_grad, one, owed[t % len(owed)].reshape(-1))
@@ -438,10 +446,10 @@ def back_heun(grad_u, owed, u, inputs, circuit, grads, room, half, predictions, 
             flat_y[j] = half * flat_grad[j]
         # F at the end of this step is that at the start of the next, of which x is still the first
         _add(flat_x, one, flat_y)
-        _owe_forcing(x, t + 1, inputs, grad_base, grad_noise, room)
+        _owe_forcing(x, z[t + 1], columns, grad_base[(t + 1) % n_times], grad_noise, room)
         x[:] = 0
         _through(x, y, predictions[t], circuit, grad_recurrent, room)  # owed to the prediction
         _add(flat_grad, one, flat_x)
         _add(flat_x, one, flat_y)
         _through(grad_u, x, u[t], circuit, grad_recurrent, room)
-    _owe_forcing(x, 0, inputs, grad_base, grad_noise, room)
+    _owe_forcing(x, z[0], columns, grad_base[0], grad_noise, room)

@@ -1,4 +1,4 @@
-"""The engine of library products: blocks of columns on all cores, merged into moments."""
+"""The CPU engine: blocks of columns on all cores, merged into moments."""
 
 from __future__ import annotations
 

@@ -10,13 +10,12 @@ u : Tensor of shape (n_neurons, n_columns)
 path : Tensor of shape (n_steps, n_neurons, n_columns)
     Takes the potentials after every step.
 inputs : tuple of Tensors
-    Backwards z of shape (n_steps + 1, n_neurons, n_kicks), column and sign; forwards
-    The forcing F = base + sign * kicks[..., column], with base of shape (1 or n_steps + 1,
-    n_neurons, n_columns), kicks of shape (n_steps + 1, n_neurons, n_kicks): constant or at the
-    start of every step and at the end of the last; column and sign of shape (n_columns,).
+    base, kicks, column and sign of the forcing F = base + sign * kicks[..., column]: base, e f(h),
+    of shape (1 or n_steps + 1, n_neurons, n_columns), and kicks, e n z, of shape (n_steps + 1,
+    n_neurons, n_kicks), constant or at the start of every step and at the end of the last; column
+    and sign of shape (n_columns,). Backwards z, and the pair of column and sign.
 circuit : tuple
-    A, backwards its transpose, of shape (n_neurons, n_neurons); e, of shape
-    (n_neurons, 1); gamma.
+    A, backwards its transpose, of shape (n_neurons, n_neurons); e, of shape (n_neurons, 1); gamma.
 most : float
     Legal potentials do not exceed it.
 current, before : floats
@@ -35,10 +34,10 @@ carried : Tensor like u
     What the step after owes to the increment of the last one; changed.
 grads : tuple of Tensors
     Take, in addition, the gradients of base, of A and of e n.
-room : tuple of Tensors, and y : Tensor like u
-    To work in: one of shape (2, ...) and two like u; backwards one like A and two like u.
-    After `multistep`, the third of them and `last` have changed roles if the number of steps
-    is odd.
+room : tuple of Tensors, and x, y : Tensors like u
+    To work in: one of shape (2, ...) and two like u; backwards one like A, two like u and one
+    like the kicks of a step. After `_multistep`, the third and `last` have changed roles if the
+    number of steps is odd.
 
 Returns
 -------
@@ -112,10 +111,8 @@ def run(
     (force, r, new), last, done, legal = room, predictions[0], 0, True
     while done < n_steps and legal:
         size, first = min(len(z) - 1, n_steps - done), done % len(path)
-        part, inputs = (
-            path[first : first + size],
-            (base, noise_factor @ process.advance(size), *columns),
-        )
+        part, kicks = path[first : first + size], noise_factor @ process.advance(size)
+        inputs = base, kicks, *columns
         if heun:
             some = predictions[done : done + size] if len(predictions) > 1 else predictions
             legal = _heun(u, part, inputs, circuit, most, room, shares[0], some)
@@ -146,7 +143,7 @@ def _through(grad_u, x, u, circuit, grad_recurrent, room):
 
 
 def _owe_forcing(x, t, inputs, grad_base, grad_noise, room):
-    (z, column, sign), kick = inputs, room[3]
+    (z, (column, sign)), kick = inputs, room[3]
     grad_base[t % len(grad_base)].add_(x)
     kick.zero_().index_add_(1, column, sign * x)
     grad_noise.addmm_(kick, z[t].T)

@@ -51,15 +51,14 @@ class LaggedFibonacci:
 
     @cached_property
     def table(self):
-        """The words on the device."""
+        """The words on the device; on the CPU, where compiled loops use them, the same memory."""
         return torch.from_numpy(self.words).to(self.device)
 
     def state(self):
-        on_cpu = torch.device(self.device).type == "cpu"
-        return self.words.copy() if on_cpu else self.table.clone(), self.n_read.copy()
+        return self.table.clone(), self.n_read.copy()
 
     def restore(self, state):
-        (self.words if isinstance(state[0], np.ndarray) else self.table)[:] = state[0]
+        self.table.copy_(state[0])
         self.n_read[:] = state[1]
 
     def read(self, out, dtype):
@@ -136,7 +135,7 @@ class OrnsteinUhlenbeck:
                 self.arrays.number(self.kick),
                 self.weak,
             )
-            self.arrays.loops.start_process(self.compiled)
+            self.arrays.loops.start_process((*self.compiled[:-1], False))
         else:
             self._gaussian(self.now).mul_(math.sqrt(2))
 

@@ -1,4 +1,4 @@
-"""Steps of a block of columns: forcing and noise before the loops, sums after them.
+"""Steps of a block of columns: what the loops need, before and after them.
 
 Arrays have shape (n_neurons, n_columns), columns ordered (input, sign, draw): draws are
 independent noise, and with antithetic pairs each is used with either sign. All is measured in
@@ -114,7 +114,7 @@ class Adjoint:
         base = self.base
         if self.drive is not None:
             base = self.arrays.zeros((len(z), *base.shape[1:]))
-        grads, inputs = (base, *self.sums), (z, *self.columns)
+        grads, inputs = (base, *self.sums), (z, self.columns)
         common = self.grad_u, owed, u, inputs, self.circuit, grads, self.room
         if predictions is not None:
             half, _ = self.shares
@@ -150,7 +150,7 @@ def _columns(columns, shared, arrays):
     n_inputs, n_signs, n_draws = columns
     sign = arrays.zeros(columns)
     own = torch.arange(1 if shared else n_inputs) * n_draws
-    column = (own[:, None, None] + torch.arange(n_draws)).expand(columns).reshape(-1)
+    column = (own[:, None, None] + torch.arange(n_draws)).expand(columns).flatten().contiguous()
     for k in range(n_signs):
         sign[:, k] = 1 - 2 * k
     column = column.numpy() if arrays.compiled else column.to(sign.device)
