@@ -625,7 +625,7 @@ class SSNClassifier(
         return Model(self.circuit_, arrays)
 
     def _respond(self, X, model, method="simulation"):
-        """Mean E potentials and logits of valid inputs, the same in any company but for rounding."""
+        """Mean E potentials and logits of valid inputs, the same in any company up to rounding."""
         if method not in METHODS:
             raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
         device = resolve_device(self.device)
