@@ -1,8 +1,9 @@
-"""Speed, memory and accuracy of `simulate` against other ways to do the same work.
+r"""Speed, memory and accuracy of `simulate` against other ways to do the same work.
 
     python benchmarks/engine.py --out benchmarks/results/engine.json
     python benchmarks/engine.py --published --out benchmarks/results/engine_published.json
-    python benchmarks/engine.py --networks 100 --sizes 100 --columns 100 --steps 200 100 --out benchmarks/results/engine_networks.json
+    python benchmarks/engine.py --networks 100 --sizes 100 --columns 100 --steps 200 100 \
+        --out benchmarks/results/engine_networks.json
     python benchmarks/engine.py --scaling --out benchmarks/results/engine_scaling.json
 
 Each variant runs in a process of its own, forwards only and with the gradient. The file is
