@@ -23,7 +23,7 @@ def in_blocks(function, X, rows=64):
     Matrix products of different shapes round differently, so the result of a row would
     depend on how many rows stand beside it. With blocks of one size (the last one filled up
     with copies of its last row) it does not, unless the library also rounds the rows of one
-    product differently, as OpenBLAS does on processors without AVX-512.
+    product differently, as OpenBLAS and MKL do on some processors.
     """
     results = []
     for start in range(0, len(X), rows):

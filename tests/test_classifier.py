@@ -54,7 +54,7 @@ def test_a_row_is_answered_alike_in_any_company(network, blobs, method):
 
 
 def test_company_changes_only_the_rounding_of_larger_networks(small_ssn, blobs):
-    # products of this size have columns that OpenBLAS rounds differently without AVX-512
+    # OpenBLAS's kernels for Haswell round columns of products of this size differently
     X = blobs[0]
     sizes = {"n_excitatory": 30, "n_inhibitory": 8, "input_weights": "dense"}
     network = small_ssn(**sizes, growth_iter=2, max_iter=2).fit(*blobs)
