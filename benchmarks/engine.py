@@ -249,43 +249,57 @@ def run_cells(workloads, names, results, args):
 
 
 def scaling(results, args):
-    """Time against each of steps, columns and cells, the others fixed, over the first power.
+    """Time against each of steps, columns and cells, the others fixed, over the expected power.
 
-    Prints time over what a cost proportional to steps, columns and the square of the number
-    of cells predicts from the middle of the range.
+    The rounds go over all cases, so that a machine that slows down does so for every one.
+    Prints the median time over what a cost proportional to steps, columns and the square of
+    the number of cells predicts from the largest case of each axis.
     """
     base = Workload(100, 1000, *args.steps, args.solver)
+    wide = replace(base, n_neurons=256)
     factors = (0.25, 0.5, 1, 2, 4)
     axes = {
         "steps": [
             replace(base, burn=int(base.burn * f), window=int(base.window * f)) for f in factors
         ],
         "columns": [replace(base, columns=int(base.columns * f)) for f in factors],
-        "cells (squared)": [replace(base, n_neurons=int(base.n_neurons * f)) for f in factors],
+        "cells (squared)": [replace(wide, n_neurons=256 * f) for f in (1, 2, 4)],
     }
-    names = args.variants or ["engine", "floor"]
-    unlimited = argparse.Namespace(**(vars(args) | {"max_gflop": float("inf")}))
-    known = {}
+    names = args.variants or ["engine"]
+    once = argparse.Namespace(**(vars(args) | {"max_gflop": float("inf"), "repeats": 1}))
+    cases = {
+        f"{w.n_neurons} cells, {w.columns} columns, {w.burn} + {w.window} steps, {m}, {n}": (
+            w,
+            n,
+            m,
+        )
+        for workloads in axes.values()
+        for w in workloads
+        for m in MODES
+        for n in names
+    }
+    seconds = results["scaling"]
+    for round_ in range(args.repeats):
+        for label, case in cases.items():
+            times = seconds.setdefault(label, [])
+            if len(times) <= round_:
+                times.append(measure(*case, once)["median"])
+                save(results, args.out)
+
+    label_of = {case: label for label, case in cases.items()}
     for axis, workloads in axes.items():
+        power = 2 if axis.startswith("cells") else 1
+        size = [w.n_neurons if power == 2 else w.columns * w.burn for w in workloads]
         for mode in MODES:
             for name in names:
-                times = []
-                for workload in workloads:
-                    key = (workload, name, mode)
-                    if key not in known:
-                        known[key] = measure(workload, name, mode, unlimited)
-                    times.append(known[key].get("median"))
-                row = {"axis": axis, "mode": mode, "variant": name, "factors": factors}
-                row["seconds"] = times
-                if all(times):
-                    power = 2 if axis.startswith("cells") else 1
-                    row["over_prediction"] = [
-                        t / times[2] / f**power for t, f in zip(times, factors, strict=True)
-                    ]
-                results["scaling"].append(row)
-                save(results, args.out)
-                texts = (f"{x:8.2f}" for x in row.get("over_prediction", []))
-                print(f"{axis:16s} {mode:9s} {name:24s}" + "".join(texts), flush=True)
+                times = [median(seconds[label_of[w, name, mode]]) for w in workloads]
+                over = [
+                    t / times[-1] * (size[-1] / s) ** power
+                    for t, s in zip(times, size, strict=True)
+                ]
+                results["over_prediction"][f"{axis}, {mode}, {name}"] = over
+                print(f"{axis:16s} {mode:9s} {name:12s}" + "".join(f"{x:8.2f}" for x in over))
+    save(results, args.out)
 
 
 def arguments():
@@ -336,7 +350,7 @@ def main():
     unsaved = ("out", "case", "resume")
     settings = {k: v for k, v in vars(args).items() if k not in unsaved}
     results = {"machine": machine(), "settings": settings, "gradient_check": {}}
-    results |= {"scaling": []} if args.scaling else {"cells": []}
+    results |= {"scaling": {}, "over_prediction": {}} if args.scaling else {"cells": []}
     if args.resume and args.out is not None and args.out.exists():
         before = json.loads(args.out.read_text())
         if before["settings"] != settings or before["machine"]["code"] != code():
