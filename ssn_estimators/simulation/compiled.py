@@ -424,8 +424,8 @@ def back_multistep(
     grad_u, owed, u, inputs, circuit, grads, room, current, before, cold, carried, x
 ):
     flat_grad, flat_carried, one = grad_u.reshape(-1), carried.reshape(-1), grad_u.dtype.type(1)
-    flat_x, (grad_base, grad_recurrent, grad_noise) = x.reshape(-1), grads
-    z, columns = inputs
+    (grad_base, grad_recurrent, grad_noise), (z, columns) = grads, inputs
+    flat_x = x.reshape(-1)
     for t in range(len(u) - 1, -1, -1):
         _add(flat_grad, one, owed[t % len(owed)].reshape(-1))
         _lead(flat_x, flat_carried, flat_grad, current, before)
@@ -438,7 +438,7 @@ def back_multistep(
 @njit(**options)
 def back_heun(grad_u, owed, u, inputs, circuit, grads, room, half, predictions, y, x):
     flat_grad, flat_x, flat_y, one = grad_u.reshape(-1), x.reshape(-1), y.reshape(-1), half + half
-    (grad_base, grad_recurrent, grad_noise), (z, columns), n_times = grads, inputs, len(grads[0])
+    (grad_base, grad_recurrent, grad_noise), (z, columns) = grads, inputs
     x[:] = 0
     for t in range(len(u) - 1, -1, -1):
         _add(flat_grad, one, owed[t % len(owed)].reshape(-1))
@@ -446,7 +446,8 @@ def back_heun(grad_u, owed, u, inputs, circuit, grads, room, half, predictions, 
             flat_y[j] = half * flat_grad[j]
         # F at the end of this step is that at the start of the next, of which x is still the first
         _add(flat_x, one, flat_y)
-        _owe_forcing(x, z[t + 1], columns, grad_base[(t + 1) % n_times], grad_noise, room)
+        after = grad_base[(t + 1) % len(grad_base)]
+        _owe_forcing(x, z[t + 1], columns, after, grad_noise, room)
         x[:] = 0
         _through(x, y, predictions[t], circuit, grad_recurrent, room)  # owed to the prediction
         _add(flat_grad, one, flat_x)

@@ -142,37 +142,40 @@ def _through(grad_u, x, u, circuit, grad_recurrent, room):
     grad_u.addcmul_(x, step, value=-1.0).addcmul_(back, gain, value=gamma)
 
 
-def _owe_forcing(x, t, inputs, grad_base, grad_noise, room):
-    (z, (column, sign)), kick = inputs, room[3]
-    grad_base[t % len(grad_base)].add_(x)
+def _owe_forcing(x, z, columns, grad_base, grad_noise, room):
+    """Add to the gradients what the gradient x of F at one time means for them."""
+    (column, sign), kick = columns, room[3]
+    grad_base.add_(x)
     kick.zero_().index_add_(1, column, sign * x)
-    grad_noise.addmm_(kick, z[t].T)
+    grad_noise.addmm_(kick, z.T)
 
 
 def back_multistep(
     grad_u, owed, u, inputs, circuit, grads, room, current, before, cold, carried, x
 ):
-    grad_base, grad_recurrent, grad_noise = grads
+    (grad_base, grad_recurrent, grad_noise), (z, columns) = grads, inputs
     for t in reversed(range(len(u))):
         grad_u.add_(owed[t % len(owed)])
         torch.add(carried, grad_u, alpha=current, out=x)
         torch.mul(grad_u, before, out=carried)
         if cold and t == 0:
             x.add_(carried)
-        _owe_forcing(x, t, inputs, grad_base, grad_noise, room)
+        _owe_forcing(x, z[t], columns, grad_base[t % len(grad_base)], grad_noise, room)
         _through(grad_u, x, u[t], circuit, grad_recurrent, room)
 
 
 def back_heun(grad_u, owed, u, inputs, circuit, grads, room, half, predictions, y, x):
-    grad_base, grad_recurrent, grad_noise = grads
+    (grad_base, grad_recurrent, grad_noise), (z, columns) = grads, inputs
     x.zero_()
     for t in reversed(range(len(u))):
         grad_u.add_(owed[t % len(owed)])
         torch.mul(grad_u, half, out=y)
         # F at the end of this step is that at the start of the next, of which x is still the first
-        _owe_forcing(x.add_(y), t + 1, inputs, grad_base, grad_noise, room)
+        x.add_(y)
+        after = grad_base[(t + 1) % len(grad_base)]
+        _owe_forcing(x, z[t + 1], columns, after, grad_noise, room)
         _through(x.zero_(), y, predictions[t], circuit, grad_recurrent, room)  # to the prediction
         grad_u.add_(x)
         x.add_(y)
         _through(grad_u, x, u[t], circuit, grad_recurrent, room)
-    _owe_forcing(x, 0, inputs, grad_base, grad_noise, room)
+    _owe_forcing(x, z[0], columns, grad_base[0], grad_noise, room)
