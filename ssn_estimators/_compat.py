@@ -8,11 +8,12 @@ from sklearn.base import _fit_context as fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.callback._callback_support import callback_management_context
 from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 __all__ = [
     "CallbackSupportMixin",
     "FitProgress",
+    "HasMethods",
     "Interval",
     "StrOptions",
     "check_matplotlib_support",

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 import torch
 from scipy.special import softmax
-from sklearn.base import (
-    BaseEstimator,
-    ClassifierMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
+from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from ssn_estimators._compat import (
-    CallbackSupportMixin,
     FitProgress,
     Interval,
     StrOptions,
@@ -29,17 +23,18 @@ from ssn_estimators._compat import (
     with_callbacks,
 )
 from ssn_estimators._torch import in_blocks, resolve_device
+from ssn_estimators.base import BaseSSN
 from ssn_estimators.batching import run_together
 from ssn_estimators.circuit import CONSTANTS
 from ssn_estimators.classification import Classification
 from ssn_estimators.descent import Model
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.growth import random_circuit, stable_pair, stage_sizes
-from ssn_estimators.simulation import SCHEMES, simulate
+from ssn_estimators.simulation import simulate
 from ssn_estimators.simulation.moments import stationary_moments
-from ssn_estimators.simulation.setup import PRECISIONS, check_time_grid
+from ssn_estimators.simulation.setup import check_time_grid
 from ssn_estimators.structures import STRUCTURES
-from ssn_estimators.training import Settings, train
+from ssn_estimators.training import train
 
 __all__ = ["SSNClassifier"]
 
@@ -71,8 +66,7 @@ class SSNClassifier(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     ClassifierMixin,
-    CallbackSupportMixin,
-    BaseEstimator,
+    BaseSSN,
 ):
     r"""Classifier that trains a stochastic stabilized supralinear network (SSN).
 
@@ -228,42 +222,11 @@ class SSNClassifier(
     1.0
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict = BaseSSN._parameter_constraints | {
         "n_excitatory": [Interval(Integral, 1, None, closed="left"), None],
         "n_inhibitory": [Interval(Integral, 1, None, closed="left"), None],
         "input_weights": [StrOptions({"auto", "one_to_one", "dense"})],
-        "weight_structure": [StrOptions({"circulant", "gaussian_ring"}), None],
-        "growth": [StrOptions({"double", "single"}), None],
-        "growth_iter": [Interval(Integral, 0, None, closed="left")],
-        "parents": [StrOptions({"last", "random"}), callable],
-        "k": [Interval(Real, 0, None, closed="neither")],
-        "gamma": [Interval(Real, 1, None, closed="left")],
-        "tau_e": [Interval(Real, 0, None, closed="neither")],
-        "tau_i": [Interval(Real, 0, None, closed="neither")],
-        "tau_eta": [Interval(Real, 0, None, closed="neither")],
-        "solver": [StrOptions(set(SCHEMES))],
-        "dt": [Interval(Real, 0, None, closed="neither")],
-        "burn_in": [Interval(Real, 0, None, closed="left")],
-        "window": [Interval(Real, 0, None, closed="neither")],
-        "n_trials": [Interval(Integral, 1, None, closed="left")],
-        "n_trials_predict": [Interval(Integral, 1, None, closed="left")],
         "shared_noise": ["boolean"],
-        "precision": [StrOptions(set(PRECISIONS))],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions({"cosine", "constant"})],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "max_grad_norm": [Interval(Real, 0, None, closed="neither")],
-        "potential_penalty": [Interval(Real, 0, None, closed="left")],
-        "max_rejected_steps": [Interval(Integral, 1, None, closed="left")],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "warm_start": ["boolean"],
-        "device": [str],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -480,7 +443,7 @@ class SSNClassifier(
             start, state = self._start(task, sizes[0], data[0].cpu(), len(known), rng), None
             self.noise_seed_ = int(rng.randint(2**31 - 1))
         self.classes_, self.scaler_ = known, scaler
-        settings = self._settings(device)
+        settings = self._settings(device, evaluation_interval=50)
         if one_pass:
             epoch = -(-len(X) // min(self.batch_size, len(X)))
             settings = replace(settings, max_iter=epoch, learning_rate="constant")
@@ -510,22 +473,9 @@ class SSNClassifier(
         )
         for name, value in self._attributes(training.model).items():
             setattr(self, name, value)
-        self.stability_ = training.stability
-        self._optimizer_state = training.optimizer_state
-        self._fitted_structure = self.weight_structure
-        if not going_on:
-            self.loss_curve_, self.growth_history_, self.validation_scores_ = [], [], None
-            self.n_rejected_steps_ = self.n_iter_ = 0
-        n_before = len(self.loss_curve_)
-        history = [dict(g, n_iter=g["n_iter"] + n_before) for g in training.growth_history]
-        scores = (self.validation_scores_ or []) + training.validation_scores
-        self.loss_curve_ = self.loss_curve_ + training.loss_curve
-        self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else np.nan
-        self.growth_history_ = self.growth_history_ + history
-        self.n_rejected_steps_ += training.n_rejected_steps
-        self.n_iter_ += training.n_steps
-        self.validation_scores_ = scores if validation else None
-        self.best_validation_score_ = training.validation_score
+        self._note([training], going_on)
+        if not validation:
+            self.validation_scores_ = None
         progress.end(training.model)
         return self
 
@@ -591,19 +541,6 @@ class SSNClassifier(
         grid = {"dt": self.dt, "solver": self.solver}
         pair = stable_pair(h, random_state=rng, dtype=np.float32, **grid, **constants)
         return Model(pair, arrays)
-
-    def _settings(self, device):
-        return Settings(
-            structure=STRUCTURES[self.weight_structure],
-            max_rejected=self.max_rejected_steps,
-            evaluation_interval=50,
-            device=device,
-            **{
-                name: getattr(self, name)
-                for name in Settings.__dataclass_fields__
-                if name in self._parameter_constraints and name != "device"
-            },
-        )
 
     def _attributes(self, model):
         """The fitted attributes that prediction needs."""
@@ -675,10 +612,6 @@ class SSNClassifier(
 
         response = in_blocks(respond, self.scaler_.transform(X).astype(np.float32))
         return np.split(response, [circuit.n_excitatory], axis=1)
-
-    def _check_X(self, X):
-        check_is_fitted(self)
-        return validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
 
     def decision_function(self, X, *, method="simulation"):
         """Logits of the classes.
@@ -787,34 +720,3 @@ class SSNClassifier(
         arrays = {name: torch.tensor(value) for name, value in model.arrays.items()}
         task = Classification("input_weights" in arrays)
         return task.drive(model.circuit.to_torch(), arrays, inputs).numpy()
-
-    def simulate(self, X, **parameters):
-        """Simulate the fitted circuit on inputs.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Inputs.
-        **parameters
-            Parameters of :func:`simulate`; time step, solver, burn-in, number of trials and
-            (shared) noise are by default those of prediction.
-
-        Returns
-        -------
-        simulation : Simulation
-            A network that diverges says so here, it does not raise.
-        """
-        check_is_fitted(self)
-        defaults = {
-            "n_trials": self.n_trials_predict,
-            "burn_in": self.burn_in,
-            "dt": self.dt,
-            "solver": self.solver,
-            "shared_noise": True,
-            "random_state": self.noise_seed_,
-        }
-        return simulate(self.circuit_, self.drive(X), **(defaults | parameters))
-
-    @property
-    def _n_features_out(self):
-        return self.circuit_.n_excitatory

@@ -15,13 +15,16 @@ import torch
 
 from ssn_estimators.circuit import ring_matrices
 
-__all__ = ["STRUCTURES", "Circulant", "GaussianRing", "Unconstrained"]
+__all__ = ["STRUCTURES", "Circulant", "GaussianRing", "InLogs", "Unconstrained"]
+
+LEAST_WEIGHT = 1e-6  # mV s; of weights that are trained as logarithms
 
 
 class Unconstrained:
     """Every weight by itself: W = |w| sign(presynaptic cell), n and theta = roots**2 free."""
 
     needs_pairs = False
+    magnitudes = "weights"
 
     @staticmethod
     def weaken(parameters, n_excitatory, factor):
@@ -51,6 +54,7 @@ class Circulant:
     """Four symmetric circulant blocks of W, and of n: n_pairs // 2 + 1 numbers a block."""
 
     needs_pairs = True
+    magnitudes = "weight_profiles"
 
     @staticmethod
     def weaken(parameters, n_excitatory, factor):
@@ -127,6 +131,30 @@ class GaussianRing:
         return replace(
             like, weights=weights, noise_factor=noise_factor, theta=parameters["theta_roots"] ** 2
         )
+
+
+class InLogs:
+    """A structure with the magnitudes of its weights as logarithms.
+
+    A step then changes small and large weights by the same share.
+    """
+
+    def __init__(self, structure):
+        self.structure, self.name = structure, structure.magnitudes
+
+    def parameters(self, circuit):
+        parameters = self.structure.parameters(circuit)
+        magnitudes = np.maximum(parameters[self.name], LEAST_WEIGHT)
+        return parameters | {self.name: np.log(magnitudes)}
+
+    def circuit(self, parameters, like):
+        magnitudes = parameters[self.name].exp()
+        return self.structure.circuit(parameters | {self.name: magnitudes}, like)
+
+    def weaken(self, parameters, n_excitatory, factor):
+        magnitudes = parameters[self.name].exp()
+        self.structure.weaken({self.name: magnitudes}, n_excitatory, factor)
+        parameters[self.name].copy_(magnitudes.log())
 
 
 STRUCTURES = {None: Unconstrained, "circulant": Circulant, "gaussian_ring": GaussianRing}

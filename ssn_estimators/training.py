@@ -14,6 +14,7 @@ from ssn_estimators._torch import minibatches
 from ssn_estimators.batching import Backward, Forward
 from ssn_estimators.descent import Descent, Model
 from ssn_estimators.growth import choose_parents, split
+from ssn_estimators.simulation.moments import stationary_moments
 
 __all__ = ["Settings", "Task", "Training", "train"]
 
@@ -31,8 +32,8 @@ class Task(Protocol):
     def drive(self, circuit, arrays, inputs):
         """External drive of shape (n_inputs, n_neurons)."""
 
-    def loss(self, simulation, arrays, targets):
-        """Scalar cost of the simulated moments."""
+    def loss(self, moments, arrays, targets):
+        """Scalar cost of the moments, of all inputs as often as the settings have copies."""
 
     def grow(self, arrays, old, new, origin):
         """The arrays of the circuit `new`, grown from `old`."""
@@ -64,6 +65,9 @@ class Settings:
     tol: float
     device: str
     verbose: bool
+    covariance: bool = False  # whether the cost needs covariances
+    n_copies: int = 1  # of every input, with noise of their own
+    closure: str | None = None  # moments from `stationary_moments`, not from simulation
 
 
 @dataclass
@@ -275,14 +279,19 @@ class _Run:
         drive = self.task.drive(circuit, arrays, inputs)
         if not torch.isfinite(drive).all():
             return descent.reject()
-        forward = Forward(circuit, drive, self._options())
-        simulation = yield forward
-        stable = not simulation.diverged.any()
+        if settings.closure:
+            moments, forward = stationary_moments(circuit, drive, closure=settings.closure), None
+            stable = bool(moments.converged.all())
+        else:
+            forward = Forward(circuit, drive.repeat(settings.n_copies, 1), self._options())
+            moments = yield forward
+            stable = not moments.diverged.any()
         if stable:
-            loss = self.task.loss(simulation, arrays, targets)
-            excess = torch.relu(simulation.mean.abs() - SOFT_LIMIT)
+            loss = self.task.loss(moments, arrays, targets)
+            excess = torch.relu(moments.mean.abs() - SOFT_LIMIT)
             descent.backward(loss + settings.potential_penalty * (excess**2).mean())
-        yield Backward(forward)
+        if forward:
+            yield Backward(forward)
         return descent.step(loss.item(), rate) if stable else descent.reject()
 
     def _options(self, **others):
@@ -296,7 +305,7 @@ class _Run:
             "shared_noise": settings.shared_noise,
             "precision": settings.precision,
             "random_state": self.rng,
-            "covariance": False,
+            "covariance": settings.covariance,
             "rates": False,
         }
         return options | others
@@ -332,6 +341,7 @@ class _Run:
             duration=CONFIRM_DURATION,
             burn_in=0.0,
             shared_noise=False,
+            covariance=False,
             increments="weak",
         )
         simulation = yield Forward(circuit, drive, options, gradient=False)

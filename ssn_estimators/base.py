@@ -1,0 +1,124 @@
+"""What the estimators around a circuit share: parameters, training's outcome, simulation."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ssn_estimators._compat import CallbackSupportMixin, Interval, StrOptions
+from ssn_estimators.simulation import SCHEMES, simulate
+from ssn_estimators.simulation.setup import PRECISIONS
+from ssn_estimators.structures import STRUCTURES
+from ssn_estimators.training import Settings
+
+__all__ = ["BaseSSN"]
+
+_POSITIVE = [Interval(Real, 0, None, closed="neither")]
+_NOT_NEGATIVE = [Interval(Real, 0, None, closed="left")]
+_COUNT = [Interval(Integral, 1, None, closed="left")]
+
+
+class BaseSSN(CallbackSupportMixin, BaseEstimator):
+    """Base of `SSNClassifier` and `SSNSampler`; they add the task and `drive`."""
+
+    _parameter_constraints: dict = {
+        "weight_structure": [StrOptions({"circulant", "gaussian_ring"}), None],
+        "growth": [StrOptions({"double", "single"}), None],
+        "growth_iter": [Interval(Integral, 0, None, closed="left")],
+        "parents": [StrOptions({"last", "random"}), callable],
+        "k": _POSITIVE,
+        "gamma": [Interval(Real, 1, None, closed="left")],
+        "tau_e": _POSITIVE,
+        "tau_i": _POSITIVE,
+        "tau_eta": _POSITIVE,
+        "solver": [StrOptions(set(SCHEMES))],
+        "dt": _POSITIVE,
+        "burn_in": _NOT_NEGATIVE,
+        "window": _POSITIVE,
+        "n_trials": _COUNT,
+        "n_trials_predict": _COUNT,
+        "precision": [StrOptions(set(PRECISIONS))],
+        "max_iter": _COUNT,
+        "batch_size": _COUNT,
+        "learning_rate": [StrOptions({"cosine", "constant"})],
+        "learning_rate_init": _POSITIVE,
+        "max_grad_norm": _POSITIVE,
+        "potential_penalty": _NOT_NEGATIVE,
+        "max_rejected_steps": _COUNT,
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": _COUNT,
+        "tol": _NOT_NEGATIVE,
+        "warm_start": ["boolean"],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def _settings(self, device, **others):
+        """Settings of training, from the parameters of the same names and others."""
+        named = set(Settings.__dataclass_fields__) & set(self._parameter_constraints)
+        values = {name: getattr(self, name) for name in named}
+        values |= {
+            "structure": STRUCTURES[self.weight_structure],
+            "max_rejected": self.max_rejected_steps,
+            "device": device,
+        }
+        return Settings(**(values | others))
+
+    def _note(self, trainings, going_on):
+        """Set the attributes that tell of training, after what they told before."""
+        if not going_on:
+            self.loss_curve_, self.growth_history_, self.validation_scores_ = [], [], []
+            self.n_rejected_steps_ = self.n_iter_ = 0
+        for training in trainings:
+            n_before = len(self.loss_curve_)
+            history = [dict(g, n_iter=g["n_iter"] + n_before) for g in training.growth_history]
+            self.loss_curve_ = self.loss_curve_ + training.loss_curve
+            self.growth_history_ = self.growth_history_ + history
+            self.validation_scores_ = (self.validation_scores_ or []) + training.validation_scores
+            self.n_rejected_steps_ += training.n_rejected_steps
+            self.n_iter_ += training.n_steps
+        self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else np.nan
+        self.stability_ = training.stability
+        self.best_validation_score_ = training.validation_score
+        self._optimizer_state = training.optimizer_state
+        self._fitted_structure = self.weight_structure
+
+    def _check_X(self, X):
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+
+    def simulate(self, X, **parameters):
+        """Simulate the fitted circuit on inputs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+        **parameters
+            Parameters of :func:`simulate`; time step, solver, burn-in, number of trials and
+            (shared) noise are by default those of prediction.
+
+        Returns
+        -------
+        simulation : Simulation
+            A network that diverges says so here, it does not raise.
+        """
+        check_is_fitted(self)
+        defaults = {
+            "n_trials": self.n_trials_predict,
+            "burn_in": self.burn_in,
+            "dt": self.dt,
+            "solver": self.solver,
+            "shared_noise": True,
+            "random_state": self.noise_seed_,
+        }
+        return simulate(self.circuit_, self.drive(X), **(defaults | parameters))
+
+    @property
+    def _n_features_out(self):
+        return self.circuit_.n_excitatory

@@ -1,0 +1,442 @@
+"""Images as circuits of the visual cortex see them: contrast, and filters that span them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+import scipy.linalg
+import torch
+from scipy.optimize import minimize
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    OneToOneFeatureMixin,
+    TransformerMixin,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ssn_estimators._compat import Interval, StrOptions, fit_context
+
+__all__ = ["ContrastNormalizer", "GaborEncoder", "gabor_filters"]
+
+SIDE = 32  # pixels; the sizes and centres of Gabor filters are in units of an image of this side
+RIDGE = 1e-9
+SIZES = (0.2, 1.0)  # legal sizes of Gabor filters
+WIDTH, FREQUENCY = 5.0, 0.5  # envelope's s.d. and the carrier's angular frequency at size 1
+
+
+def gabor_filters(orientation, size, center, image_shape):
+    r"""Two-dimensional even Gabor filters.
+
+    .. math:: A = \exp(-(x_1^2 + x_2^2) / 2 \sigma^2) \cos(\kappa x_1)
+
+    with :math:`\sigma = 5 s`, :math:`\kappa = 0.5 / s` for the size s, and :math:`x_1, x_2`
+    the distances from the centre along and across the orientation; for pixels of an image
+    of 32 x 32, scaled to other images.
+
+    Parameters
+    ----------
+    orientation : array-like of shape (n_filters,)
+        Angle of the direction of modulation, in radians.
+    size : array-like of shape (n_filters,)
+        Scale of envelope and wavelength.
+    center : array-like of shape (n_filters, 2)
+        Row and column of the centre, from the centre of the image, which spans -16 to 16.
+    image_shape : tuple of int
+        Rows and columns.
+
+    Returns
+    -------
+    filters : ndarray of shape (n_filters, n_pixels)
+        Rows of pixels, the last axis of an image the fastest.
+    """
+    values = [torch.as_tensor(np.asarray(x, dtype=float)) for x in (orientation, size, center)]
+    return _gabor_filters(*values, image_shape).numpy()
+
+
+def _gabor_filters(orientation, size, center, image_shape):
+    unit = SIDE / max(image_shape)
+    rows, columns = (unit * (torch.arange(n, dtype=torch.float64) - n // 2) for n in image_shape)
+    down = (rows - center[:, :1])[:, :, None]
+    across = (columns - center[:, 1:])[:, None, :]
+    cos, sin = orientation.cos()[:, None, None], orientation.sin()[:, None, None]
+    along = across * cos + down * sin
+    scale = size[:, None, None]
+    envelope = torch.exp(-(down**2 + across**2) / (2 * (WIDTH * scale) ** 2))
+    return (envelope * torch.cos(FREQUENCY / scale * along)).flatten(1)
+
+
+def explained_energy(filters, second_moments):
+    """Share of the images' energy within the span of the filters.
+
+    Parameters
+    ----------
+    filters : Tensor of shape (n_filters, n_pixels)
+        Rows, independent of each other.
+    second_moments : Tensor of shape (n_pixels, n_pixels)
+        Mean of x x^T / |x|^2: all that the share depends on.
+
+    Returns
+    -------
+    share : Tensor
+        Mean of |P x|^2 / |x|^2, P the projection onto the span.
+    """
+    gram, seen = filters @ filters.T, filters @ second_moments @ filters.T
+    return torch.linalg.solve(gram, seen).trace()
+
+
+def _image_shape(image_shape, n_pixels):
+    """Given, or as close to a square as the number of pixels allows."""
+    if image_shape is None:
+        rows = next(n for n in range(math.isqrt(n_pixels), 0, -1) if n_pixels % n == 0)
+        return rows, n_pixels // rows
+    shape = tuple(image_shape)
+    if len(shape) != 2 or math.prod(shape) != n_pixels:
+        raise ValueError(f"image_shape={image_shape!r} does not fit images of {n_pixels} pixels.")
+    return shape
+
+
+class ContrastNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Images without their mean luminance, in units of contrast.
+
+    Parameters
+    ----------
+    contrast : {"global", "per_image"}, default="global"
+        "global" divides all images by one standard deviation, that of all pixels seen in
+        fit, and so keeps which image has how much contrast. "per_image" divides each image
+        by its own.
+
+    Attributes
+    ----------
+    scale_ : float
+        Standard deviation over all pixels of images without their means.
+    n_features_in_ : int
+        Number of pixels seen during fit.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Their names, if `X` had names that are all strings.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from ssn_estimators import ContrastNormalizer
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> float(ContrastNormalizer().fit_transform(X).std().round(3))
+    1.0
+    """
+
+    _parameter_constraints: dict = {"contrast": [StrOptions({"global", "per_image"})]}
+
+    def __init__(self, contrast="global"):
+        self.contrast = contrast
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn the scale.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels)
+            Images.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : ContrastNormalizer
+
+        Raises
+        ------
+        ValueError
+            If an image is constant and `contrast` is "per_image", or if all are.
+        """
+        X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_features=2)
+        self.scale_ = float(np.sqrt(np.mean(_deviations(X) ** 2, dtype=float)))
+        if self.scale_ == 0:
+            raise ValueError("All images are constant: there is no contrast to normalise.")
+        self._check_constant(X)
+        return self
+
+    def transform(self, X):
+        """Normalise.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels)
+            Images.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_pixels)
+
+        Raises
+        ------
+        ValueError
+            If an image is constant and `contrast` is "per_image".
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        deviations = _deviations(X)
+        if self.contrast == "global":
+            return deviations / X.dtype.type(self.scale_)
+        self._check_constant(X)
+        return deviations / np.sqrt(np.mean(deviations**2, axis=1, keepdims=True))
+
+    def _check_constant(self, X):
+        constant = np.ptp(X, axis=1) == 0
+        if self.contrast == "per_image" and constant.any():
+            raise ValueError(
+                f"{constant.sum()} of {len(X)} images are constant, the first in row "
+                f"{constant.argmax()}: they have no contrast to divide by. Remove them, or take "
+                "contrast='global'."
+            )
+
+
+def _deviations(X):
+    return X - X.mean(axis=1, keepdims=True)
+
+
+class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    r"""Coefficients of images in a bank of Gabor filters, learned or given.
+
+    The filters (see :func:`gabor_filters`) are those that maximise the explained share of
+    the images' energy, :math:`1 - \langle |x - P x|^2 / |x|^2 \rangle`, where P projects onto
+    the span of the filters [1]_. It depends on the images by one matrix of second moments
+    only, so learning does not slow down with their number.
+
+    Parameters
+    ----------
+    n_components : int, default=50
+        Number of filters to learn.
+    coefficients : {"least_squares", "responses"}, default="least_squares"
+        Whether `transform` gives the coefficients by which the filters come closest to an
+        image, or the filters' inner products with it.
+    filters : array-like of shape (n_components, n_pixels), default=None
+        Filters to use instead of learning them.
+    image_shape : tuple of int, default=None
+        Rows and columns of the images; by default as close to a square as can be.
+    max_iter : int, default=500
+        Greatest number of iterations of L-BFGS.
+    tol : float, default=1e-6
+        Rise of the explained share below which learning ends.
+    random_state : int, RandomState instance or None, default=None
+        Source of the initial orientations, sizes and centres.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_pixels)
+        The filters, of unit norm if they were learned.
+    orientations_, sizes_ : ndarrays of shape (n_components,), or None
+        Parameters of learned filters, as in :func:`gabor_filters`.
+    centers_ : ndarray of shape (n_components, 2), or None
+        Their centres.
+    explained_energy_ : float
+        Explained share of the energy of the images seen during fit.
+    n_iter_ : int
+        Iterations done; 0 if the filters were given.
+    n_features_in_ : int
+        Number of pixels seen during fit.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Their names, if `X` had names that are all strings.
+
+    See Also
+    --------
+    ContrastNormalizer : Removes the mean luminance, which Gabor filters hardly see.
+    GaussianScaleMixture : The generative model with these filters as projective fields.
+
+    References
+    ----------
+    .. [1] Soo & Lengyel (2022). Training stochastic stabilized supralinear networks by
+       dynamics-neutral growth. NeurIPS 35. Section 4.1.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from ssn_estimators import GaborEncoder
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> encoder = GaborEncoder(10, random_state=0).fit(X)
+    >>> encoder.transform(X).shape
+    (1797, 10)
+    """
+
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "coefficients": [StrOptions({"least_squares", "responses"})],
+        "filters": ["array-like", None],
+        "image_shape": ["array-like", None],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_components=50,
+        *,
+        coefficients="least_squares",
+        filters=None,
+        image_shape=None,
+        max_iter=500,
+        tol=1e-6,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.coefficients = coefficients
+        self.filters = filters
+        self.image_shape = image_shape
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn the filters.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels)
+            Images.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : GaborEncoder
+
+        Raises
+        ------
+        ValueError
+            If an image is zero everywhere, as a constant one is without its mean, or if
+            `filters` or `image_shape` do not fit the images.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If learning was not over after `max_iter` iterations.
+        """
+        X = validate_data(self, X, dtype=(np.float64, np.float32))
+        shape = _image_shape(self.image_shape, X.shape[1])
+        moments = torch.from_numpy(_second_moments(X))
+        if self.filters is not None:
+            filters = check_filters(self.filters, X.shape[1])
+            self.orientations_ = self.sizes_ = self.centers_ = None
+            self.n_iter_ = 0
+        else:
+            parameters, self.n_iter_ = self._learn(moments, shape)
+            self.orientations_, self.sizes_, self.centers_ = parameters
+            filters = gabor_filters(*parameters, shape)
+            filters /= np.linalg.norm(filters, axis=1, keepdims=True)
+        self.components_ = filters
+        span = torch.from_numpy(scipy.linalg.orth(filters.T).T.copy())
+        self.explained_energy_ = float(explained_energy(span, moments))
+        return self
+
+    def _learn(self, moments, shape):
+        rng = check_random_state(self.random_state)
+        n, reach = self.n_components, SIDE / 2
+        extent = np.array(shape) / max(shape) * reach
+        start = np.hstack(
+            [
+                rng.uniform(0, np.pi, size=(n, 1)),
+                rng.uniform(*SIZES, size=(n, 1)),
+                rng.uniform(-extent, extent, size=(n, 2)),
+            ]
+        )
+
+        def unexplained(flat):
+            values = torch.tensor(flat.reshape(n, 4), requires_grad=True)
+            filters = _gabor_filters(values[:, 0], values[:, 1], values[:, 2:], shape)
+            # of unit norm, so that the ridge against dependent filters is the same for each
+            filters = filters / filters.norm(dim=1, keepdim=True)
+            gram = filters @ filters.T + RIDGE * torch.eye(n, dtype=filters.dtype)
+            share = torch.linalg.solve(gram, filters @ moments @ filters.T).trace()
+            (gradient,) = torch.autograd.grad(-share, values)
+            return 1 - share.item(), gradient.numpy().ravel()
+
+        bounds = [(None, None), SIZES, *((-x, x) for x in extent)] * n
+        options = {"maxiter": self.max_iter, "ftol": self.tol, "maxcor": 20}
+        found = minimize(
+            unexplained, start.ravel(), jac=True, method="L-BFGS-B", bounds=bounds, options=options
+        )
+        if found.nit >= self.max_iter:
+            warnings.warn(
+                f"The filters had not converged after max_iter={self.max_iter} iterations.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        values = found.x.reshape(n, 4)
+        return (values[:, 0] % np.pi, values[:, 1], values[:, 2:]), found.nit
+
+    def transform(self, X):
+        """Coefficients of the images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels)
+            Images.
+
+        Returns
+        -------
+        coefficients : ndarray of shape (n_samples, n_components)
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        matrix = self.components_.T
+        if self.coefficients == "least_squares":
+            matrix = np.linalg.pinv(self.components_)
+        return X @ matrix.astype(X.dtype)
+
+    def inverse_transform(self, X):
+        """Images from coefficients.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components)
+            Coefficients, or responses: of these, the shortest image that has them.
+
+        Returns
+        -------
+        images : ndarray of shape (n_samples, n_pixels)
+        """
+        check_is_fitted(self)
+        X = check_array(X, dtype=(np.float64, np.float32))
+        if X.shape[1] != len(self.components_):
+            raise ValueError(
+                f"X must hold {len(self.components_)} coefficients a row, got {X.shape[1]}."
+            )
+        matrix = self.components_
+        if self.coefficients == "responses":
+            matrix = np.linalg.pinv(self.components_).T
+        return X @ matrix.astype(X.dtype)
+
+    @property
+    def _n_features_out(self):
+        return len(self.components_)
+
+
+def check_filters(filters, n_pixels):
+    """Given filters as an array, or why they cannot be."""
+    filters = check_array(filters, dtype=np.float64, input_name="filters")
+    if filters.shape[1] != n_pixels:
+        raise ValueError(
+            f"filters must have as many columns as the images have pixels, {n_pixels}; got shape "
+            f"{filters.shape}."
+        )
+    return filters
+
+
+def _second_moments(X):
+    """Mean of x x^T / |x|^2."""
+    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    empty = norms[:, 0] == 0
+    if empty.any():
+        raise ValueError(
+            f"{empty.sum()} of {len(X)} images are zero everywhere, the first in row "
+            f"{empty.argmax()}; constant images are so without their mean. Remove them."
+        )
+    unit = X / norms
+    return (unit.T @ unit / len(X)).astype(np.float64)

@@ -1,0 +1,94 @@
+"""The inference task: excitatory potentials with the moments of a posterior (section 4)."""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["AVERAGES", "Inference", "moment_errors"]
+
+AVERAGES = ("per_input", "pooled")
+
+
+def moment_errors(means, covariances, target_mean, target_covariance, averaging="per_input"):
+    r"""Normalised squared errors of mean, variance and covariance (the three terms of Eq. 13).
+
+    With moments estimated from two independent halves of the trials, errors are products of
+    the error of one half and that of the other, :math:`\langle \hat C_1 - C, \hat C_2 - C
+    \rangle`, so that the sampling variance, which a square contains, is not counted.
+
+    Parameters
+    ----------
+    means : sequence of one or two Tensors of shape (n_inputs, d)
+        Of one exact solution, or of each half of the trials.
+    covariances : sequence of as many Tensors of shape (n_inputs, d, d)
+        About the mean of the same half.
+    target_mean, target_covariance : Tensors of such shapes
+    averaging : {"per_input", "pooled"}
+        Mean over inputs of the ratio of squared norms, or ratio of their means.
+
+    Returns
+    -------
+    errors : Tensor of shape (3,)
+        Of mean, variance and covariance.
+    """
+    if len(means) == 2:
+        # a half's covariance is short of the variance of its mean
+        apart = means[0] - means[1]
+        missing = apart[:, :, None] * apart[:, None] / 2
+        covariances = [covariance + missing for covariance in covariances]
+    terms = (
+        (means, target_mean),
+        ([_variance(covariance) for covariance in covariances], _variance(target_covariance)),
+        ([covariance.flatten(1) for covariance in covariances], target_covariance.flatten(1)),
+    )
+    errors = []
+    for estimates, target in terms:
+        squares = ((estimates[0] - target) * (estimates[-1] - target)).sum(1)
+        norms = (target**2).sum(1)
+        if averaging == "pooled":
+            errors.append(squares.mean() / norms.mean())
+        else:
+            errors.append((squares / norms).mean())
+    return torch.stack(errors)
+
+
+def _variance(covariance):
+    return covariance.diagonal(dim1=1, dim2=2)
+
+
+class Inference:
+    """Pairs of cells that get the same input, E potentials that are to have target moments.
+
+    Targets are tensors of shape (n_inputs, d, d + 1): the mean beside the covariance. While
+    the circuit has fewer than d pairs, they stand for the first latents.
+
+    Parameters
+    ----------
+    cost_weights : sequence of 3 floats
+        Of the errors of mean, variance and covariance.
+    averaging : {"per_input", "pooled"}
+    """
+
+    def __init__(self, cost_weights, averaging):
+        self.cost_weights, self.averaging = cost_weights, averaging
+
+    @staticmethod
+    def targets(mean, covariance):
+        return torch.cat([mean[:, :, None], covariance], dim=2)
+
+    def drive(self, circuit, arrays, inputs):
+        own = inputs[:, : circuit.n_excitatory]
+        return circuit.drive(torch.cat([own, own], dim=1))
+
+    def loss(self, moments, arrays, targets):
+        n, n_pairs = len(targets), moments.mean.shape[1] // 2
+        means = moments.mean[:, :n_pairs].split(n)
+        covariances = moments.covariance[:, :n_pairs, :n_pairs].split(n)
+        targets = targets[:, :n_pairs, : n_pairs + 1]
+        errors = moment_errors(
+            means, covariances, targets[:, :, 0], targets[:, :, 1:], self.averaging
+        )
+        return (errors * errors.new_tensor(self.cost_weights)).sum()
+
+    def grow(self, arrays, old, new, origin):
+        return arrays

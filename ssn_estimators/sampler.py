@@ -1,0 +1,855 @@
+"""`SSNSampler`: a circuit whose noisy activity samples the posterior of a generative model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import Bunch, check_array, check_random_state, gen_batches
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ssn_estimators._compat import (
+    FitProgress,
+    HasMethods,
+    Interval,
+    StrOptions,
+    fit_context,
+    with_callbacks,
+)
+from ssn_estimators._torch import in_blocks, resolve_device
+from ssn_estimators.base import BaseSSN
+from ssn_estimators.batching import run_together
+from ssn_estimators.circuit import CONSTANTS
+from ssn_estimators.descent import Model
+from ssn_estimators.exceptions import DivergenceError
+from ssn_estimators.growth import choose_parents, random_circuit, stable_pair, stage_sizes
+from ssn_estimators.gsm import GaussianScaleMixture
+from ssn_estimators.images import GaborEncoder
+from ssn_estimators.inference import AVERAGES, Inference, moment_errors
+from ssn_estimators.simulation import simulate
+from ssn_estimators.simulation.moments import CLOSURES, stationary_moments
+from ssn_estimators.simulation.setup import check_time_grid
+from ssn_estimators.structures import STRUCTURES, GaussianRing, InLogs
+from ssn_estimators.training import train
+
+__all__ = ["SSNSampler"]
+
+METHODS = ("simulation", "moments")
+THETA = (5.0, 1.0, 2.0)  # of the input function at the start
+MOMENT_ROWS = 1024  # targets checked at once
+SAMPLE_ROWS = 8  # inputs whose trajectories are in memory at once
+ROUNDING = 1e-6  # relative to the largest variance: what a covariance may be below zero
+
+
+class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
+    r"""Circuit that samples the posterior of a generative model, for any input.
+
+    A stochastic stabilized supralinear network (SSN) of pairs of an excitatory (E) and an
+    inhibitory (I) cell gets an image's coefficients as constant input; pair i has those of
+    latent i. It is grown and trained so that the potentials of its E cells have, in time and
+    over trials, the mean and the covariance of the posterior of the latents given that image
+    (section 4 of [1]_). One set of weights then does inference by sampling for all images.
+
+    Parameters
+    ----------
+    generative_model : object with `posterior_moments`, default=None
+        Whose posterior is to be sampled. A fitted one is taken as it is, one that is not is
+        cloned and fitted. None is a :class:`GaussianScaleMixture`.
+    encoder : transformer, default=None
+        From data to one number per latent, the external input of its pair; is cloned and
+        fitted. None takes least-squares coefficients in the model's `components_`, or the
+        data as they are if the model has none.
+    weight_structure : {None, "circulant", "gaussian_ring"}, default=None
+        None trains every weight; "circulant" four symmetric circulant blocks; "gaussian_ring"
+        four Gaussian profiles. The rings grow from the pair to the full size in one stage.
+    growth : {"double", "single", None}, default="double"
+        Split every pair at once until there is one for each latent; or one at a time; or
+        start at full size from small random weights (the control).
+    growth_iter : int, default=40
+        Optimiser steps at each size before the last.
+    parents : {"last", "random"} or callable, default="last"
+        Which pairs are split when not all are. A callable is as in :func:`choose_parents`.
+    k, gamma : float, default=0.3 and 2.0
+        Gain and exponent of the rate function.
+    tau_e, tau_i, tau_eta : float, default=20.0, 10.0 and 20.0
+        Time constants of E cells, I cells and noise, in ms.
+    solver : {"heun", "ab2", "euler"}, default="heun"
+        Integration scheme, see :func:`simulate`.
+    dt : float, default=1.0
+        Time step in ms.
+    burn_in : float, default=100.0
+        Time before the window, in ms; gradients do not reach into it.
+    window : float, default=60.0
+        Time over which moments are taken in training, in ms.
+    window_predict : float, default=500.0
+        Time over which they are in prediction, in ms.
+    n_trials : int, default=10
+        Trials per input in training, an even number: the cost is the product of the errors
+        of one half and of the other, so that it is not biased by their number.
+    n_trials_predict : int, default=20
+        Trials per input in prediction.
+    moments : {"closure", "simulation"}, default="closure"
+        What growth and training go by: moments from equations, without noise but biased where
+        potentials vary much across their threshold, and in the end, for `finetune_iter` steps,
+        simulated ones; or simulated ones all the time.
+    closure : {"linear", "gaussian"}, default="linear"
+        Equations of ``moments="closure"``, see :func:`stationary_moments`.
+    cost_weights : sequence of 3 floats, default=(0.01, 2.0, 1.0)
+        Weights of the normalised squared errors of mean, variance and covariance in the cost
+        (Eq. 13 of [1]_, which does not state them).
+    averaging : {"per_input", "pooled"}, default="per_input"
+        Whether errors are normalised input by input, or by the mean over inputs.
+    precision : {"float32", "tf32"}, default="float32"
+        Of matrix products in training on a GPU, see :func:`simulate`.
+    max_iter : int, default=1000
+        Optimiser steps at the final size, each on one mini-batch.
+    finetune_iter : int, default=200
+        Further steps on simulated moments after those with ``moments="closure"``.
+    batch_size : int, default=20
+        Samples of a mini-batch; all samples if there are fewer.
+    learning_rate : {"cosine", "constant"}, default="cosine"
+        How the rate goes on from `learning_rate_init` at the final size.
+    learning_rate_init : float, default=0.005
+        Rate of Adam, which acts on the logarithms of the weights.
+    finetune_rate : float, default=0.2
+        Share of it with which `finetune_iter` begins.
+    max_grad_norm : float, default=1.0
+        Gradients longer than this are scaled down to it.
+    potential_penalty : float, default=0.01
+        Factor of the mean squared excess of mean potentials over 20 mV, added to the cost.
+    max_rejected_steps : int, default=10
+        Training gives up when more steps than this have to be undone in a row.
+    early_stopping : bool, default=False
+        Whether to hold out `validation_fraction` of the samples, keep the network that has
+        the least cost on them and stop when it no longer falls.
+    validation_fraction : float, default=0.1
+        Share of the samples held out.
+    n_iter_no_change : int, default=10
+        Looks at the validation data (one every 50 steps) without progress before stopping.
+    tol : float, default=1e-4
+        Least fall of the validation cost that counts as progress.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the fitted network.
+    device : str, default="auto"
+        Torch device; "auto" takes a GPU where there is one.
+    random_state : int, RandomState instance or None, default=None
+        Source of initial weights, batches, noise, and of what is fitted with the network.
+    verbose : bool, default=False
+        Whether to print a line for each stage of growth.
+
+    Attributes
+    ----------
+    circuit_ : Circuit
+        The trained circuit.
+    generative_model_ : object or None
+        The fitted generative model; None if `fit` was given targets.
+    encoder_ : transformer or None
+        The fitted encoder.
+    input_scale_ : float
+        Root mean square of the encoded data, by which they are divided.
+    potential_shift_ : float
+        Potential in mV that stands for a latent of 0: the least that keeps target means from
+        being negative on the data seen during fit.
+    stability_ : float
+        Share of trials that stayed finite for 500 ms, with twice the trained noise, on up to
+        2048 training inputs after training; 1.0 unless training failed.
+    n_rejected_steps_ : int
+        Optimiser steps that were undone because the circuit diverged.
+    growth_history_ : list of dict
+        Sizes, last step, loss and rejected steps of every stage.
+    loss_curve_ : list of float
+        Cost at every accepted step, growth included.
+    loss_ : float
+        The last of them.
+    validation_scores_ : list of float or None
+        Minus the cost at each look at the validation data.
+    best_validation_score_ : float or None
+        That of the network that was kept.
+    n_iter_ : int
+        Number of optimiser steps, growth and rejected ones included.
+    noise_seed_ : int
+        Seed of the noise in prediction.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Their names, if `X` had names that are all strings.
+
+    See Also
+    --------
+    GaussianScaleMixture : The generative model of natural images.
+    ContrastNormalizer : Brings images into the form that model is made for.
+    stimulus_switch : How fast the samples follow a new image.
+
+    References
+    ----------
+    .. [1] Soo & Lengyel (2022). Training stochastic stabilized supralinear networks by
+       dynamics-neutral growth. NeurIPS 35.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from ssn_estimators import ContrastNormalizer, GaussianScaleMixture, SSNSampler
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> X = ContrastNormalizer().fit_transform(X)
+    >>> model = GaussianScaleMixture(4, random_state=0).fit(X)
+    >>> sampler = SSNSampler(model, max_iter=20, growth_iter=5, finetune_iter=5, random_state=0)
+    >>> mean, std = sampler.fit(X).predict(X[:3], return_std=True)
+    >>> mean.shape
+    (3, 4)
+    """
+
+    _parameter_constraints: dict = BaseSSN._parameter_constraints | {
+        "generative_model": [HasMethods("posterior_moments"), None],
+        "encoder": [HasMethods(["fit", "transform"]), None],
+        "window_predict": [Interval(Real, 0, None, closed="neither")],
+        "moments": [StrOptions({"closure", "simulation"})],
+        "closure": [StrOptions(set(CLOSURES))],
+        "cost_weights": ["array-like"],
+        "averaging": [StrOptions(set(AVERAGES))],
+        "finetune_iter": [Interval(Integral, 0, None, closed="left")],
+        "finetune_rate": [Interval(Real, 0, None, closed="neither")],
+        "n_trials": [Interval(Integral, 2, None, closed="left")],
+        "n_trials_predict": [Interval(Integral, 2, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        generative_model=None,
+        *,
+        encoder=None,
+        weight_structure=None,
+        growth="double",
+        growth_iter=40,
+        parents="last",
+        k=0.3,
+        gamma=2.0,
+        tau_e=20.0,
+        tau_i=10.0,
+        tau_eta=20.0,
+        solver="heun",
+        dt=1.0,
+        burn_in=100.0,
+        window=60.0,
+        window_predict=500.0,
+        n_trials=10,
+        n_trials_predict=20,
+        moments="closure",
+        closure="linear",
+        cost_weights=(0.01, 2.0, 1.0),
+        averaging="per_input",
+        precision="float32",
+        max_iter=1000,
+        finetune_iter=200,
+        batch_size=20,
+        learning_rate="cosine",
+        learning_rate_init=0.005,
+        finetune_rate=0.2,
+        max_grad_norm=1.0,
+        potential_penalty=0.01,
+        max_rejected_steps=10,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        warm_start=False,
+        device="auto",
+        random_state=None,
+        verbose=False,
+    ):
+        self.generative_model = generative_model
+        self.encoder = encoder
+        self.weight_structure = weight_structure
+        self.growth = growth
+        self.growth_iter = growth_iter
+        self.parents = parents
+        self.k = k
+        self.gamma = gamma
+        self.tau_e = tau_e
+        self.tau_i = tau_i
+        self.tau_eta = tau_eta
+        self.solver = solver
+        self.dt = dt
+        self.burn_in = burn_in
+        self.window = window
+        self.window_predict = window_predict
+        self.n_trials = n_trials
+        self.n_trials_predict = n_trials_predict
+        self.moments = moments
+        self.closure = closure
+        self.cost_weights = cost_weights
+        self.averaging = averaging
+        self.precision = precision
+        self.max_iter = max_iter
+        self.finetune_iter = finetune_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.finetune_rate = finetune_rate
+        self.max_grad_norm = max_grad_norm
+        self.potential_penalty = potential_penalty
+        self.max_rejected_steps = max_rejected_steps
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @with_callbacks
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, *, mean=None, covariance=None):
+        """Fit the generative model if it is not fitted, then grow and train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Images, or other data of the generative model. With targets, external inputs,
+            one column per latent, unless there is an `encoder`.
+        y : None
+            Ignored.
+        mean : array-like of shape (n_samples, n_latents), default=None
+            Target means of the E potentials, in place of those of the generative model.
+        covariance : array-like of shape (n_samples, n_latents, n_latents), default=None
+            Their target covariances.
+
+        Returns
+        -------
+        self : SSNSampler
+
+        Raises
+        ------
+        ValueError
+            If targets have the wrong shape or are not the moments of any distribution, or
+            the encoder does not give one number per latent.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If training could not be kept stable; the last stable network is kept.
+        """
+        return run_together([self._training(X, mean, covariance)])[0]
+
+    def _training(self, X, mean=None, covariance=None):
+        """The fit as a generator for `run_together`."""
+        going_on = self.warm_start and hasattr(self, "circuit_")
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=not going_on)
+        check_time_grid(duration=self.window, burn_in=self.burn_in, dt=self.dt)
+        check_time_grid(duration=self.window_predict, burn_in=self.burn_in, dt=self.dt)
+        if self.n_trials % 2 or self.n_trials_predict % 2:
+            raise ValueError(
+                f"n_trials and n_trials_predict must be even, for two halves; got {self.n_trials} "
+                f"and {self.n_trials_predict}."
+            )
+        cost_weights = np.asarray(self.cost_weights, dtype=float)
+        if cost_weights.shape != (3,) or not (cost_weights >= 0).all() or not cost_weights.any():
+            raise ValueError(
+                "cost_weights must be three numbers >= 0, not all 0, for mean, variance and "
+                f"covariance; got {self.cost_weights!r}."
+            )
+        if (mean is None) != (covariance is None):
+            raise ValueError("mean and covariance must be given together.")
+        rng = check_random_state(self.random_state)
+        device = resolve_device(self.device)
+        if mean is None:
+            if not going_on:
+                self.generative_model_ = self._fitted_generative_model(X, rng)
+            elif self.generative_model_ is None:
+                raise ValueError("the network was fitted to targets; it needs some to go on.")
+            mean, covariance = self.generative_model_.posterior_moments(X)
+        elif not going_on:
+            self.generative_model_ = None
+        mean, covariance = check_moments(mean, covariance, len(X), X.dtype)
+        n_latents = mean.shape[1]
+        if not going_on:
+            self.encoder_ = self._fitted_encoder(X)
+            self.potential_shift_ = float(max(0.0, -mean.min()))
+            self.input_scale_ = 1.0
+        inputs = self._encode(X)
+        if inputs.shape[1] != n_latents:
+            raise ValueError(
+                f"there are {n_latents} latents, but "
+                f"{'the encoder gives' if self.encoder_ is not None else 'X has'} "
+                f"{inputs.shape[1]} numbers a row: one for each latent is needed."
+            )
+        if not going_on:
+            self.input_scale_ = float(np.sqrt(np.mean(inputs.astype(float) ** 2))) or 1.0
+            inputs = inputs / inputs.dtype.type(self.input_scale_)
+            self.noise_seed_ = int(rng.randint(2**31 - 1))
+
+        tensors = [
+            torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+            for x in (inputs, mean + self.potential_shift_, covariance)
+        ]
+        data = (tensors[0].to(device), Inference.targets(*tensors[1:]).to(device))
+        validation = None
+        if self.early_stopping:
+            order = torch.from_numpy(rng.permutation(len(X)))
+            n_held = max(1, round(self.validation_fraction * len(X)))
+            if n_held == len(X):
+                raise ValueError(f"early_stopping leaves none of {len(X)} samples to train on.")
+            validation = tuple(x[order[:n_held]] for x in data)
+            data = tuple(x[order[n_held:]] for x in data)
+
+        structure = STRUCTURES[self.weight_structure]
+        sizes = [(n_latents, n_latents)]
+        if self.growth is not None:
+            sizes = stage_sizes(n_latents, n_latents, self.growth)
+            if structure.needs_pairs:
+                sizes = sizes[:1] + sizes[1:][-1:]
+        if going_on:
+            self._check_unchanged(n_latents)
+            model, state = Model(self.circuit_, {}), self._optimizer_state
+            sizes = sizes[-1:]
+        else:
+            model, state = Model(self._start(sizes[0], data[0].cpu().numpy(), rng), {}), None
+        task = Inference(self.cost_weights, self.averaging)
+        progress = FitProgress(self, len(sizes) + 1, X, None, self._attributes)
+        trainings = []
+        for settings, stages in self._phases(structure, device, sizes):
+            training = yield from train(
+                model,
+                stages,
+                task,
+                data,
+                settings,
+                rng,
+                validation=validation,
+                score=self._score_of(task, validation, settings) if validation else None,
+                progress=progress,
+                state=state,
+            )
+            model, state = training.model, None
+            trainings.append(training)
+        for name, value in self._attributes(model).items():
+            setattr(self, name, value)
+        self._note(trainings, going_on)
+        if not validation:
+            self.validation_scores_ = None
+        progress.end(model)
+        return self
+
+    def _phases(self, structure, device, sizes):
+        """Settings and sizes of the phases of training."""
+        # the 15 numbers of the Gaussian ring are logarithms already
+        structure = structure if structure is GaussianRing else InLogs(structure)
+        simulated = self._settings(
+            device,
+            structure=structure,
+            evaluation_interval=50,
+            shared_noise=False,
+            covariance=True,
+            n_copies=2,
+            n_trials=self.n_trials // 2,
+            parents=_pairs(self.parents),
+        )
+        if self.moments == "simulation":
+            return [(simulated, sizes)]
+        phases = [(replace(simulated, closure=self.closure), sizes)]
+        if self.finetune_iter:
+            rate = self.finetune_rate * self.learning_rate_init
+            last = replace(simulated, max_iter=self.finetune_iter, learning_rate_init=rate)
+            phases.append((last, sizes[-1:]))
+        return phases
+
+    def _fitted_generative_model(self, X, rng):
+        model = self.generative_model
+        if model is None:
+            model = GaussianScaleMixture(random_state=rng)
+        else:
+            try:
+                check_is_fitted(model)
+                return model
+            except (NotFittedError, TypeError):  # TypeError: not an estimator, takes no fit
+                if not hasattr(model, "fit"):
+                    return model
+            model = clone(model)
+        return model.fit(X)
+
+    def _fitted_encoder(self, X):
+        filters = getattr(self.generative_model_, "components_", None)
+        if self.encoder is not None:
+            return clone(self.encoder).fit(X)
+        return None if filters is None else GaborEncoder(filters=filters).fit(X)
+
+    def _encode(self, X):
+        """External inputs of valid data, but for those of I cells, which are the same."""
+        inputs = X if self.encoder_ is None else self.encoder_.transform(X)
+        return inputs / inputs.dtype.type(self.input_scale_)
+
+    def _start(self, size, inputs, rng):
+        constants = {name: float(getattr(self, name)) for name in CONSTANTS}
+        options = {"theta": THETA, "random_state": rng, "dtype": np.float32} | constants
+        if self.growth is None:
+            return random_circuit(*size, **options)
+        # a pair that stands the strongest inputs stands those of all latents
+        sample = inputs[rng.permutation(len(inputs))[:256]].max(1, keepdims=True)
+        h = np.hstack([sample, sample])
+        return stable_pair(h, dt=self.dt, solver=self.solver, **options)
+
+    def _check_unchanged(self, n_latents):
+        circuit = self.circuit_
+        changed = [name for name in CONSTANTS if getattr(self, name) != getattr(circuit, name)]
+        if self.weight_structure != self._fitted_structure:
+            changed.append("weight_structure")
+        if n_latents != circuit.n_excitatory:
+            changed.append("the number of latents")
+        if changed:
+            raise ValueError(
+                f"the fitted network of {circuit.n_excitatory} pairs cannot go on with another "
+                f"value of {', '.join(changed)}. Fit anew with warm_start=False."
+            )
+
+    def _score_of(self, task, validation, settings):
+        """Minus the cost on the validation data: from equations, or with the seed of prediction."""
+
+        def score(model):
+            circuit = model.circuit.to_torch(settings.device)
+            inputs, targets = validation
+            drive = task.drive(circuit, {}, inputs)
+            if settings.closure:
+                moments = stationary_moments(circuit, drive, closure=settings.closure)
+                failed = ~moments.converged.all()
+            else:
+                moments = simulate(
+                    circuit,
+                    drive.repeat(2, 1),
+                    n_trials=self.n_trials_predict // 2,
+                    duration=self.window_predict,
+                    burn_in=self.burn_in,
+                    dt=self.dt,
+                    solver=self.solver,
+                    random_state=self.noise_seed_,
+                    rates=False,
+                )
+                failed = moments.diverged.any()
+            return -np.inf if failed else -float(task.loss(moments, {}, targets))
+
+        return score
+
+    def _attributes(self, model):
+        """The fitted attributes that prediction needs."""
+        names = ("generative_model_", "encoder_", "input_scale_", "potential_shift_", "noise_seed_")
+        fitted = {name: getattr(self, name) for name in (*names, "n_features_in_")}
+        return fitted | {"circuit_": model.circuit}
+
+    def drive(self, X):
+        """External drive f(h) of every cell.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        drive : ndarray of shape (n_samples, n_neurons)
+            In mV, ready for :func:`simulate`.
+        """
+        inputs = torch.from_numpy(self._encode(self._check_X(X)).astype(np.float32))
+        return (
+            Inference(self.cost_weights, self.averaging)
+            .drive(self.circuit_.to_torch(), {}, inputs)
+            .numpy()
+        )
+
+    def _moments(self, X, method="simulation", halves=False):
+        """Means and covariances of the potentials of E cells, float32; each twice if halves."""
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
+        circuit = self.circuit_.to_torch(resolve_device(self.device))
+        n = circuit.n_excitatory
+
+        def simulated(drive, n_trials, seed):
+            moments = simulate(
+                circuit,
+                drive,
+                n_trials=n_trials,
+                duration=self.window_predict,
+                burn_in=self.burn_in,
+                dt=self.dt,
+                solver=self.solver,
+                shared_noise=True,
+                random_state=seed,
+                rates=False,
+            )
+            if moments.diverged.any():
+                raise DivergenceError(
+                    f"The network has no stationary answer to some of the inputs: "
+                    f"{moments.message} See which with simulate(X).diverged; retrain with "
+                    "inputs like them, or use a smaller dt."
+                )
+            return moments
+
+        def stationary(drive):
+            moments = stationary_moments(circuit, drive, closure=self.closure)
+            if not moments.converged.all():
+                raise DivergenceError(
+                    f"The closure found no stable stationary state for "
+                    f"{int((~moments.converged).sum())} of {len(drive)} inputs; use "
+                    "method='simulation'."
+                )
+            return moments
+
+        def respond(drive):
+            drive = drive.to(circuit.weights.device)
+            if method == "moments":
+                parts = [stationary(drive)]
+            elif halves:
+                seeds = (self.noise_seed_, self.noise_seed_ + 1)
+                parts = [simulated(drive, self.n_trials_predict // 2, seed) for seed in seeds]
+            else:
+                parts = [simulated(drive, self.n_trials_predict, self.noise_seed_)]
+            packed = [Inference.targets(m.mean[:, :n], m.covariance[:, :n, :n]) for m in parts]
+            return torch.stack(packed, 1).cpu()
+
+        packed = in_blocks(respond, self.drive(X))
+        return [(part[:, :, 0], part[:, :, 1:]) for part in packed.swapaxes(0, 1)]
+
+    def predict(self, X, return_std=False, return_cov=False, *, method="simulation"):
+        """Mean of the latents under the network's samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+        return_std : bool, default=False
+            Whether to return standard deviations too.
+        return_cov : bool, default=False
+            Whether to return covariances too.
+        method : {"simulation", "moments"}, default="simulation"
+            Whether moments are those of simulated trials, over `window_predict`, or the
+            stationary ones of the `closure`.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples, n_latents)
+            The potentials without `potential_shift_`; the same for a row whatever the other
+            rows, but for rounding.
+        std : ndarray of shape (n_samples, n_latents)
+            Only if `return_std`.
+        covariance : ndarray of shape (n_samples, n_latents, n_latents)
+            Only if `return_cov`.
+
+        Raises
+        ------
+        DivergenceError
+            If the network diverges on some input, or the closure has no solution.
+        """
+        if return_std and return_cov:
+            raise ValueError("Only one of return_std and return_cov can be True.")
+        X = self._check_X(X)
+        ((mean, covariance),) = self._moments(X, method)
+        mean = (mean - np.float32(self.potential_shift_)).astype(X.dtype)
+        if return_cov:
+            return mean, covariance.astype(X.dtype)
+        if return_std:
+            return mean, np.sqrt(np.einsum("nii->ni", covariance)).astype(X.dtype)
+        return mean
+
+    def transform(self, X):
+        """Mean of the latents under the network's samples, as by `predict`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples, n_latents)
+        """
+        return self.predict(X)
+
+    def sample(self, X, n_samples=100, *, interval=20.0, random_state=None):
+        """Samples of the posterior, as the network draws them one after the other.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+        n_samples : int, default=100
+            Samples per input, from one trial after burn-in.
+        interval : float, default=20.0
+            Time in ms between two of them, a multiple of `dt`.
+        random_state : int, RandomState instance or None, default=None
+            Source of the noise.
+
+        Returns
+        -------
+        samples : ndarray of shape (n_inputs, n_samples, n_latents)
+
+        Raises
+        ------
+        DivergenceError
+            If the network diverges on some input.
+        """
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}.")
+        X = self._check_X(X)
+        every, _ = check_time_grid(duration=n_samples * interval, burn_in=interval, dt=self.dt)
+        rng, n = check_random_state(random_state), self.circuit_.n_excitatory
+        samples = np.empty((len(X), n_samples, n), X.dtype)
+        for rows in gen_batches(len(X), SAMPLE_ROWS):
+            simulation = self.simulate(
+                X[rows],
+                n_trials=1,
+                duration=n_samples * interval,
+                shared_noise=False,
+                random_state=rng,
+                record="u",
+                covariance=False,
+                rates=False,
+            )
+            if simulation.diverged.any():
+                raise DivergenceError(f"The network does not stay finite: {simulation.message}")
+            samples[rows] = simulation.u[every - 1 :: every, :, 0, :n].swapaxes(0, 1)
+        return samples - X.dtype.type(self.potential_shift_)
+
+    def reconstruct(self, X):
+        """What the network perceives: the image that its mean samples stand for.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Images.
+
+        Returns
+        -------
+        images : ndarray of shape (n_samples, n_features)
+            By the generative model, at the posterior mean of the contrast if it knows that.
+        """
+        X = self._check_X(X)
+        model = self._known_model("inverse_transform")
+        latents = self.predict(X)
+        if hasattr(model, "posterior_z"):
+            return model.inverse_transform(latents, z=model.posterior_z(X))
+        return model.inverse_transform(latents)
+
+    def normalized_cost(
+        self,
+        X,
+        mean=None,
+        covariance=None,
+        *,
+        cost_weights=None,
+        averaging=None,
+        method="simulation",
+    ):
+        r"""Normalised squared errors of the moments, and their weighted sum (Eq. 13).
+
+        Simulated moments are compared by the product of the errors of two halves of the
+        trials, which is free of their sampling variance (and may be negative for it).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+        mean : array-like of shape (n_samples, n_latents), default=None
+            Target means of the potentials; by default those of the generative model.
+        covariance : array-like of shape (n_samples, n_latents, n_latents), default=None
+            Their target covariances.
+        cost_weights : sequence of 3 floats, default=None
+            Weights of the errors; by default those of the network.
+        averaging : {"per_input", "pooled"}, default=None
+            Over inputs; by default that of the network.
+        method : {"simulation", "moments"}, default="simulation"
+            See `predict`.
+
+        Returns
+        -------
+        cost : :class:`~sklearn.utils.Bunch`
+            With the floats `total`, `mean`, `variance` and `covariance`, the last three
+            before weighting.
+        """
+        X = self._check_X(X)
+        if mean is None:
+            mean, covariance = self._known_model("posterior_moments").posterior_moments(X)
+        mean, covariance = check_moments(mean, covariance, len(X), np.float32)
+        parts = self._moments(X, method, halves=True)
+        means, covariances = (
+            [torch.from_numpy(np.ascontiguousarray(x)) for x in kind]
+            for kind in zip(*parts, strict=True)
+        )
+        targets = [
+            torch.from_numpy(x) for x in (mean + np.float32(self.potential_shift_), covariance)
+        ]
+        averaging = self.averaging if averaging is None else averaging
+        if averaging not in AVERAGES:
+            raise ValueError(f"averaging must be one of {AVERAGES}, got {averaging!r}.")
+        errors = moment_errors(means, covariances, *targets, averaging).numpy().astype(float)
+        weights = np.asarray(self.cost_weights if cost_weights is None else cost_weights)
+        return Bunch(
+            total=float(errors @ weights),
+            **dict(zip(("mean", "variance", "covariance"), errors.tolist(), strict=True)),
+        )
+
+    def score(self, X, y=None):
+        """Minus the normalised cost against the generative model's posterior.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        score : float
+            The greater, the better; 0 is perfect.
+        """
+        return -self.normalized_cost(X).total
+
+    def _known_model(self, method):
+        model = self.generative_model_
+        if not hasattr(model, method):
+            raise AttributeError(
+                f"this needs a generative model with {method}; "
+                + ("fit was given targets instead." if model is None else f"{model!r} has none.")
+            )
+        return model
+
+
+def _pairs(how):
+    """The same choice of parents for E and for I cells."""
+    if callable(how):
+        return how
+
+    def parents(circuit, n_excitatory, n_inhibitory, random_state):
+        chosen = choose_parents(circuit, n_excitatory, circuit.n_inhibitory, how, random_state)
+        return np.concatenate([chosen, chosen + circuit.n_excitatory])
+
+    return parents
+
+
+def check_moments(mean, covariance, n_samples, dtype):
+    """Moments as arrays, or why they cannot be those of any distribution."""
+    mean = check_array(mean, dtype=dtype, input_name="mean")
+    covariance = check_array(
+        covariance, dtype=dtype, allow_nd=True, ensure_2d=False, input_name="covariance"
+    )
+    d = mean.shape[1]
+    if len(mean) != n_samples or covariance.shape != (n_samples, d, d):
+        raise ValueError(
+            f"mean and covariance must have shapes ({n_samples}, d) and ({n_samples}, d, d) for "
+            f"{n_samples} samples, got {mean.shape} and {covariance.shape}."
+        )
+    for rows in gen_batches(n_samples, MOMENT_ROWS):
+        block = torch.from_numpy(covariance[rows].astype(float))
+        scale = block.diagonal(dim1=1, dim2=2).amax(1)[:, None, None]
+        uneven = ((block - block.mT).abs() > ROUNDING * scale).flatten(1).any(1)
+        _, failed = torch.linalg.cholesky_ex(block + ROUNDING * scale * torch.eye(d))
+        wrong = torch.nonzero(uneven | (failed != 0)).flatten().tolist()
+        if wrong:
+            lowest = torch.linalg.eigvalsh(block[wrong[0]])[0]
+            raise ValueError(
+                f"covariance[{rows.start + wrong[0]}] is not symmetric and positive definite: its "
+                f"least eigenvalue is {lowest:.3g}."
+            )
+    return mean, covariance
