@@ -41,6 +41,7 @@ __all__ = ["SSNSampler"]
 METHODS = ("simulation", "moments")
 THETA = (5.0, 1.0, 2.0)  # of the input function at the start
 MOMENT_ROWS = 1024  # targets checked at once
+PREDICT_ROWS = 8  # inputs simulated at once, filled up to as many
 SAMPLE_ROWS = 8  # inputs whose trajectories are in memory at once
 ROUNDING = 1e-6  # relative to the largest variance: what a covariance may be below zero
 
@@ -444,6 +445,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             evaluation_interval=50,
             shared_noise=False,
             covariance=True,
+            closure=None,
             n_copies=2,
             n_trials=self.n_trials // 2,
             parents=_pairs(self.parents),
@@ -608,7 +610,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             packed = [Inference.targets(m.mean[:, :n], m.covariance[:, :n, :n]) for m in parts]
             return torch.stack(packed, 1).cpu()
 
-        packed = in_blocks(respond, self.drive(X))
+        packed = in_blocks(respond, self.drive(X), rows=PREDICT_ROWS)
         return [(part[:, :, 0], part[:, :, 1:]) for part in packed.swapaxes(0, 1)]
 
     def predict(self, X, return_std=False, return_cov=False, *, method="simulation"):
