@@ -69,7 +69,7 @@ class GaussianScaleMixture(
     n_jobs : int, default=None
         Threads that take integrals over z; -1 for one a core.
     random_state : int, RandomState instance or None, default=None
-        Source of the initial filters and of the images learning begins with.
+        Source of the images learning begins with.
 
     Attributes
     ----------
@@ -179,7 +179,6 @@ class GaussianScaleMixture(
             self.n_components,
             filters=self.filters,
             image_shape=self.image_shape,
-            random_state=rng,
         ).fit(X)
         self.components_ = encoder.components_
         self.explained_energy_ = encoder.explained_energy_

@@ -17,7 +17,7 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssn_estimators._compat import Interval, StrOptions, fit_context
@@ -25,7 +25,8 @@ from ssn_estimators._compat import Interval, StrOptions, fit_context
 __all__ = ["ContrastNormalizer", "GaborEncoder", "gabor_filters"]
 
 SIDE = 32  # pixels; the sizes and centres of Gabor filters are in units of an image of this side
-RIDGE = 1e-9
+RIDGE = 1e-9  # against filters that depend on each other
+LEAST_NORM = 1e-6  # of a filter beyond those chosen before
 SIZES = (0.2, 1.0)  # legal sizes of Gabor filters
 WIDTH, FREQUENCY = 5.0, 0.5  # envelope's s.d. and the carrier's angular frequency at size 1
 
@@ -206,7 +207,8 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     The filters (see :func:`gabor_filters`) are those that maximise the explained share of
     the images' energy, :math:`1 - \langle |x - P x|^2 / |x|^2 \rangle`, where P projects onto
     the span of the filters [1]_. It depends on the images by one matrix of second moments
-    only, so learning does not slow down with their number.
+    only, so learning does not slow down with their number. It starts from filters chosen one
+    by one out of a regular dictionary, each for what it adds, and goes on by L-BFGS.
 
     Parameters
     ----------
@@ -223,8 +225,6 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Greatest number of iterations of L-BFGS.
     tol : float, default=1e-6
         Rise of the explained share below which learning ends.
-    random_state : int, RandomState instance or None, default=None
-        Source of the initial orientations, sizes and centres.
 
     Attributes
     ----------
@@ -258,7 +258,7 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     >>> from sklearn.datasets import load_digits
     >>> from ssn_estimators import GaborEncoder
     >>> X, _ = load_digits(return_X_y=True)
-    >>> encoder = GaborEncoder(10, random_state=0).fit(X)
+    >>> encoder = GaborEncoder(10).fit(X)
     >>> encoder.transform(X).shape
     (1797, 10)
     """
@@ -270,7 +270,6 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         "image_shape": ["array-like", None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "random_state": ["random_state"],
     }
 
     def __init__(
@@ -282,7 +281,6 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         image_shape=None,
         max_iter=500,
         tol=1e-6,
-        random_state=None,
     ):
         self.n_components = n_components
         self.coefficients = coefficients
@@ -290,7 +288,6 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.image_shape = image_shape
         self.max_iter = max_iter
         self.tol = tol
-        self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -336,16 +333,9 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return self
 
     def _learn(self, moments, shape):
-        rng = check_random_state(self.random_state)
-        n, reach = self.n_components, SIDE / 2
-        extent = np.array(shape) / max(shape) * reach
-        start = np.hstack(
-            [
-                rng.uniform(0, np.pi, size=(n, 1)),
-                rng.uniform(*SIZES, size=(n, 1)),
-                rng.uniform(-extent, extent, size=(n, 2)),
-            ]
-        )
+        n = self.n_components
+        extent = np.array(shape) / max(shape) * SIDE / 2
+        start = _pursuit(moments.numpy(), _dictionary(extent), shape, n)
 
         def unexplained(flat):
             values = torch.tensor(flat.reshape(n, 4), requires_grad=True)
@@ -416,6 +406,33 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     @property
     def _n_features_out(self):
         return len(self.components_)
+
+
+def _dictionary(extent):
+    """Orientation, size and centre of filters all over the image, of shape (n, 4)."""
+    grid = np.meshgrid(
+        np.arange(8) * np.pi / 8,
+        np.geomspace(*SIZES, 4),
+        *(np.linspace(-x, x, 10)[:-1] + x / 9 for x in extent),
+        indexing="ij",
+    )
+    return np.stack(grid, axis=-1).reshape(-1, 4)
+
+
+def _pursuit(moments, candidates, shape, n):
+    """The n candidates that explain most, each chosen for what it adds to those before."""
+    rest = gabor_filters(candidates[:, 0], candidates[:, 1], candidates[:, 2:], shape)
+    seen, chosen = rest @ moments, []
+    for _ in range(n):
+        # what is left of each candidate outside the span of the chosen ones
+        norms = (rest**2).sum(1)
+        gains = np.einsum("ij,ij->i", rest, seen) / np.where(norms > LEAST_NORM, norms, np.inf)
+        chosen.append(gains.argmax())
+        best = rest[chosen[-1]] / max(np.sqrt(norms[chosen[-1]]), LEAST_NORM)
+        shares = rest @ best
+        seen -= np.outer(shares, best @ moments)
+        rest -= np.outer(shares, best)
+    return candidates[chosen]
 
 
 def check_filters(filters, n_pixels):

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["AVERAGES", "Inference", "moment_errors"]
+__all__ = ["AVERAGES", "N_GROUPS", "Inference", "moment_errors"]
 
+N_GROUPS = 4  # of trials, for costs without bias
 AVERAGES = ("per_input", "pooled")
 
 
 def moment_errors(means, covariances, target_mean, target_covariance, averaging="per_input"):
     r"""Normalised squared errors of mean, variance and covariance (the three terms of Eq. 13).
 
-    With moments estimated from two independent halves of the trials, errors are products of
-    the error of one half and that of the other, :math:`\langle \hat C_1 - C, \hat C_2 - C
-    \rangle`, so that the sampling variance, which a square contains, is not counted.
+    With moments estimated from four groups of trials, errors are products of the error of two
+    of them and that of the other two, :math:`\langle \hat C_1 - C, \hat C_2 - C \rangle`, so
+    that the sampling variance, which a square contains, is not counted; and the variance that
+    a group's covariance lacks for being about its own mean is known from the other's.
 
     Parameters
     ----------
-    means : sequence of one or two Tensors of shape (n_inputs, d)
-        Of one exact solution, or of each half of the trials.
+    means : sequence of one or four Tensors of shape (n_inputs, d)
+        Of one exact solution, or of each group of as many trials.
     covariances : sequence of as many Tensors of shape (n_inputs, d, d)
-        About the mean of the same half.
+        About the mean of the same group.
     target_mean, target_covariance : Tensors of such shapes
     averaging : {"per_input", "pooled"}
         Mean over inputs of the ratio of squared norms, or ratio of their means.
@@ -31,11 +33,9 @@ def moment_errors(means, covariances, target_mean, target_covariance, averaging=
     errors : Tensor of shape (3,)
         Of mean, variance and covariance.
     """
-    if len(means) == 2:
-        # a half's covariance is short of the variance of its mean
-        apart = means[0] - means[1]
-        missing = apart[:, :, None] * apart[:, None] / 2
-        covariances = [covariance + missing for covariance in covariances]
+    if len(means) > 1:
+        halves = [_joined(means[i : i + 2], covariances[i : i + 2]) for i in range(0, N_GROUPS, 2)]
+        means, covariances = zip(*halves, strict=True)
     terms = (
         (means, target_mean),
         ([_variance(covariance) for covariance in covariances], _variance(target_covariance)),
@@ -50,6 +50,13 @@ def moment_errors(means, covariances, target_mean, target_covariance, averaging=
         else:
             errors.append((squares / norms).mean())
     return torch.stack(errors)
+
+
+def _joined(means, covariances):
+    """Unbiased mean and covariance from those of two groups."""
+    apart = means[0] - means[1]
+    covariance = (covariances[0] + covariances[1] + apart[:, :, None] * apart[:, None]) / 2
+    return (means[0] + means[1]) / 2, covariance
 
 
 def _variance(covariance):

@@ -29,7 +29,7 @@ from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.growth import choose_parents, random_circuit, stable_pair, stage_sizes
 from ssn_estimators.gsm import GaussianScaleMixture
 from ssn_estimators.images import GaborEncoder
-from ssn_estimators.inference import AVERAGES, Inference, moment_errors
+from ssn_estimators.inference import AVERAGES, N_GROUPS, Inference, moment_errors
 from ssn_estimators.simulation import simulate
 from ssn_estimators.simulation.moments import CLOSURES, stationary_moments
 from ssn_estimators.simulation.setup import check_time_grid
@@ -88,11 +88,11 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Time over which moments are taken in training, in ms.
     window_predict : float, default=500.0
         Time over which they are in prediction, in ms.
-    n_trials : int, default=10
-        Trials per input in training, an even number: the cost is the product of the errors
-        of one half and of the other, so that it is not biased by their number.
+    n_trials : int, default=12
+        Trials per input in training, a multiple of four: the cost is the product of the errors
+        of independent groups of trials, so that it is not biased by their number.
     n_trials_predict : int, default=20
-        Trials per input in prediction.
+        Trials per input in prediction, a multiple of four.
     moments : {"closure", "simulation"}, default="closure"
         What growth and training go by: moments from equations, without noise but biased where
         potentials vary much across their threshold, and in the end, for `finetune_iter` steps,
@@ -213,8 +213,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         "averaging": [StrOptions(set(AVERAGES))],
         "finetune_iter": [Interval(Integral, 0, None, closed="left")],
         "finetune_rate": [Interval(Real, 0, None, closed="neither")],
-        "n_trials": [Interval(Integral, 2, None, closed="left")],
-        "n_trials_predict": [Interval(Integral, 2, None, closed="left")],
+        "n_trials": [Interval(Integral, N_GROUPS, None, closed="left")],
+        "n_trials_predict": [Interval(Integral, N_GROUPS, None, closed="left")],
     }
 
     def __init__(
@@ -236,7 +236,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         burn_in=100.0,
         window=60.0,
         window_predict=500.0,
-        n_trials=10,
+        n_trials=12,
         n_trials_predict=20,
         moments="closure",
         closure="linear",
@@ -342,10 +342,10 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=not going_on)
         check_time_grid(duration=self.window, burn_in=self.burn_in, dt=self.dt)
         check_time_grid(duration=self.window_predict, burn_in=self.burn_in, dt=self.dt)
-        if self.n_trials % 2 or self.n_trials_predict % 2:
+        if self.n_trials % N_GROUPS or self.n_trials_predict % N_GROUPS:
             raise ValueError(
-                f"n_trials and n_trials_predict must be even, for two halves; got {self.n_trials} "
-                f"and {self.n_trials_predict}."
+                f"n_trials and n_trials_predict must be multiples of {N_GROUPS}, the groups of "
+                f"trials in the cost; got {self.n_trials} and {self.n_trials_predict}."
             )
         cost_weights = np.asarray(self.cost_weights, dtype=float)
         if cost_weights.shape != (3,) or not (cost_weights >= 0).all() or not cost_weights.any():
@@ -446,8 +446,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             shared_noise=False,
             covariance=True,
             closure=None,
-            n_copies=2,
-            n_trials=self.n_trials // 2,
+            n_copies=N_GROUPS,
+            n_trials=self.n_trials // N_GROUPS,
             parents=_pairs(self.parents),
         )
         if self.moments == "simulation":
@@ -520,8 +520,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             else:
                 moments = simulate(
                     circuit,
-                    drive.repeat(2, 1),
-                    n_trials=self.n_trials_predict // 2,
+                    drive.repeat(N_GROUPS, 1),
+                    n_trials=self.n_trials_predict // N_GROUPS,
                     duration=self.window_predict,
                     burn_in=self.burn_in,
                     dt=self.dt,
@@ -560,8 +560,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             .numpy()
         )
 
-    def _moments(self, X, method="simulation", halves=False):
-        """Means and covariances of the potentials of E cells, float32; each twice if halves."""
+    def _moments(self, X, method="simulation", grouped=False):
+        """Means and covariances of the potentials of E cells, float32; by group if grouped."""
         if method not in METHODS:
             raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
         circuit = self.circuit_.to_torch(resolve_device(self.device))
@@ -602,9 +602,10 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             drive = drive.to(circuit.weights.device)
             if method == "moments":
                 parts = [stationary(drive)]
-            elif halves:
-                seeds = (self.noise_seed_, self.noise_seed_ + 1)
-                parts = [simulated(drive, self.n_trials_predict // 2, seed) for seed in seeds]
+            elif grouped:
+                seeds = range(self.noise_seed_, self.noise_seed_ + N_GROUPS)
+                n_trials = self.n_trials_predict // N_GROUPS
+                parts = [simulated(drive, n_trials, seed) for seed in seeds]
             else:
                 parts = [simulated(drive, self.n_trials_predict, self.noise_seed_)]
             packed = [Inference.targets(m.mean[:, :n], m.covariance[:, :n, :n]) for m in parts]
@@ -745,7 +746,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     ):
         r"""Normalised squared errors of the moments, and their weighted sum (Eq. 13).
 
-        Simulated moments are compared by the product of the errors of two halves of the
+        Simulated moments are compared by the product of the errors of independent groups of
         trials, which is free of their sampling variance (and may be negative for it).
 
         Parameters
@@ -773,7 +774,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         if mean is None:
             mean, covariance = self._known_model("posterior_moments").posterior_moments(X)
         mean, covariance = check_moments(mean, covariance, len(X), np.float32)
-        parts = self._moments(X, method, halves=True)
+        parts = self._moments(X, method, grouped=True)
         means, covariances = (
             [torch.from_numpy(np.ascontiguousarray(x)) for x in kind]
             for kind in zip(*parts, strict=True)
