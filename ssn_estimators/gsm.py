@@ -166,7 +166,7 @@ class GaussianScaleMixture(
         Raises
         ------
         ValueError
-            If an image is zero everywhere, or if `filters` or `image_shape` do not fit.
+            If all images are zero everywhere, or if `filters` or `image_shape` do not fit.
 
         Warns
         -----
@@ -329,6 +329,25 @@ class GaussianScaleMixture(
         """
         images, mixture, dtype = self._project(X)
         return mixture.moments(images, dtype)
+
+    def posterior_sample(self, X, n_samples=1, random_state=None):
+        """Draw latents from the exact posterior given images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels)
+            Images.
+        n_samples : int, default=1
+            Draws per image, independent of each other.
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws.
+
+        Returns
+        -------
+        latents : ndarray of shape (n_images, n_samples, n_components)
+        """
+        images, mixture, dtype = self._project(X)
+        return mixture.draw(images, n_samples, check_random_state(random_state)).astype(dtype)
 
     def posterior_z(self, X, return_std=False):
         """Mean contrast given images.

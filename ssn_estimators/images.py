@@ -307,8 +307,8 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Raises
         ------
         ValueError
-            If an image is zero everywhere, as a constant one is without its mean, or if
-            `filters` or `image_shape` do not fit the images.
+            If all images are zero everywhere, as constant ones are without their mean (single
+            ones are left out), or if `filters` or `image_shape` do not fit the images.
 
         Warns
         -----
@@ -447,13 +447,12 @@ def check_filters(filters, n_pixels):
 
 
 def _second_moments(X):
-    """Mean of x x^T / |x|^2."""
+    """Mean of x x^T / |x|^2 over images that are not zero."""
     norms = np.linalg.norm(X, axis=1, keepdims=True)
-    empty = norms[:, 0] == 0
-    if empty.any():
+    if not norms.any():
         raise ValueError(
-            f"{empty.sum()} of {len(X)} images are zero everywhere, the first in row "
-            f"{empty.argmax()}; constant images are so without their mean. Remove them."
+            "All images are zero everywhere, as constant images are without their mean: there is "
+            "nothing to learn from."
         )
-    unit = X / norms
-    return (unit.T @ unit / len(X)).astype(np.float64)
+    unit = X / np.where(norms > 0, norms, 1)
+    return (unit.T @ unit / np.count_nonzero(norms)).astype(np.float64)

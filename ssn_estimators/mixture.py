@@ -135,6 +135,22 @@ class Mixture:
         parts = self._blocks(lambda block: (block.mean(block.z), block.variance()), images)
         return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
+    def draw(self, images, n_samples, rng):
+        """Samples of y from the posterior, of shape (n_images, n_samples, n_latents)."""
+        _, s, V = self.basis
+        samples = np.empty((len(images), n_samples, len(s)))
+        for i in range(len(images)):
+            block = _Contrasts(self, images[i : i + 1])
+            # between nodes, which are close to each other, the posterior is linear enough
+            steps = np.concatenate([[0.0], np.cumsum(block.weights[0])])
+            at = np.interp(rng.uniform(0, steps[-1], n_samples), steps, np.arange(len(steps)))
+            z = np.exp(np.interp(at - 0.5, np.arange(len(steps) - 1), block.log_z[0]))[:, None]
+            precision = 1 / (self.noise_variance + z**2 * s**2)
+            mean = precision * z * s * block.coordinates
+            spread = np.sqrt(self.noise_variance * precision)
+            samples[i] = (mean + spread * rng.normal(size=mean.shape)) @ (self.factor @ V).T
+        return samples
+
     def moments(self, images, dtype=float):
         """Posterior means and covariances of y."""
         n, d = len(images), len(self.factor)

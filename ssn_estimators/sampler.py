@@ -553,12 +553,9 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         drive : ndarray of shape (n_samples, n_neurons)
             In mV, ready for :func:`simulate`.
         """
-        inputs = torch.from_numpy(self._encode(self._check_X(X)).astype(np.float32))
-        return (
-            Inference(self.cost_weights, self.averaging)
-            .drive(self.circuit_.to_torch(), {}, inputs)
-            .numpy()
-        )
+        inputs = self._encode(self._check_X(X)).astype(np.float32)
+        circuit, task = self.circuit_.to_torch(), Inference(self.cost_weights, self.averaging)
+        return in_blocks(lambda block: task.drive(circuit, {}, block), inputs)
 
     def _moments(self, X, method="simulation", grouped=False):
         """Means and covariances of the potentials of E cells, float32; by group if grouped."""

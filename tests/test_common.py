@@ -7,7 +7,14 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 import ssn_estimators
-from ssn_estimators import AutoencoderEncoder, SSNClassifier
+from ssn_estimators import (
+    AutoencoderEncoder,
+    ContrastNormalizer,
+    GaborEncoder,
+    GaussianScaleMixture,
+    SSNClassifier,
+    SSNSampler,
+)
 
 ESTIMATORS = [
     SSNClassifier(
@@ -19,8 +26,26 @@ ESTIMATORS = [
         window=20.0,
     ),
     AutoencoderEncoder(3, hidden_layer_sizes=(8,), max_iter=10),
+    ContrastNormalizer(),
+    GaborEncoder(3),
+    GaussianScaleMixture(3, max_iter=20),
+    SSNSampler(
+        GaussianScaleMixture(2, max_iter=10),
+        max_iter=3,
+        growth_iter=1,
+        finetune_iter=1,
+        n_trials_predict=4,
+        window_predict=60.0,
+    ),
 ]
-N_CHECKS = {SSNClassifier: 61, AutoencoderEncoder: 47}
+N_CHECKS = {
+    SSNClassifier: 61,
+    AutoencoderEncoder: 47,
+    ContrastNormalizer: 47,
+    GaborEncoder: 47,
+    GaussianScaleMixture: 47,
+    SSNSampler: 47,
+}
 
 
 @parametrize_with_checks(ESTIMATORS)

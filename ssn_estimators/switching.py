@@ -1,0 +1,164 @@
+"""Dynamics of inference: how a network's samples follow a change of the stimulus (Fig. 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from ssn_estimators.exceptions import DivergenceError
+from ssn_estimators.simulation import simulate
+
+__all__ = ["StimulusSwitch", "stimulus_switch"]
+
+
+@dataclass(frozen=True, eq=False)
+class StimulusSwitch:
+    """What :func:`stimulus_switch` saw.
+
+    Attributes
+    ----------
+    times : ndarray of shape (n_times,)
+        In ms from the switch.
+    mean, variance : ndarrays of shape (n_times, n_pairs, n_latents)
+        Of the latents that the potentials of E cells stand for, over trials.
+    old_mean, new_mean, old_variance, new_variance : ndarrays of shape (n_pairs, n_latents)
+        Of the generative model's posterior for each stimulus; None without such a model.
+    percepts : ndarray of shape (n_times, n_pairs, n_features), or None
+        Images that the means stand for, if the generative model can make them.
+    """
+
+    times: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+    old_mean: np.ndarray | None
+    new_mean: np.ndarray | None
+    old_variance: np.ndarray | None
+    new_variance: np.ndarray | None
+    percepts: np.ndarray | None
+
+    def progress(self, moment="mean"):
+        """How far the moments have come from where they were towards where they end up.
+
+        Parameters
+        ----------
+        moment : {"mean", "variance"}, default="mean"
+            Which one.
+
+        Returns
+        -------
+        progress : ndarray of shape (n_times, n_pairs)
+            Projection on the way from the network's moments before the switch, averaged over
+            time, to those in the last third of the time after it: 0 before, 1 in the end.
+        """
+        if moment not in ("mean", "variance"):
+            raise ValueError(f"moment must be 'mean' or 'variance', got {moment!r}.")
+        values = getattr(self, moment)
+        start = values[self.times <= 0].mean(0)
+        end = values[self.times > 2 / 3 * self.times[-1]].mean(0)
+        way = end - start
+        return ((values - start) * way).sum(2) / (way**2).sum(1)
+
+    def time_to(self, share=0.9, moment="mean"):
+        """When the moments have come a share of the way.
+
+        Parameters
+        ----------
+        share : float, default=0.9
+            Between 0 and 1.
+        moment : {"mean", "variance"}, default="mean"
+            Which one.
+
+        Returns
+        -------
+        times : ndarray of shape (n_pairs,)
+            In ms after the switch, for each pair of stimuli.
+        """
+        if not isinstance(share, Real) or not 0 < share < 1:
+            raise ValueError(f"share must be between 0 and 1, got {share!r}.")
+        there = (self.progress(moment) >= share) & (self.times > 0)[:, None]
+        return self.times[there.argmax(0)]
+
+
+def stimulus_switch(
+    sampler, X_old, X_new, *, n_trials=200, before=200.0, after=300.0, random_state=0
+):
+    """Replace one stimulus by another, and follow mean and variance of the samples.
+
+    Parameters
+    ----------
+    sampler : SSNSampler
+        Fitted.
+    X_old, X_new : array-likes of shape (n_pairs, n_features)
+        Stimuli before and after the switch.
+    n_trials : int, default=200
+        Trials of each pair, over which moments are taken.
+    before, after : float, default=200.0 and 300.0
+        Time before the switch, after burn-in, and after it, in ms.
+    random_state : int, RandomState instance or None, default=0
+        Source of the noise.
+
+    Returns
+    -------
+    switch : StimulusSwitch
+
+    Raises
+    ------
+    ValueError
+        If the two are not as many.
+    DivergenceError
+        If the network diverges.
+    """
+    old, new = sampler.drive(X_old), sampler.drive(X_new)
+    if old.shape != new.shape:
+        raise ValueError(f"X_old has {len(old)} stimuli, X_new has {len(new)}; pairs are needed.")
+    if not isinstance(n_trials, Integral) or n_trials < 2:
+        raise ValueError(f"n_trials must be an integer of at least 2, got {n_trials!r}.")
+    circuit, dt, burn_in = sampler.circuit_, sampler.dt, sampler.burn_in
+    n_before = round((burn_in + before) / dt)
+    n_steps = n_before + round(after / dt)
+    n, shift = circuit.n_excitatory, sampler.potential_shift_
+    rng, means, variances = check_random_state(random_state), [], []
+    for i in range(len(old)):
+        drive = np.where(np.arange(n_steps)[:, None] < n_before, old[i], new[i])
+        simulation = simulate(
+            circuit,
+            drive[:, None],
+            n_trials=n_trials,
+            duration=before + after,
+            burn_in=burn_in,
+            dt=dt,
+            solver=sampler.solver,
+            random_state=rng,
+            record="u",
+            covariance=False,
+            rates=False,
+        )
+        if simulation.diverged.any():
+            raise DivergenceError(f"The network does not stay finite: {simulation.message}")
+        latents = simulation.u[:, 0, :, :n] - shift
+        means.append(latents.mean(1))
+        variances.append(latents.var(1, ddof=1))
+    mean, variance = np.stack(means, 1), np.stack(variances, 1)
+    model = sampler.generative_model_
+    posteriors = [None] * 4
+    if model is not None:
+        posteriors = []
+        for X in (X_old, X_new):
+            m, c = model.posterior_moments(X)
+            posteriors += [m, np.einsum("nii->ni", c)]
+    percepts = None
+    if hasattr(model, "inverse_transform"):
+        percepts = np.stack([model.inverse_transform(x) for x in mean])
+    return StimulusSwitch(
+        times=simulation.times - before,
+        mean=mean,
+        variance=variance,
+        old_mean=posteriors[0],
+        new_mean=posteriors[2],
+        old_variance=posteriors[1],
+        new_variance=posteriors[3],
+        percepts=percepts,
+    )

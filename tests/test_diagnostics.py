@@ -1,0 +1,108 @@
+"""Dynamics and quality of sampling, against processes whose answers are known."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ssn_estimators import Circuit, SSNSampler, energy_distance, sampling_report, stimulus_switch
+from ssn_estimators.plotting import StimulusSwitchDisplay
+from ssn_estimators.switching import StimulusSwitch
+
+RNG = np.random.RandomState
+
+
+class Known:
+    """A Gaussian posterior that cells without synapses sample exactly."""
+
+    def posterior_moments(self, X):
+        return X - 5, np.repeat(np.diag([0.5, 0.5])[None], len(X), 0)
+
+    def posterior_sample(self, X, n_samples, random_state):
+        noise = random_state.normal(scale=np.sqrt(0.5), size=(len(X), n_samples, X.shape[1]))
+        return (X - 5)[:, None] + noise
+
+    def inverse_transform(self, latents):
+        return latents + 5
+
+
+@pytest.fixture(scope="module")
+def sampler():
+    """Cells of 20 ms under noise of 20 ms and 1 mV: their variance is 1/2 mV**2."""
+    sampler = SSNSampler(Known(), burn_in=200.0)
+    sampler.circuit_ = Circuit(np.zeros((4, 4)), 2, 1.0, theta=(1.0, 0.0, 1.0))
+    sampler.generative_model_, sampler.encoder_ = sampler.generative_model, None
+    sampler.input_scale_, sampler.potential_shift_, sampler.noise_seed_ = 1.0, 5.0, 0
+    sampler.n_features_in_ = 2
+    return sampler
+
+
+def test_report_of_a_process_whose_autocorrelation_is_known(sampler):
+    pytest.importorskip("arviz_stats")
+    X = np.array([[4.0, 6.0], [5.0, 5.0]])
+    report = sampling_report(sampler, X, n_trials=8, duration=8000.0, interval=4.0)
+    # autocorrelation (1 + t / 20) e^(-t / 20): its integral over both sides is 80 ms
+    assert np.median(report.autocorrelation_time) == pytest.approx(80, rel=0.25)
+    np.testing.assert_allclose(report.effective_rate, 1000 / report.autocorrelation_time)
+    total = 8 * 8000.0
+    np.testing.assert_allclose(report.effective_samples, total / report.autocorrelation_time)
+    assert report.r_hat.shape == (2, 2)
+    assert report.r_hat.max() < 1.02
+    assert (report.distance < report.distance_exact + 0.1).all()
+    assert "effective samples per second" in str(report)
+
+
+def test_chains_that_do_not_mix_are_found():
+    pytest.importorskip("arviz_stats")
+    levels = iter(range(0, 12, 3))
+
+    def sample(X, n, interval, random_state):
+        return next(levels) + random_state.normal(size=(len(X), n, 2))
+
+    stuck = SimpleNamespace(sample=sample, generative_model_=None)
+    report = sampling_report(stuck, np.zeros((1, 2)), n_trials=4, duration=500.0)
+    assert report.r_hat.min() > 1.5
+    assert report.distance is None
+
+
+def test_energy_distance():
+    x, y = RNG(0).normal(size=(2, 500, 3))
+    assert energy_distance(x, x) == 0
+    near, far = energy_distance(x, y), energy_distance(x, y + 1)
+    assert near < 0.15 < far
+    # of two points at distance d it is sqrt(2 d)
+    assert energy_distance([[0.0]], [[2.0]]) == pytest.approx(2)
+
+
+def test_switch_follows_the_membrane(sampler):
+    old, new = np.array([[4.0, 6.0], [5.0, 8.0]]), np.array([[6.0, 5.0], [5.0, 4.0]])
+    switch = stimulus_switch(sampler, old, new, n_trials=2000, before=100.0, after=200.0)
+    assert switch.times[0] == pytest.approx(-99)
+    assert switch.times[-1] == pytest.approx(200)
+    np.testing.assert_allclose(switch.mean[switch.times <= 0].mean(0), old - 5, atol=0.03)
+    np.testing.assert_allclose(switch.variance.mean(0), 0.5, rtol=0.05)
+    # an exponential of 20 ms has come 1 - e^(-t/20) of the way
+    expected = np.where(switch.times > 0, 1 - np.exp(-switch.times / 20), 0)
+    assert abs(switch.progress().T - expected).max() < 0.06
+    assert abs(switch.time_to(0.9) - 20 * np.log(10)).max() < 8
+    np.testing.assert_array_equal(switch.new_mean, new - 5)
+    np.testing.assert_array_equal(switch.old_variance, 0.5)
+    np.testing.assert_allclose(switch.percepts, switch.mean + 5)
+    with pytest.raises(ValueError, match="pairs are needed"):
+        stimulus_switch(sampler, old, new[:1])
+    with pytest.raises(ValueError, match="share must be between 0 and 1"):
+        switch.time_to(1.5)
+    with pytest.raises(ValueError, match="'mean' or 'variance'"):
+        switch.progress("median")
+
+
+def test_display_of_a_switch(sampler):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    old, new = np.array([[4.0, 6.0]]), np.array([[6.0, 5.0]])
+    display = StimulusSwitchDisplay.from_estimator(
+        sampler, old, new, image_shape=(1, 2), n_trials=20, before=20.0, after=60.0
+    )
+    assert isinstance(display.switch, StimulusSwitch)
+    assert len(display.axes_) == 3
+    assert display.axes_.shape[1] == len(display.times_)
+    plt.close(display.figure_)

@@ -1,0 +1,226 @@
+"""SSNSampler: posterior moments from a circuit, with a model or with given targets."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import BaseEstimator
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+
+from ssn_estimators import (
+    ContrastNormalizer,
+    DivergenceError,
+    GaussianScaleMixture,
+    SSNSampler,
+    stability_score,
+)
+from ssn_estimators.datasets import make_ring_gsm
+from ssn_estimators.sampler import check_moments
+
+SHORT = {"max_iter": 3, "growth_iter": 1, "finetune_iter": 2, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return ContrastNormalizer().fit_transform(load_digits(return_X_y=True)[0])
+
+
+@pytest.fixture(scope="module")
+def model(images):
+    return GaussianScaleMixture(4, random_state=0).fit(images)
+
+
+@pytest.fixture(scope="module")
+def fitted(images, model):
+    sampler = SSNSampler(model, max_iter=150, growth_iter=5, finetune_iter=20, random_state=0)
+    return sampler.fit(images)
+
+
+def test_training_brings_the_moments_closer(fitted, images, model):
+    untrained = SSNSampler(model, **SHORT).fit(images)
+    assert fitted.score(images[:50]) > untrained.score(images[:50])
+    mean = model.transform(images)
+    # the predictor that answers every image with the mean moments, by the same measure
+    cost = fitted.normalized_cost(images[:50])
+    assert cost.variance < 1
+    assert cost.total == pytest.approx(0.01 * cost.mean + 2 * cost.variance + cost.covariance)
+    assert fitted.stability_ == 1
+    assert fitted.circuit_.n_excitatory == fitted.circuit_.n_inhibitory == 4
+    assert_allclose(fitted.potential_shift_, max(0, -mean.min()))
+
+
+def test_predictions_are_moments_of_the_samples(fitted, images):
+    X = images[:3]
+    mean, covariance = fitted.predict(X, return_cov=True)
+    same, std = fitted.predict(X, return_std=True)
+    assert_array_equal(mean, same)
+    assert_allclose(std**2, np.einsum("nii->ni", covariance))
+    assert_array_equal(fitted.transform(X), mean)
+    samples = fitted.sample(X, 2000, interval=50.0, random_state=0)
+    assert samples.shape == (3, 2000, 4)
+    error = std / np.sqrt(1000)
+    assert (abs(samples.mean(1) - mean) < 6 * error).all()
+    assert_allclose(samples.std(1), std, rtol=0.2)
+    with pytest.raises(ValueError, match="Only one of return_std and return_cov"):
+        fitted.predict(X, True, True)
+
+
+def test_equations_agree_with_simulation(fitted, images):
+    X = images[:20]
+    simulated, std = fitted.predict(X, return_std=True)
+    solved, solved_std = fitted.predict(X, return_std=True, method="moments")
+    assert abs(simulated - solved).max() < 0.5 * std.max()
+    assert_allclose(solved_std, std, rtol=0.5)
+
+
+def test_pairs_share_their_input(fitted, images):
+    drive = fitted.drive(images[:5])
+    assert drive.shape == (5, 8)
+    assert_array_equal(drive[:, :4], drive[:, 4:])
+
+
+@pytest.mark.parametrize("parents", ["last", "random"])
+def test_pairs_grow_together(images, model, parents):
+    sampler = SSNSampler(GaussianScaleMixture(5, max_iter=3), growth="single", parents=parents)
+    with pytest.warns(match="max_iter=3"):
+        sampler.set_params(**SHORT).fit(images[:200])
+    sizes = [(g["n_excitatory"], g["n_inhibitory"]) for g in sampler.growth_history_]
+    assert sizes == [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (5, 5)]
+
+
+def test_a_fitted_model_is_taken_as_it_is_and_another_is_fitted(images, model):
+    assert SSNSampler(model, **SHORT).fit(images[:100]).generative_model_ is model
+    unfitted = GaussianScaleMixture(2)
+    sampler = SSNSampler(unfitted, **SHORT).fit(images[:100])
+    assert not hasattr(unfitted, "components_")
+    assert sampler.generative_model_.components_.shape == (2, 64)
+    assert sampler.predict(images[:3]).shape == (3, 2)
+
+
+def test_targets_in_place_of_a_model():
+    ring = make_ring_gsm()
+    X = ring.h[:, :50]
+    sampler = SSNSampler(weight_structure="circulant", **SHORT)
+    sampler.fit(X, mean=ring.mu, covariance=ring.sigma)
+    assert sampler.potential_shift_ == 0
+    assert sampler.generative_model_ is None
+    assert sampler.predict(X).shape == (5, 50)
+    cost = sampler.normalized_cost(X, ring.mu, ring.sigma, cost_weights=(1, 0, 0))
+    assert cost.total == cost.mean
+    with pytest.raises(AttributeError, match="fit was given targets instead"):
+        sampler.score(X)
+    with pytest.raises(AttributeError, match="inverse_transform"):
+        sampler.reconstruct(X)
+
+
+class Beta:
+    """Any object with `posterior_moments` serves as a model."""
+
+    def posterior_moments(self, X):
+        return X - 1, np.repeat(np.eye(X.shape[1])[None], len(X), 0)
+
+
+def test_a_model_of_the_users_own(images):
+    X = images[:60, 20:23]
+    sampler = SSNSampler(Beta(), **SHORT).fit(X)
+    assert sampler.encoder_ is None
+    assert sampler.predict(X).shape == (60, 3)
+    assert np.isfinite(sampler.score(X))
+    with pytest.raises(AttributeError, match="inverse_transform"):
+        sampler.reconstruct(X)
+
+
+def test_the_closure_alone_draws_no_random_numbers_in_its_steps(images, model):
+    sampler = SSNSampler(model, **SHORT | {"finetune_iter": 0, "batch_size": 100, "growth": None})
+    one = sampler.fit(images[:100]).loss_curve_
+    assert one == sampler.fit(images[:100]).loss_curve_
+    assert len(one) == 3
+
+
+def test_simulation_all_the_way(images, model):
+    sampler = SSNSampler(model, moments="simulation", **SHORT).fit(images[:100])
+    assert sampler.n_iter_ == 2 * 1 + 3
+    sampler = SSNSampler(model, moments="closure", **SHORT).fit(images[:100])
+    assert sampler.n_iter_ == 2 * 1 + 3 + 2
+
+
+def test_early_stopping_and_warm_start(images, model):
+    sampler = SSNSampler(model, **SHORT, early_stopping=True, warm_start=True).fit(images[:200])
+    assert len(sampler.validation_scores_) == 2  # one look at the end of each phase
+    assert sampler.best_validation_score_ == sampler.validation_scores_[-1]
+    n_iter = sampler.n_iter_
+    sampler.fit(images[:200])
+    assert sampler.n_iter_ == n_iter + 3 + 2
+    with pytest.raises(ValueError, match="cannot go on with another value of gamma"):
+        sampler.set_params(gamma=2.5).fit(images[:200])
+
+
+def test_percept_and_pipeline(fitted, images, model):
+    X = images[:10]
+    expected = model.inverse_transform(fitted.predict(X), z=model.posterior_z(X))
+    assert_array_equal(fitted.reconstruct(X), expected)
+    pipeline = make_pipeline(ContrastNormalizer(), SSNSampler(model, **SHORT)).fit(images[:100])
+    assert np.isfinite(pipeline.score(images[:20]))
+    assert stability_score(pipeline, images[:20], duration=500.0) == 1
+
+
+def test_a_diverging_network_says_so(fitted, images):
+    sampler = copy.copy(fitted)
+    weights = np.abs(fitted.circuit_.weights) * np.where(fitted.circuit_.signs > 0, 100, 0)
+    sampler.circuit_ = replace(fitted.circuit_, weights=weights.astype(np.float32))
+    for call in (sampler.predict, sampler.sample, sampler.score):
+        with pytest.raises(DivergenceError):
+            call(images[:2])
+    assert sampler.simulate(images[:2]).diverged.all()
+
+
+GOOD = np.ones((3, 2)), np.repeat(np.eye(2)[None], 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("mean", "covariance", "message"),
+    [
+        (GOOD[0], None, "must be given together"),
+        (GOOD[0][:2], GOOD[1], "must have shapes"),
+        (GOOD[0], GOOD[1][:, :1], "must have shapes"),
+        (np.full((3, 2), np.nan), GOOD[1], "mean contains NaN"),
+        (GOOD[0], -GOOD[1], r"covariance\[0\] is not symmetric and positive definite"),
+        (GOOD[0], GOOD[1] + [[0, 0.5], [0, 0]], r"covariance\[0\] is not symmetric"),
+        (np.ones((3, 3)), np.repeat(np.eye(3)[None], 3, 0), "one for each latent is needed"),
+    ],
+)
+def test_bad_targets_are_refused(mean, covariance, message):
+    with pytest.raises(ValueError, match=message):
+        SSNSampler(**SHORT).fit(np.ones((3, 2)), mean=mean, covariance=covariance)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"n_trials": 6}, "multiples of 4"),
+        ({"cost_weights": (1, 2)}, "three numbers"),
+        ({"cost_weights": (0, 0, 0)}, "three numbers"),
+        ({"window": 0.1}, "duration"),
+        ({"generative_model": BaseEstimator()}, "generative_model"),
+        ({"moments": "exact"}, "moments"),
+    ],
+)
+def test_bad_parameters_are_refused(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        SSNSampler(**parameters).fit(np.ones((3, 2)), mean=GOOD[0], covariance=GOOD[1])
+
+
+def test_images_of_another_size_and_an_unfitted_sampler(fitted):
+    with pytest.raises(ValueError, match="64 features"):
+        fitted.predict(np.ones((2, 16)))
+    with pytest.raises(NotFittedError):
+        SSNSampler().predict(np.ones((2, 16)))
+
+
+def test_a_singular_covariance_is_legal_up_to_rounding():
+    covariance = np.repeat(np.ones((1, 2, 2)), 3, 0)
+    assert_array_equal(check_moments(GOOD[0], covariance, 3, float)[1], covariance)
