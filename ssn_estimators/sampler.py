@@ -70,8 +70,9 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     growth : {"double", "single", None}, default="double"
         Split every pair at once until there is one for each latent; or one at a time; or
         start at full size from small random weights (the control).
-    growth_iter : int, default=40
-        Optimiser steps at each size before the last.
+    growth_iter : int, default=10
+        Optimiser steps at each size before the last. Many steps for few latents teach an
+        input function that is hard to unlearn.
     parents : {"last", "random"} or callable, default="last"
         Which pairs are split when not all are. A callable is as in :func:`choose_parents`.
     k, gamma : float, default=0.3 and 2.0
@@ -99,22 +100,24 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         simulated ones; or simulated ones all the time.
     closure : {"linear", "gaussian"}, default="linear"
         Equations of ``moments="closure"``, see :func:`stationary_moments`.
-    cost_weights : sequence of 3 floats, default=(0.01, 2.0, 1.0)
+    cost_weights : sequence of 3 floats, default=(1.0, 2.0, 1.0)
         Weights of the normalised squared errors of mean, variance and covariance in the cost
-        (Eq. 13 of [1]_, which does not state them).
+        (Eq. 13 of [1]_, which does not state them). Its reference implementation has
+        (0.01, 2, 1): variances then are somewhat closer, but means nearly free.
     averaging : {"per_input", "pooled"}, default="per_input"
         Whether errors are normalised input by input, or by the mean over inputs.
     precision : {"float32", "tf32"}, default="float32"
         Of matrix products in training on a GPU, see :func:`simulate`.
-    max_iter : int, default=1000
+    max_iter : int, default=2000
         Optimiser steps at the final size, each on one mini-batch.
-    finetune_iter : int, default=200
-        Further steps on simulated moments after those with ``moments="closure"``.
+    finetune_iter : int, default=0
+        Further steps on simulated moments after those with ``moments="closure"``, worth their
+        time where noise is strong; with many trials, lest they undo what was learnt.
     batch_size : int, default=20
         Samples of a mini-batch; all samples if there are fewer.
     learning_rate : {"cosine", "constant"}, default="cosine"
         How the rate goes on from `learning_rate_init` at the final size.
-    learning_rate_init : float, default=0.005
+    learning_rate_init : float, default=0.01
         Rate of Adam, which acts on the logarithms of the weights.
     finetune_rate : float, default=0.2
         Share of it with which `finetune_iter` begins.
@@ -224,7 +227,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         encoder=None,
         weight_structure=None,
         growth="double",
-        growth_iter=40,
+        growth_iter=10,
         parents="last",
         k=0.3,
         gamma=2.0,
@@ -240,14 +243,14 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         n_trials_predict=20,
         moments="closure",
         closure="linear",
-        cost_weights=(0.01, 2.0, 1.0),
+        cost_weights=(1.0, 2.0, 1.0),
         averaging="per_input",
         precision="float32",
-        max_iter=1000,
-        finetune_iter=200,
+        max_iter=2000,
+        finetune_iter=0,
         batch_size=20,
         learning_rate="cosine",
-        learning_rate_init=0.005,
+        learning_rate_init=0.01,
         finetune_rate=0.2,
         max_grad_norm=1.0,
         potential_penalty=0.01,

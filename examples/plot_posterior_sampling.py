@@ -1,0 +1,69 @@
+"""
+Posterior sampling: a circuit that infers what is in an image
+=============================================================
+
+A Gaussian scale mixture explains patches of photographs as sums of Gabor filters at some
+contrast. A recurrent circuit is trained so that its noisy activity samples the posterior of that
+model, for any patch, with one set of weights.
+"""
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.datasets import load_sample_images
+from sklearn.feature_extraction.image import extract_patches_2d
+
+from ssn_estimators import (
+    ContrastNormalizer,
+    GaussianScaleMixture,
+    SSNSampler,
+    StimulusSwitchDisplay,
+)
+
+SHAPE = (12, 12)
+rng = np.random.RandomState(0)
+patches = [
+    extract_patches_2d(image @ [0.2989, 0.5870, 0.1140], SHAPE, max_patches=3000, random_state=rng)
+    for image in load_sample_images().images
+]
+X = ContrastNormalizer().fit_transform(np.concatenate(patches).reshape(6000, -1))
+rng.shuffle(X)
+X_train, X_test = X[:5000], X[5000:]
+
+# %%
+# The generative model: filters, their covariance, contrast and noise.
+model = GaussianScaleMixture(16, random_state=0).fit(X_train)
+print(f"explained energy {model.explained_energy_:.2f}, sigma_x {model.noise_std_:.2f}")
+
+# %%
+# The circuit: sixteen pairs of cells, grown from one. Its cost is the normalised error of mean,
+# variance and covariance; answering every patch with the mean moments of all is the predictor to
+# beat.
+sampler = SSNSampler(model, max_iter=1000, random_state=0)
+sampler.fit(X_train)
+network = sampler.normalized_cost(X_test[:200])
+mean, covariance = model.posterior_moments(X_test[:200])
+constant = model.posterior_moments(X_train)[1].mean(0)
+trivial = ((covariance - constant) ** 2).sum((1, 2)) / (covariance**2).sum((1, 2))
+print(f"error of the covariance: {network.covariance:.2f}, of a constant one: {trivial.mean():.2f}")
+
+# %%
+# Means and standard deviations of the samples against the exact posterior.
+predicted, deviation = sampler.predict(X_test[:200], return_std=True)
+exact = np.sqrt(np.einsum("nii->ni", covariance))
+figure, axes = plt.subplots(1, 2, figsize=(7, 3.5), layout="constrained")
+for ax, found, wanted, name in (
+    (axes[0], predicted, mean, "mean"),
+    (axes[1], deviation, exact, "standard deviation"),
+):
+    ax.plot(wanted.ravel(), found.ravel(), ".", ms=2, color="#2563a8")
+    ends = [wanted.min(), wanted.max()]
+    ax.plot(ends, ends, color="0.6", lw=0.8)
+    ax.set(xlabel=f"posterior {name}", ylabel=f"{name} of the samples")
+
+# %%
+# When one patch replaces another, the samples follow.
+contrast = X_test.std(1)
+old, new = X_test[np.argsort(-contrast)[[3, 8]]]
+display = StimulusSwitchDisplay.from_estimator(sampler, [old], [new], image_shape=SHAPE)
+print(f"90% of the way after {display.switch.time_to(0.9)[0]:g} ms")
