@@ -352,8 +352,7 @@ class SSNClassifier(
         ConvergenceWarning
             If training could not be kept stable; the last stable network is kept.
         """
-        going_on = self.warm_start and hasattr(self, "circuit_")
-        return run_together([self._training(X, y, X_val, y_val, going_on=going_on)])[0]
+        return run_together([self._training(X, y, X_val, y_val)])[0]
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
@@ -376,16 +375,15 @@ class SSNClassifier(
         -------
         self : SSNClassifier
         """
-        going_on = hasattr(self, "circuit_")
-        if not going_on and classes is None:
+        if not hasattr(self, "circuit_") and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True.")
-        training = self._training(X, y, going_on=going_on, classes=classes, one_pass=True)
-        return run_together([training])[0]
+        return run_together([self._training(X, y, classes=classes, one_pass=True)])[0]
 
-    def _training(self, X, y, X_val=None, y_val=None, *, going_on, classes=None, one_pass=False):
+    def _training(self, X, y, X_val=None, y_val=None, *, classes=None, one_pass=False):
         """The fit as a generator for `run_together`."""
+        going_on = (self.warm_start or one_pass) and hasattr(self, "circuit_")
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), reset=not going_on)
         check_classification_targets(y)
         check_time_grid(duration=self.window, burn_in=self.burn_in, dt=self.dt)

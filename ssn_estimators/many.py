@@ -14,7 +14,7 @@ from ssn_estimators.batching import run_together
 __all__ = ["fit_many", "fit_networks"]
 
 
-def fit_many(estimators, X, y, X_val=None, y_val=None):
+def fit_many(estimators, X, y=None, **fit_params):
     """Fit estimators side by side on the same data, each in place and as by its own `fit`.
 
     At every step the simulations of all networks that have the same size and time grid are
@@ -25,18 +25,18 @@ def fit_many(estimators, X, y, X_val=None, y_val=None):
 
     Parameters
     ----------
-    estimators : sequence of SSNClassifier
+    estimators : sequence of SSNClassifier, or of SSNSampler
         Their parameters may differ: a sweep, an ensemble, a study of reliability.
     X : array-like of shape (n_samples, n_features)
         Training inputs.
-    y : array-like of shape (n_samples,)
-        Targets.
-    X_val, y_val : array-likes, default=None
-        Validation data, see :meth:`SSNClassifier.fit`.
+    y : array-like of shape (n_samples,), default=None
+        Targets, if they are classifiers.
+    **fit_params
+        What else their `fit` takes: validation data or target moments.
 
     Returns
     -------
-    estimators : list of SSNClassifier
+    estimators : list
         The fitted estimators.
 
     Raises
@@ -63,38 +63,28 @@ def fit_many(estimators, X, y, X_val=None, y_val=None):
     for estimator in estimators:
         if not hasattr(estimator, "_training"):
             raise TypeError(
-                f"fit_many trains SSNClassifiers, got {type(estimator).__name__}; apply the "
-                "other steps of a Pipeline to X first."
+                "fit_many trains SSNClassifiers or SSNSamplers, got "
+                f"{type(estimator).__name__}; apply the other steps of a Pipeline to X first."
             )
     if len({id(estimator) for estimator in estimators}) < len(estimators):
         raise ValueError("an estimator was given more than once; use clones of it.")
     with ExitStack() as stack:
         for estimator in estimators:
             stack.enter_context(fit_contexts(estimator))
-        trainings = [
-            estimator._training(
-                X,
-                y,
-                X_val,
-                y_val,
-                going_on=estimator.warm_start and hasattr(estimator, "circuit_"),
-            )
-            for estimator in estimators
-        ]
-        return run_together(trainings)
+        return run_together([e._training(X, y, **fit_params) for e in estimators])
 
 
-def fit_networks(estimator, X, y, n_networks=10, *, random_state=None, **fit_params):
+def fit_networks(estimator, X, y=None, n_networks=10, *, random_state=None, **fit_params):
     """Fit networks that differ in their random state only.
 
     Parameters
     ----------
-    estimator : SSNClassifier
+    estimator : SSNClassifier or SSNSampler
         Is cloned.
     X : array-like of shape (n_samples, n_features)
         Training inputs.
-    y : array-like of shape (n_samples,)
-        Targets.
+    y : array-like of shape (n_samples,), default=None
+        Targets, if it is a classifier.
     n_networks : int, default=10
         Number of networks.
     random_state : int, RandomState instance or None, default=None
@@ -104,7 +94,7 @@ def fit_networks(estimator, X, y, n_networks=10, *, random_state=None, **fit_par
 
     Returns
     -------
-    networks : list of SSNClassifier
+    networks : list
     """
     if not isinstance(n_networks, Integral) or n_networks < 1:
         raise ValueError(f"n_networks must be a positive integer, got {n_networks!r}.")

@@ -83,8 +83,10 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Integration scheme, see :func:`simulate`.
     dt : float, default=1.0
         Time step in ms.
-    burn_in : float, default=100.0
-        Time before the window, in ms; gradients do not reach into it.
+    burn_in : float, default=400.0
+        Time before the window, in ms; gradients do not reach into it. Networks may have modes
+        that are far slower than their cells, so that after 100 ms their variances are not
+        yet those of the stationary state.
     window : float, default=60.0
         Time over which moments are taken in training, in ms.
     window_predict : float, default=500.0
@@ -236,7 +238,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         tau_eta=20.0,
         solver="heun",
         dt=1.0,
-        burn_in=100.0,
+        burn_in=400.0,
         window=60.0,
         window_predict=500.0,
         n_trials=12,
@@ -337,9 +339,9 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         ConvergenceWarning
             If training could not be kept stable; the last stable network is kept.
         """
-        return run_together([self._training(X, mean, covariance)])[0]
+        return run_together([self._training(X, mean=mean, covariance=covariance)])[0]
 
-    def _training(self, X, mean=None, covariance=None):
+    def _training(self, X, y=None, *, mean=None, covariance=None):
         """The fit as a generator for `run_together`."""
         going_on = self.warm_start and hasattr(self, "circuit_")
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=not going_on)

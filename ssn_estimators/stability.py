@@ -29,7 +29,7 @@ def stability_score(estimator, X, *, duration=2000.0, n_trials=1, random_state=0
 
     Parameters
     ----------
-    estimator : SSNClassifier, or Pipeline that ends with one
+    estimator : SSNClassifier or SSNSampler, or Pipeline that ends with one
         Fitted.
     X : array-like of shape (n_samples, n_features)
         Inputs, best not those of training.
@@ -166,7 +166,7 @@ def stability_report(
 
     Parameters
     ----------
-    estimator : SSNClassifier, or Pipeline that ends with one
+    estimator : SSNClassifier or SSNSampler, or Pipeline that ends with one
         Fitted.
     X : array-like of shape (n_samples, n_features)
         Inputs; every trial takes another one.
@@ -250,8 +250,8 @@ def _network_and_inputs(estimator, X):
         estimator = estimator[-1]
     if not hasattr(estimator, "simulate"):
         raise TypeError(
-            "stability is a property of an SSNClassifier or a Pipeline that ends with one, got "
-            f"{type(estimator).__name__}."
+            "stability is a property of an SSNClassifier, an SSNSampler or a Pipeline that ends "
+            f"with one, got {type(estimator).__name__}."
         )
     check_is_fitted(estimator)
     return estimator, X

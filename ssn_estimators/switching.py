@@ -74,12 +74,12 @@ class StimulusSwitch:
         Returns
         -------
         times : ndarray of shape (n_pairs,)
-            In ms after the switch, for each pair of stimuli.
+            In ms after the switch, for each pair of stimuli; NaN where they never do.
         """
         if not isinstance(share, Real) or not 0 < share < 1:
             raise ValueError(f"share must be between 0 and 1, got {share!r}.")
         there = (self.progress(moment) >= share) & (self.times > 0)[:, None]
-        return self.times[there.argmax(0)]
+        return np.where(there.any(0), self.times[there.argmax(0)], np.nan)
 
 
 def stimulus_switch(

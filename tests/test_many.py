@@ -11,7 +11,7 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from ssn_estimators import SSNClassifier, fit_many, fit_networks, simulate_many
+from ssn_estimators import SSNClassifier, SSNSampler, fit_many, fit_networks, simulate_many
 from ssn_estimators.batching import run_together
 
 X, Y = load_iris(return_X_y=True)
@@ -95,6 +95,18 @@ def test_warm_start_goes_on_side_by_side():
     fit_many(fit_many(together, X, Y), X, Y)
     for one, other in zip(alone, together, strict=True):
         assert_same_fit(one, other)
+
+
+def test_samplers_side_by_side():
+    targets = {"mean": X, "covariance": np.repeat(np.eye(X.shape[1])[None], len(X), 0)}
+    short = {"max_iter": 3, "growth_iter": 1, "burn_in": 50.0, "moments": "simulation"}
+    together = [SSNSampler(**short, random_state=seed) for seed in (0, 1)]
+    alone = [clone(sampler).fit(X, **targets) for sampler in together]
+    for one, other in zip(alone, fit_many(together, X, **targets), strict=True):
+        assert_array_equal(one.circuit_.weights, other.circuit_.weights)
+    assert not np.array_equal(together[0].circuit_.weights, together[1].circuit_.weights)
+    with pytest.raises(ValueError, match="y"):
+        fit_many([SSNClassifier(**SHORT)], X)
 
 
 def test_bad_input_is_refused_before_work():

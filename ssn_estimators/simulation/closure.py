@@ -38,6 +38,8 @@ class System:
 
     def __init__(self, circuit, weights, noise, closure):
         self.weights, self.noise = weights.detach().clone(), noise.detach().clone()
+        # of the covariances; the iterations of "gaussian" go through them, and must converge
+        self.dtype = circuit.weights.dtype if closure == "linear" else weights.dtype
         self.constants = (circuit.k, circuit.gamma, closure)
         self.closure, self.tau_eta = closure, circuit.tau_eta
         self.rate = torch.as_tensor(1 / circuit.tau).to(weights)
@@ -99,7 +101,7 @@ class System:
         """Implicit Euler step of X and Sigma, and whether it is stable; exact at pace 0."""
         lyapunov = Lyapunov(self, self.activity(mean, variance)[1], pace, accuracy)
         pace, rate = pace[..., None], self.rate
-        cross = lyapunov.inverse @ (rate[:, None] * self.noise + pace * cross)
+        cross = lyapunov.inverse @ (rate[:, None] * self.noise + pace * cross).to(self.dtype)
         flow = cross * rate
         return cross, lyapunov.solve(flow + flow.mT + pace * covariance), lyapunov.stable
 
@@ -113,10 +115,12 @@ class Lyapunov:
 
     def __init__(self, system, gain, pace, accuracy=1e-16):
         pace = pace[..., None]
-        self.shift = 1 / system.tau_eta + pace / 2
+        shift = 1 / system.tau_eta + pace / 2
         jacobian = system.rate[:, None] * system.recurrence(gain)
-        self.inverse = torch.linalg.inv_ex((self.shift + pace / 2) * system.eye - jacobian).inverse
-        self.powers, power = [], 2 * self.shift * self.inverse - system.eye
+        inverse = torch.linalg.inv_ex((shift + pace / 2) * system.eye - jacobian).inverse
+        power = (2 * shift * inverse - system.eye).to(system.dtype)
+        self.shift, self.inverse = shift.to(system.dtype), inverse.to(system.dtype)
+        self.powers = []
         for _ in range(60):
             size = torch.linalg.matrix_norm(power)
             self.stable = size**2 < accuracy
@@ -128,16 +132,16 @@ class Lyapunov:
             power = power @ power
 
     def solve(self, source):
-        solution = 2 * self.shift * (self.inverse @ source @ self.inverse.mT)
-        for power in self.powers:
-            solution = torch.baddbmm(solution, power @ solution, power.mT)
-        return solution
+        return self._doubled(self.inverse, source, self.powers)
 
     def solve_adjoint(self, source):
         """Solution of A^T P + P A + Q = 0."""
-        solution = 2 * self.shift * (self.inverse.mT @ source @ self.inverse)
-        for power in self.powers:
-            solution = torch.baddbmm(solution, power.mT @ solution, power)
+        return self._doubled(self.inverse.mT, source, [power.mT for power in self.powers])
+
+    def _doubled(self, inverse, source, powers):
+        solution = 2 * self.shift * (inverse @ source.to(inverse) @ inverse.mT)
+        for power in powers:
+            solution = torch.baddbmm(solution, power @ solution, power.mT)
         return solution
 
 

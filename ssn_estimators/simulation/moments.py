@@ -94,7 +94,8 @@ def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter
     Returns
     -------
     moments : StationaryMoments
-        Computed in float64, of the circuit's dtype.
+        Computed in float64, of the circuit's dtype; under "linear", covariances are computed
+        in that dtype too.
 
     Raises
     ------
@@ -187,7 +188,7 @@ def _search(system, drive, tol, max_iter):
     ran_away = mean.abs().amax(1) > DIVERGENCE_THRESHOLD
     states = torch.cat([mean, covariance.diagonal(dim1=1, dim2=2)], 1)
     states[ran_away] = torch.nan
-    covariances, found = covariance.clone(), torch.zeros_like(ran_away)
+    covariances, found = covariance.to(system.dtype, copy=True), torch.zeros_like(ran_away)
     # row by row, of the inputs still searched for: 1 / step, last change, step was infinite
     pace, before = drive.new_full((len(drive), 1), 1 / FIRST_STEP), drive.new_ones(len(drive), 1)
     rows, steady = torch.arange(len(drive), device=drive.device), pace == 0
@@ -216,7 +217,9 @@ def _search(system, drive, tol, max_iter):
         ran_away = ~legal & (pace >= 1 / SMALLEST_STEP)
         result = torch.where(legal, result, state)
         states[rows] = result.masked_fill(ran_away, torch.nan)
-        covariances[rows[arrived]], found[rows] = moments[1][arrived], arrived
+        found[rows] = arrived
+        if gaussian:
+            covariances[rows[arrived]] = moments[1][arrived]
 
         following = accelerate(result, result - state, infinite & steady)
         # extrapolation must not cost a variance its sign
@@ -266,7 +269,8 @@ class _Adjoint:
         # E[r] obeys the heat equation in (mean, variance)
         self.rates_by_variance = self.gain_by_mean / 2 if system.closure == "gaussian" else 0.0
         self.lyapunov = Lyapunov(system, self.gain, mean.new_zeros(len(mean), 1))
-        self.cross = self.lyapunov.inverse @ (system.rate[:, None] * system.noise)
+        source = (system.rate[:, None] * system.noise).to(system.dtype)
+        self.cross = self.lyapunov.inverse @ source
         self.factors = torch.linalg.lu_factor(-system.recurrence(self.gain))
 
     def through(self, to_variance):
@@ -274,7 +278,7 @@ class _Adjoint:
         rate, weights = self.system.rate, self.system.weights
         source = self.to_covariance + torch.diag_embed(to_variance)
         sensitivity = self.lyapunov.solve_adjoint(source)
-        to_cross = self.lyapunov.inverse.mT @ (2 * sensitivity * rate)
+        to_cross = self.lyapunov.inverse.mT @ (2 * sensitivity * rate).to(sensitivity)
         to_jacobian = 2 * sensitivity @ self.covariance + to_cross @ self.cross.mT
         to_recurrence = rate[:, None] * to_jacobian
         to_gain = (to_recurrence * weights).sum(1)

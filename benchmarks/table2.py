@@ -1,0 +1,256 @@
+"""Sampling posteriors, as in Table 2 of Soo & Lengyel (2022): the ring and natural images.
+
+    python benchmarks/table2.py --data FOLDER --models MODELS --out benchmarks/results/table2.json
+
+FOLDER holds cifar10_train.npz and cifar10_test.npz, each with all images as JPEG files one after
+the other (`jpeg`, bytes) and where they begin and end (`offsets`). Every network is written to
+the folder MODELS, and its figures to the result file, when it is done; what is there already is
+not done again. Networks are trained on the training split; the test split is read when a network
+is done.
+
+Each network is simulated at the published step (Euler 0.2 ms) and at a converged one (Heun 0.2
+ms), without clipping.
+"""
+
+import argparse
+import io
+import json
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+from machine import machine, save
+from PIL import Image
+
+from ssn_estimators import (
+    ContrastNormalizer,
+    GaussianScaleMixture,
+    SSNSampler,
+    stability_report,
+    stability_score,
+    stimulus_switch,
+)
+from ssn_estimators.datasets import make_ring_gsm, make_ring_network
+
+WEIGHTS = {"L' (.01, 2, 1)": (0.01, 2.0, 1.0), "L' (.01, .02, .01)": (0.01, 0.02, 0.01)}
+SCHEMES = {"euler 0.2 ms": {"solver": "euler", "dt": 0.2}, "heun 0.2 ms": {"dt": 0.2}}
+GREY = np.array([0.2989, 0.5870, 0.1140], np.float32)
+N_TEST, N_PAIRS = 1000, 20  # test images, and of them pairs for the switch
+COMMON = {"cost_weights": (0.01, 2.0, 1.0), "device": "cpu"}
+RING = COMMON | {
+    "growth_iter": 40,
+    "max_iter": 800,
+    "learning_rate_init": 0.02,
+    "finetune_iter": 3000,
+    "finetune_rate": 0.5,
+    "n_trials": 100,
+    "burn_in": 100.0,
+}
+GENERAL = COMMON | {"growth_iter": 1, "max_iter": 8000}
+# name: (settings, contrast, number of networks)
+ROWS = {
+    "published Gaussian ring": (RING, None, 1),
+    "published Gaussian ring, fine-tuned": (RING, None, 3),
+    "Gaussian ring": (RING | {"weight_structure": "gaussian_ring"}, None, 3),
+    "ring SSN": (RING | {"weight_structure": "circulant"}, None, 10),
+    "Gaussian ring, images": (
+        GENERAL | {"weight_structure": "gaussian_ring", "max_iter": 1000},
+        "global",
+        1,
+    ),
+    "general SSN, per-image contrast": (GENERAL, "per_image", 5),
+    "general SSN, global contrast": (GENERAL, "global", 5),
+}
+
+
+def grey_images(folder, split):
+    """All images of a split, shape (n, 1024)."""
+    with np.load(folder / f"cifar10_{split}.npz") as data:
+        jpeg, ends = data["jpeg"].tobytes(), data["offsets"]
+    files = (io.BytesIO(jpeg[a:b]) for a, b in zip(ends, ends[1:], strict=False))
+    images = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+    return images.reshape(len(images), -1, 3) @ GREY
+
+
+def timed(function):
+    start = time.perf_counter()
+    result = function()
+    return result, round(time.perf_counter() - start, 1)
+
+
+def generative_model(args, contrast):
+    """The fitted normaliser and model of natural images, from the folder of models if there."""
+    path = args.models / f"model {contrast}.joblib"
+    if path.exists():
+        return joblib.load(path)[:2]
+    X = grey_images(args.data, "train")
+    normalizer = ContrastNormalizer(contrast=contrast).fit(X)
+    X = normalizer.transform(X)
+    model, seconds = timed(lambda: GaussianScaleMixture(50, random_state=0, n_jobs=2).fit(X))
+    (mean, covariance), moment_seconds = timed(lambda: model.posterior_moments(X))
+    constant_mean, constant = mean.mean(0), covariance.mean(0)
+    del mean, covariance
+    X_test = normalizer.transform(grey_images(args.data, "test"))
+    errors = trivial_errors(model, X_test[:N_TEST], constant_mean, constant)
+    figures = {
+        "fit_seconds": seconds,
+        "moments_seconds": moment_seconds,
+        "explained_energy": model.explained_energy_,
+        "log_likelihood": {"train": model.score(X), "test": model.score(X_test)},
+        "trivial predictor": errors,
+    }
+    joblib.dump((normalizer, model, figures), path)
+    return normalizer, model
+
+
+def trivial_errors(model, X, constant_mean, constant):
+    """Errors of the predictor that gives every image the mean moments of the training data."""
+    mean, covariance = model.posterior_moments(X)
+    # targets of a network are shifted so that no mean is negative
+    shift = max(0.0, -float(mean.min()))
+
+    def error(found, wanted):
+        axes = tuple(range(1, wanted.ndim))
+        return float((((found - wanted) ** 2).sum(axes) / (wanted**2).sum(axes)).mean())
+
+    variance = np.einsum("nii->ni", covariance)
+    return with_totals(
+        {
+            "mean": error(constant_mean + shift, mean + shift),
+            "variance": error(np.diagonal(constant), variance),
+            "covariance": error(constant, covariance),
+        }
+    )
+
+
+def with_totals(errors):
+    values = [errors[name] for name in ("mean", "variance", "covariance")]
+    totals = {name: float(np.dot(weights, values)) for name, weights in WEIGHTS.items()}
+    return {name: round(value, 5) for name, value in (errors | totals).items()}
+
+
+def trained(args, row, seed):
+    """The network, its inputs and targets of test, and the seconds of its training."""
+    settings, contrast, _ = ROWS[row]
+    path = args.models / f"{row} {seed}.joblib"
+    sampler = SSNSampler(random_state=seed, **settings)
+    if contrast is None:
+        ring = make_ring_gsm()
+        X, targets = ring.h[:, :50], {"mean": ring.mu, "covariance": ring.sigma}
+        test = (X, ring.mu, ring.sigma)
+    else:
+        normalizer, model = generative_model(args, contrast)
+        X_test = normalizer.transform(grey_images(args.data, "test")[:N_TEST])
+        test = (X_test, *model.posterior_moments(X_test))
+    if path.exists():
+        return *joblib.load(path), test
+    if contrast is not None:
+        X, targets = normalizer.transform(grey_images(args.data, "train")), {}
+        sampler.set_params(generative_model=model)
+    if row.startswith("published"):
+        sampler, seconds = timed(lambda: published(sampler, X, targets, "fine-tuned" in row))
+    else:
+        sampler, seconds = timed(lambda: sampler.fit(X, **targets))
+    joblib.dump((sampler, seconds), path)
+    return sampler, seconds, test
+
+
+def published(sampler, X, targets, fine_tuned):
+    """The network of Echeveste et al. (2020) in a sampler, and trained further on simulations."""
+    start = {"weight_structure": "gaussian_ring", "max_iter": 1, "growth_iter": 1}
+    sampler.set_params(**start, finetune_iter=0, growth=None).fit(X, **targets)
+    sampler.circuit_, sampler.input_scale_ = make_ring_network(), 1.0
+    if fine_tuned:
+        sampler.set_params(moments="simulation", max_iter=RING["finetune_iter"])
+        sampler.set_params(warm_start=True, learning_rate_init=0.01).fit(X, **targets)
+    return sampler
+
+
+def figures(args, row, seed):
+    sampler, seconds, (X, mean, covariance) = trained(args, row, seed)
+    many = {"window_predict": 2000.0, "n_trials_predict": 200} if ROWS[row][1] is None else {}
+    sampler.set_params(burn_in=400.0, **many)
+    out = {"row": row, "seed": seed, "fit_seconds": seconds, "n_iter": sampler.n_iter_}
+    out["rejected_steps"] = sampler.n_rejected_steps_
+    for name, scheme in SCHEMES.items():
+        own = joblib.load(args.models / f"{row} {seed}.joblib")[0]
+        own.set_params(burn_in=400.0, **many, **scheme)
+        errors = own.normalized_cost(X, mean, covariance)
+        del errors["total"]
+        out[name] = with_totals(errors)
+    repeats = -(-N_TEST // len(X))
+    out["diverging_in_2s"] = 1 - stability_score(sampler, X, n_trials=repeats)
+    if ROWS[row][1] is not None:
+        report = stability_report(sampler, X, n_surrogates=20, n_trials=100)
+        out["diverging_trials"] = {k: [round(x, 4) for x in v] for k, v in report.summary().items()}
+        switch = stimulus_switch(sampler, X[:N_PAIRS], X[N_PAIRS : 2 * N_PAIRS], after=600.0)
+        for moment in ("mean", "variance"):
+            times = switch.time_to(0.9, moment)
+            out[f"time_to_90%_{moment}_ms"] = [
+                float(q) for q in np.nanquantile(times, (0.25, 0.5, 0.75))
+            ]
+    return out
+
+
+def summary(results):
+    """One line a row: medians over networks, and ratios to the published network."""
+    networks = results["networks"]
+    baseline = next((n for n in networks if n["row"] == "published Gaussian ring"), None)
+    lines = []
+    for row in ROWS:
+        own = [n for n in networks if n["row"] == row]
+        for scheme in SCHEMES if own else ():
+            values = [n[scheme]["L' (.01, 2, 1)"] for n in own]
+            errors = {
+                name: np.median([n[scheme][name] for n in own])
+                for name in ("mean", "variance", "covariance")
+            }
+            line = f"{row:36} {scheme:12} n={len(own):2}  L' {np.median(values):.4f}"
+            line += f" ({min(values):.4f} to {max(values):.4f})"
+            if baseline:
+                line += f"  ratio {np.median(values) / baseline[scheme][chr(76) + chr(39) + ' (.01, 2, 1)']:.3f}"
+            line += "  " + ", ".join(f"{name} {value:.4f}" for name, value in errors.items())
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10")
+    parser.add_argument("--models", type=Path, required=True, help="folder for networks")
+    parser.add_argument("--out", type=Path, help="result file (JSON)")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--networks", type=int, help="networks a row, in place of its own number")
+    parser.add_argument("--jobs", type=int, default=2, help="networks at once")
+    args = parser.parse_args()
+    args.models.mkdir(parents=True, exist_ok=True)
+
+    results = {"machine": machine(), "models": {}, "networks": []}
+    if args.out is not None and args.out.exists():
+        results = json.loads(args.out.read_text()) | {"machine": results["machine"]}
+    for contrast in {ROWS[row][1] for row in args.rows} - {None}:
+        generative_model(args, contrast)
+        path = args.models / f"model {contrast}.joblib"
+        results["models"][contrast] = joblib.load(path)[2]
+        save(results, args.out)
+    done = {(n["row"], n["seed"]) for n in results["networks"]}
+    tasks = [
+        (row, seed)
+        for row in args.rows
+        for seed in range(args.networks or ROWS[row][2])
+        if (row, seed) not in done
+    ]
+    parallel = joblib.Parallel(args.jobs, return_as="generator_unordered")
+    for network in parallel(joblib.delayed(figures)(args, *task) for task in tasks):
+        print(json.dumps(network), flush=True)
+        results["networks"].append(network)
+        save(results, args.out)
+    results["networks"].sort(key=lambda n: (list(ROWS).index(n["row"]), n["seed"]))
+    save(results, args.out)
+    print(json.dumps(results["models"], indent=1))
+    print(summary(results))
+
+
+if __name__ == "__main__":
+    main()
