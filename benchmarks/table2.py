@@ -16,6 +16,7 @@ import argparse
 import io
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import joblib
@@ -33,7 +34,8 @@ from ssn_estimators import (
 )
 from ssn_estimators.datasets import make_ring_gsm, make_ring_network
 
-WEIGHTS = {"L' (.01, 2, 1)": (0.01, 2.0, 1.0), "L' (.01, .02, .01)": (0.01, 0.02, 0.01)}
+PUBLISHED = "L' (.01, 2, 1)"
+WEIGHTS = {PUBLISHED: (0.01, 2.0, 1.0), "L' (.01, .02, .01)": (0.01, 0.02, 0.01)}
 SCHEMES = {"euler 0.2 ms": {"solver": "euler", "dt": 0.2}, "heun 0.2 ms": {"dt": 0.2}}
 GREY = np.array([0.2989, 0.5870, 0.1140], np.float32)
 N_TEST, N_PAIRS = 1000, 20  # test images, and of them pairs for the switch
@@ -68,7 +70,7 @@ def grey_images(folder, split):
     """All images of a split, shape (n, 1024)."""
     with np.load(folder / f"cifar10_{split}.npz") as data:
         jpeg, ends = data["jpeg"].tobytes(), data["offsets"]
-    files = (io.BytesIO(jpeg[a:b]) for a, b in zip(ends, ends[1:], strict=False))
+    files = (io.BytesIO(jpeg[a:b]) for a, b in pairwise(ends))
     images = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
     return images.reshape(len(images), -1, 3) @ GREY
 
@@ -201,7 +203,7 @@ def summary(results):
     for row in ROWS:
         own = [n for n in networks if n["row"] == row]
         for scheme in SCHEMES if own else ():
-            values = [n[scheme]["L' (.01, 2, 1)"] for n in own]
+            values = [n[scheme][PUBLISHED] for n in own]
             errors = {
                 name: np.median([n[scheme][name] for n in own])
                 for name in ("mean", "variance", "covariance")
@@ -209,7 +211,7 @@ def summary(results):
             line = f"{row:36} {scheme:12} n={len(own):2}  L' {np.median(values):.4f}"
             line += f" ({min(values):.4f} to {max(values):.4f})"
             if baseline:
-                line += f"  ratio {np.median(values) / baseline[scheme][chr(76) + chr(39) + ' (.01, 2, 1)']:.3f}"
+                line += f"  ratio {np.median(values) / baseline[scheme][PUBLISHED]:.3f}"
             line += "  " + ", ".join(f"{name} {value:.4f}" for name, value in errors.items())
             lines.append(line)
     return "\n".join(lines)
