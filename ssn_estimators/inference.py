@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
-__all__ = ["AVERAGES", "N_GROUPS", "Inference", "moment_errors"]
+__all__ = [
+    "AVERAGES",
+    "COST_WEIGHTS",
+    "N_GROUPS",
+    "Inference",
+    "check_cost_weights",
+    "moment_errors",
+]
 
 N_GROUPS = 4  # of trials, for costs without bias
 AVERAGES = ("per_input", "pooled")
+# of the published code, in its last and in its earlier versions; the paper does not state them
+COST_WEIGHTS = {"published": (0.01, 2.0, 1.0), "published_early": (0.01, 0.02, 0.01)}
+
+
+def check_cost_weights(cost_weights):
+    """The weights of the three errors as an array, or a ValueError."""
+    if isinstance(cost_weights, str) and cost_weights in COST_WEIGHTS:
+        cost_weights = COST_WEIGHTS[cost_weights]
+    try:
+        weights = np.asarray(cost_weights, dtype=float)
+    except (TypeError, ValueError):
+        weights = np.empty(0)
+    if weights.shape != (3,) or not (weights >= 0).all() or not weights.any():
+        raise ValueError(
+            "cost_weights must be three numbers >= 0, not all 0, for mean, variance and "
+            f"covariance, or one of {sorted(COST_WEIGHTS)}; got {cost_weights!r}."
+        )
+    return weights
 
 
 def moment_errors(means, covariances, target_mean, target_covariance, averaging="per_input"):
@@ -71,13 +97,14 @@ class Inference:
 
     Parameters
     ----------
-    cost_weights : sequence of 3 floats
-        Of the errors of mean, variance and covariance.
+    cost_weights : sequence of 3 floats, or str
+        Of the errors of mean, variance and covariance; or the name of published ones.
     averaging : {"per_input", "pooled"}
     """
 
     def __init__(self, cost_weights, averaging):
-        self.cost_weights, self.averaging = cost_weights, averaging
+        self.cost_weights = check_cost_weights(cost_weights).tolist()
+        self.averaging = averaging
 
     @staticmethod
     def targets(mean, covariance):

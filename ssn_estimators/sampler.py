@@ -29,7 +29,14 @@ from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.growth import choose_parents, random_circuit, stable_pair, stage_sizes
 from ssn_estimators.gsm import GaussianScaleMixture
 from ssn_estimators.images import GaborEncoder
-from ssn_estimators.inference import AVERAGES, N_GROUPS, Inference, moment_errors
+from ssn_estimators.inference import (
+    AVERAGES,
+    COST_WEIGHTS,
+    N_GROUPS,
+    Inference,
+    check_cost_weights,
+    moment_errors,
+)
 from ssn_estimators.simulation import simulate
 from ssn_estimators.simulation.moments import CLOSURES, stationary_moments
 from ssn_estimators.simulation.setup import check_time_grid
@@ -102,10 +109,11 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         simulated ones; or simulated ones all the time.
     closure : {"linear", "gaussian"}, default="linear"
         Equations of ``moments="closure"``, see :func:`stationary_moments`.
-    cost_weights : sequence of 3 floats, default=(1.0, 2.0, 1.0)
+    cost_weights : sequence of 3 floats, or str, default=(1.0, 2.0, 1.0)
         Weights of the normalised squared errors of mean, variance and covariance in the cost
         (Eq. 13 of [1]_, which does not state them). Its reference implementation has
-        (0.01, 2, 1): variances then are somewhat closer, but means nearly free.
+        (0.01, 2, 1), here "published", or in earlier versions (0.01, 0.02, 0.01),
+        "published_early": variances then are somewhat closer, but means nearly free.
     averaging : {"per_input", "pooled"}, default="per_input"
         Whether errors are normalised input by input, or by the mean over inputs.
     precision : {"float32", "tf32"}, default="float32"
@@ -214,7 +222,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         "window_predict": [Interval(Real, 0, None, closed="neither")],
         "moments": [StrOptions({"closure", "simulation"})],
         "closure": [StrOptions(set(CLOSURES))],
-        "cost_weights": ["array-like"],
+        "cost_weights": ["array-like", StrOptions(set(COST_WEIGHTS))],
         "averaging": [StrOptions(set(AVERAGES))],
         "finetune_iter": [Interval(Integral, 0, None, closed="left")],
         "finetune_rate": [Interval(Real, 0, None, closed="neither")],
@@ -352,12 +360,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
                 f"n_trials and n_trials_predict must be multiples of {N_GROUPS}, the groups of "
                 f"trials in the cost; got {self.n_trials} and {self.n_trials_predict}."
             )
-        cost_weights = np.asarray(self.cost_weights, dtype=float)
-        if cost_weights.shape != (3,) or not (cost_weights >= 0).all() or not cost_weights.any():
-            raise ValueError(
-                "cost_weights must be three numbers >= 0, not all 0, for mean, variance and "
-                f"covariance; got {self.cost_weights!r}."
-            )
+        task = Inference(self.cost_weights, self.averaging)
         if (mean is None) != (covariance is None):
             raise ValueError("mean and covariance must be given together.")
         rng = check_random_state(self.random_state)
@@ -414,7 +417,6 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             sizes = sizes[-1:]
         else:
             model, state = Model(self._start(sizes[0], data[0].cpu().numpy(), rng), {}), None
-        task = Inference(self.cost_weights, self.averaging)
         progress = FitProgress(self, len(sizes) + 1, X, None, self._attributes)
         trainings = []
         for settings, stages in self._phases(structure, device, sizes):
@@ -759,8 +761,9 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             Target means of the potentials; by default those of the generative model.
         covariance : array-like of shape (n_samples, n_latents, n_latents), default=None
             Their target covariances.
-        cost_weights : sequence of 3 floats, default=None
-            Weights of the errors; by default those of the network.
+        cost_weights : sequence of 3 floats, or str, default=None
+            Weights of the errors, or the name of published ones; by default those of the
+            network.
         averaging : {"per_input", "pooled"}, default=None
             Over inputs; by default that of the network.
         method : {"simulation", "moments"}, default="simulation"
@@ -773,6 +776,10 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             before weighting.
         """
         X = self._check_X(X)
+        weights = check_cost_weights(self.cost_weights if cost_weights is None else cost_weights)
+        averaging = self.averaging if averaging is None else averaging
+        if averaging not in AVERAGES:
+            raise ValueError(f"averaging must be one of {AVERAGES}, got {averaging!r}.")
         if mean is None:
             mean, covariance = self._known_model("posterior_moments").posterior_moments(X)
         mean, covariance = check_moments(mean, covariance, len(X), np.float32)
@@ -784,11 +791,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         targets = [
             torch.from_numpy(x) for x in (mean + np.float32(self.potential_shift_), covariance)
         ]
-        averaging = self.averaging if averaging is None else averaging
-        if averaging not in AVERAGES:
-            raise ValueError(f"averaging must be one of {AVERAGES}, got {averaging!r}.")
         errors = moment_errors(means, covariances, *targets, averaging).numpy().astype(float)
-        weights = np.asarray(self.cost_weights if cost_weights is None else cost_weights)
         return Bunch(
             total=float(errors @ weights),
             **dict(zip(("mean", "variance", "covariance"), errors.tolist(), strict=True)),

@@ -111,6 +111,8 @@ def test_targets_in_place_of_a_model():
     assert sampler.predict(X).shape == (5, 50)
     cost = sampler.normalized_cost(X, ring.mu, ring.sigma, cost_weights=(1, 0, 0))
     assert cost.total == cost.mean
+    cost = sampler.normalized_cost(X, ring.mu, ring.sigma, cost_weights="published")
+    assert cost.total == pytest.approx(0.01 * cost.mean + 2 * cost.variance + cost.covariance)
     with pytest.raises(AttributeError, match="fit was given targets instead"):
         sampler.score(X)
     with pytest.raises(AttributeError, match="inverse_transform"):
@@ -204,6 +206,7 @@ def test_bad_targets_are_refused(mean, covariance, message):
         ({"n_trials": 6}, "multiples of 4"),
         ({"cost_weights": (1, 2)}, "three numbers"),
         ({"cost_weights": (0, 0, 0)}, "three numbers"),
+        ({"cost_weights": "none"}, "cost_weights"),
         ({"window": 0.1}, "duration"),
         ({"generative_model": BaseEstimator()}, "generative_model"),
         ({"moments": "exact"}, "moments"),
