@@ -39,17 +39,16 @@ WEIGHTS = {PUBLISHED: (0.01, 2.0, 1.0), "L' (.01, .02, .01)": (0.01, 0.02, 0.01)
 SCHEMES = {"euler 0.2 ms": {"solver": "euler", "dt": 0.2}, "heun 0.2 ms": {"dt": 0.2}}
 GREY = np.array([0.2989, 0.5870, 0.1140], np.float32)
 N_TEST, N_PAIRS = 1000, 20  # test images, and of them pairs for the switch
-COMMON = {"cost_weights": (0.01, 2.0, 1.0), "device": "cpu"}
-RING = COMMON | {
+RING = {
     "growth_iter": 40,
     "max_iter": 800,
     "learning_rate_init": 0.02,
-    "finetune_iter": 3000,
+    "finetune_iter": 1500,
     "finetune_rate": 0.5,
     "n_trials": 100,
     "burn_in": 100.0,
 }
-GENERAL = COMMON | {"growth_iter": 1, "max_iter": 8000}
+GENERAL = {"growth_iter": 1, "max_iter": 4000, "learning_rate_init": 0.02}
 # name: (settings, contrast, number of networks)
 ROWS = {
     "published Gaussian ring": (RING, None, 1),

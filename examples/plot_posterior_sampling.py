@@ -26,7 +26,9 @@ patches = [
     extract_patches_2d(image @ [0.2989, 0.5870, 0.1140], SHAPE, max_patches=3000, random_state=rng)
     for image in load_sample_images().images
 ]
-X = ContrastNormalizer().fit_transform(np.concatenate(patches).reshape(6000, -1))
+X = ContrastNormalizer(contrast="per_image").fit_transform(
+    np.concatenate(patches).reshape(6000, -1)
+)
 rng.shuffle(X)
 X_train, X_test = X[:5000], X[5000:]
 
@@ -39,7 +41,7 @@ print(f"explained energy {model.explained_energy_:.2f}, sigma_x {model.noise_std
 # The circuit: sixteen pairs of cells, grown from one. Its cost is the normalised error of mean,
 # variance and covariance; answering every patch with the mean moments of all is the predictor to
 # beat.
-sampler = SSNSampler(model, max_iter=1000, random_state=0)
+sampler = SSNSampler(model, max_iter=600, random_state=0)
 sampler.fit(X_train)
 network = sampler.normalized_cost(X_test[:200])
 mean, covariance = model.posterior_moments(X_test[:200])

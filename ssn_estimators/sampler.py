@@ -127,7 +127,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Samples of a mini-batch; all samples if there are fewer.
     learning_rate : {"cosine", "constant"}, default="cosine"
         How the rate goes on from `learning_rate_init` at the final size.
-    learning_rate_init : float, default=0.01
+    learning_rate_init : float, default=0.02
         Rate of Adam, which acts on the logarithms of the weights.
     finetune_rate : float, default=0.2
         Share of it with which `finetune_iter` begins.
@@ -260,7 +260,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         finetune_iter=0,
         batch_size=20,
         learning_rate="cosine",
-        learning_rate_init=0.01,
+        learning_rate_init=0.02,
         finetune_rate=0.2,
         max_grad_norm=1.0,
         potential_penalty=0.01,
