@@ -48,7 +48,13 @@ RING = {
     "n_trials": 100,
     "burn_in": 100.0,
 }
-GENERAL = {"growth_iter": 1, "max_iter": 4000, "learning_rate_init": 0.02}
+GENERAL = {
+    "growth_iter": 1,
+    "max_iter": 3000,
+    "finetune_iter": 1500,
+    "finetune_rate": 0.25,
+    "burn_in": 200.0,
+}
 # name: (settings, contrast, number of networks)
 ROWS = {
     "published Gaussian ring": (RING, None, 1),
