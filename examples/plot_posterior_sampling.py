@@ -41,7 +41,7 @@ print(f"explained energy {model.explained_energy_:.2f}, sigma_x {model.noise_std
 # The circuit: sixteen pairs of cells, grown from one. Its cost is the normalised error of mean,
 # variance and covariance; answering every patch with the mean moments of all is the predictor to
 # beat.
-sampler = SSNSampler(model, max_iter=600, random_state=0)
+sampler = SSNSampler(model, max_iter=600, finetune_iter=200, random_state=0)
 sampler.fit(X_train)
 network = sampler.normalized_cost(X_test[:200])
 mean, covariance = model.posterior_moments(X_test[:200])

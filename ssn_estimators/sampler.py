@@ -90,7 +90,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Integration scheme, see :func:`simulate`.
     dt : float, default=1.0
         Time step in ms.
-    burn_in : float, default=400.0
+    burn_in : float, default=200.0
         Time before the window, in ms; gradients do not reach into it. Networks may have modes
         that are far slower than their cells, so that after 100 ms their variances are not
         yet those of the stationary state.
@@ -120,16 +120,17 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Of matrix products in training on a GPU, see :func:`simulate`.
     max_iter : int, default=2000
         Optimiser steps at the final size, each on one mini-batch.
-    finetune_iter : int, default=0
-        Further steps on simulated moments after those with ``moments="closure"``, worth their
-        time where noise is strong; with many trials, lest they undo what was learnt.
+    finetune_iter : int, default=500
+        Further steps on simulated moments after those with ``moments="closure"``. Training
+        finds where the equations are wrong, such as in cells whose potentials vary much across
+        their threshold, and these steps lead back.
     batch_size : int, default=20
         Samples of a mini-batch; all samples if there are fewer.
     learning_rate : {"cosine", "constant"}, default="cosine"
         How the rate goes on from `learning_rate_init` at the final size.
     learning_rate_init : float, default=0.02
         Rate of Adam, which acts on the logarithms of the weights.
-    finetune_rate : float, default=0.2
+    finetune_rate : float, default=0.25
         Share of it with which `finetune_iter` begins.
     max_grad_norm : float, default=1.0
         Gradients longer than this are scaled down to it.
@@ -246,7 +247,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         tau_eta=20.0,
         solver="heun",
         dt=1.0,
-        burn_in=400.0,
+        burn_in=200.0,
         window=60.0,
         window_predict=500.0,
         n_trials=12,
@@ -257,11 +258,11 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         averaging="per_input",
         precision="float32",
         max_iter=2000,
-        finetune_iter=0,
+        finetune_iter=500,
         batch_size=20,
         learning_rate="cosine",
         learning_rate_init=0.02,
-        finetune_rate=0.2,
+        finetune_rate=0.25,
         max_grad_norm=1.0,
         potential_penalty=0.01,
         max_rejected_steps=10,
