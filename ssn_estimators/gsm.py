@@ -166,7 +166,7 @@ class GaussianScaleMixture(
         Raises
         ------
         ValueError
-            If all images are zero everywhere, or if `filters` or `image_shape` do not fit.
+            If all images are constant, or if `filters` or `image_shape` do not fit.
 
         Warns
         -----

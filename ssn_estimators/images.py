@@ -307,8 +307,8 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Raises
         ------
         ValueError
-            If all images are zero everywhere, as constant ones are without their mean (single
-            ones are left out), or if `filters` or `image_shape` do not fit the images.
+            If all images are constant (single ones that are zero are left out), or if `filters`
+            or `image_shape` do not fit the images.
 
         Warns
         -----
@@ -449,10 +449,7 @@ def check_filters(filters, n_pixels):
 def _second_moments(X):
     """Mean of x x^T / |x|^2 over images that are not zero."""
     norms = np.linalg.norm(X, axis=1, keepdims=True)
-    if not norms.any():
-        raise ValueError(
-            "All images are zero everywhere, as constant images are without their mean: there is "
-            "nothing to learn from."
-        )
+    if not norms.any() or (X.shape[1] > 1 and not np.ptp(X, axis=1).any()):
+        raise ValueError("All images are constant: there is nothing to learn from.")
     unit = X / np.where(norms > 0, norms, 1)
     return (unit.T @ unit / np.count_nonzero(norms)).astype(np.float64)

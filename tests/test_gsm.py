@@ -179,10 +179,11 @@ def test_single_precision_in_single_precision_out():
 @pytest.mark.parametrize(
     ("X", "parameters", "message"),
     [
-        (np.zeros((4, 4)), {}, "All images are zero everywhere"),
-        (np.ones((3, 4)), {"filters": np.ones((2, 5))}, "filters must have as many columns"),
-        (np.ones((3, 4)), {"image_shape": (3, 2)}, "does not fit images of 4 pixels"),
-        (np.ones((3, 4)), {"n_quadrature": 2}, "n_quadrature"),
+        (np.zeros((4, 4)), {}, "All images are constant"),
+        (np.full((4, 4), 3.0), {}, "All images are constant"),
+        (np.eye(3, 4), {"filters": np.ones((2, 5))}, "filters must have as many columns"),
+        (np.eye(3, 4), {"image_shape": (3, 2)}, "does not fit images of 4 pixels"),
+        (np.eye(3, 4), {"n_quadrature": 2}, "n_quadrature"),
     ],
 )
 def test_bad_input_is_refused(X, parameters, message):
