@@ -180,6 +180,7 @@ def figures(args, row, seed):
     sampler.set_params(burn_in=400.0, **many)
     out = {"row": row, "seed": seed, "fit_seconds": seconds, "n_iter": sampler.n_iter_}
     out["rejected_steps"] = sampler.n_rejected_steps_
+    out["settings"] = ROWS[row][0]
     for name, scheme in SCHEMES.items():
         own = joblib.load(args.models / f"{row} {seed}.joblib")[0]
         own.set_params(burn_in=400.0, **many, **scheme)

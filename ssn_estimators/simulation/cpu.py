@@ -259,8 +259,10 @@ class _Run:
                 deviation = path.view(-1, *shape) - centre
                 if alive is not None:
                     deviation.mul_(alive)
-                change = covariance @ deviation.transpose(1, 2).flatten(3)
-                owed = owed + change.transpose(1, 2).reshape(path.shape)
+                # one product an input, of all times and trials at once
+                deviation = deviation.permute(2, 1, 0, 3, 4)
+                change = torch.bmm(covariance, deviation.flatten(2)).view(deviation.shape)
+                owed = owed + change.permute(2, 1, 0, 3, 4).reshape(path.shape)
             if u is not None:
                 part = u[first : first + len(path)]
                 part = part if alive is None else part * alive[..., None]
