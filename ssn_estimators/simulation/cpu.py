@@ -7,6 +7,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController, threadpool_limits
 from torch.autograd.function import once_differentiable
@@ -261,7 +262,7 @@ class _Run:
                     deviation.mul_(alive)
                 # one product an input, of all times and trials at once
                 deviation = deviation.permute(2, 1, 0, 3, 4)
-                change = torch.bmm(covariance, deviation.flatten(2)).view(deviation.shape)
+                change = _products(covariance, deviation.flatten(2)).view(deviation.shape)
                 owed = owed + change.permute(2, 1, 0, 3, 4).reshape(path.shape)
             if u is not None:
                 part = u[first : first + len(path)]
@@ -270,6 +271,13 @@ class _Run:
             return self.arrays.array(owed.contiguous())
 
         return owe
+
+
+def _products(matrices, columns):
+    """Their products; on a CPU by NumPy, since torch rounds them by the number of threads."""
+    if matrices.device.type != "cpu":
+        return matrices @ columns
+    return torch.from_numpy(np.matmul(matrices.numpy(), columns.numpy()))
 
 
 def _slices(n, largest, multiple):
