@@ -69,10 +69,10 @@ class Descent:
         arrays = {name: value.detach().cpu().numpy().copy() for name, value in arrays.items()}
         return Model(circuit.to_numpy(), arrays)
 
-    def backward(self, loss):
+    def backward(self, loss, retain_graph=False):
         """Add up the gradients anew."""
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward(retain_graph=retain_graph)
 
     def step(self, loss, rate):
         """One step down the gradient, from parameters under which nothing diverged."""

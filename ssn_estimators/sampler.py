@@ -136,6 +136,10 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Gradients longer than this are scaled down to it.
     potential_penalty : float, default=0.01
         Factor of the mean squared excess of mean potentials over 20 mV, added to the cost.
+    settling_penalty : float, default=1.0
+        Factor of the squared share of the way that potentials have left 40 ms after one input
+        of the mini-batch has replaced another, added to the cost: networks that only have the
+        right moments may be slow to reach them. 0 leaves their speed free.
     max_rejected_steps : int, default=10
         Training gives up when more steps than this have to be undone in a row.
     early_stopping : bool, default=False
@@ -227,6 +231,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         "averaging": [StrOptions(set(AVERAGES))],
         "finetune_iter": [Interval(Integral, 0, None, closed="left")],
         "finetune_rate": [Interval(Real, 0, None, closed="neither")],
+        "settling_penalty": [Interval(Real, 0, None, closed="left")],
         "n_trials": [Interval(Integral, N_GROUPS, None, closed="left")],
         "n_trials_predict": [Interval(Integral, N_GROUPS, None, closed="left")],
     }
@@ -265,6 +270,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         finetune_rate=0.25,
         max_grad_norm=1.0,
         potential_penalty=0.01,
+        settling_penalty=1.0,
         max_rejected_steps=10,
         early_stopping=False,
         validation_fraction=0.1,
@@ -306,6 +312,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         self.finetune_rate = finetune_rate
         self.max_grad_norm = max_grad_norm
         self.potential_penalty = potential_penalty
+        self.settling_penalty = settling_penalty
         self.max_rejected_steps = max_rejected_steps
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import Protocol
 
 import torch
@@ -15,8 +16,9 @@ from ssn_estimators.batching import Backward, Forward
 from ssn_estimators.descent import Descent, Model
 from ssn_estimators.growth import choose_parents, split
 from ssn_estimators.simulation.moments import stationary_moments
+from ssn_estimators.simulation.reference import integrate
 
-__all__ = ["Settings", "Task", "Training", "train"]
+__all__ = ["Settings", "Task", "Training", "train", "unsettled"]
 
 CONFIRM_DURATION = 500.0  # ms; networks that pass training windows of 120 ms may diverge later
 CONFIRM_INPUTS = (256, 2048)  # of each set of inputs, at the end of growth stages and of the last
@@ -24,6 +26,7 @@ CONFIRM_NOISE = 2.0  # times the trained noise: what survives it is not merely m
 CONFIRM_INTERVAL = 25  # accepted steps between two confirmations on the running batch
 MANY_REJECTED = 0.1  # of all steps: the fit ended well, but the rate does not suit the network
 SOFT_LIMIT = 20.0  # mV; mean potentials beyond it are penalised, long before they run away
+SETTLING_TIME = 40.0  # ms; within it the means of the paper follow a new input (Fig. 4B)
 
 
 class Task(Protocol):
@@ -68,6 +71,7 @@ class Settings:
     covariance: bool = False  # whether the cost needs covariances
     n_copies: int = 1  # of every input, with noise of their own
     closure: str | None = None  # moments from `stationary_moments`, not from simulation
+    settling_penalty: float = 0.0
 
 
 @dataclass
@@ -288,11 +292,24 @@ class _Run:
             stable = not moments.diverged.any()
         if stable:
             loss = self.task.loss(moments, arrays, targets)
-            excess = torch.relu(moments.mean.abs() - SOFT_LIMIT)
-            descent.backward(loss + settings.potential_penalty * (excess**2).mean())
+            penalty = self._penalty(circuit, drive, moments.mean)
+            # the way back through the simulation will pass the circuit once more
+            again = forward is not None and settings.settling_penalty > 0
+            descent.backward(loss + penalty, retain_graph=again)
         if forward:
             yield Backward(forward)
         return descent.step(loss.item(), rate) if stable else descent.reject()
+
+    def _penalty(self, circuit, drive, mean):
+        """Of large potentials and of slow answers, in addition to the cost."""
+        settings = self.settings
+        excess = torch.relu(mean.abs() - SOFT_LIMIT)
+        penalty = settings.potential_penalty * (excess**2).mean()
+        if settings.settling_penalty:
+            settled = mean.unflatten(0, (-1, len(drive))).mean(0)  # over copies of the inputs
+            share = unsettled(circuit, drive, settled, settings.dt, settings.solver)
+            penalty = penalty + settings.settling_penalty * share
+        return penalty
 
     def _options(self, **others):
         settings = self.settings
@@ -368,6 +385,34 @@ class _Run:
             ConvergenceWarning,
             stacklevel=9,
         )
+
+
+def unsettled(circuit, drive, mean, dt=1.0, solver="heun", time=SETTLING_TIME):
+    """How far E cells still have to go some time after each input has replaced the next one.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        Of tensors.
+    drive, mean : Tensors of shape (n_inputs, n_neurons)
+        External drive and the mean potentials that it leads to, in mV.
+    dt, solver : float and str
+        See :func:`simulate`.
+    time : float, default=40.0
+        In ms.
+
+    Returns
+    -------
+    share : Tensor
+        Squared distance from the new mean of potentials that follow without noise, over that
+        at the start; both summed over inputs. 0 for a single input.
+    """
+    start = u = mean.detach().roll(1, 0)
+    for u, _ in integrate(circuit, start, repeat(drive, round(time / dt) + 1), dt, solver):
+        pass
+    n = circuit.n_excitatory
+    way = ((mean.detach() - start)[:, :n] ** 2).sum()
+    return ((u - mean)[:, :n] ** 2).sum() / way.clamp_min(torch.finfo(way.dtype).tiny)
 
 
 def learning_rate(settings, done):
