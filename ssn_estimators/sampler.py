@@ -439,6 +439,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
                 score=self._score_of(task, validation, settings) if validation else None,
                 progress=progress,
                 state=state,
+                n_before=sum(len(t.loss_curve) for t in trainings),
             )
             model, state = training.model, None
             trainings.append(training)

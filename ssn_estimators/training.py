@@ -101,6 +101,7 @@ def train(
     score=None,
     progress=None,
     state=None,
+    n_before=0,
 ):
     """Grow a model through `sizes`, training at each: a generator for `run_together`.
 
@@ -127,6 +128,8 @@ def train(
         Is told of stages and steps, and may ask to stop.
     state : dict, default=None
         State of Adam to go on from, as left in ``Training.optimizer_state``.
+    n_before : int, default=0
+        Accepted steps of earlier phases of the same fit, for what is printed.
 
     Returns
     -------
@@ -139,7 +142,7 @@ def train(
     ConvergenceWarning
         If training could not be kept stable; the last stable model is returned.
     """
-    run = _Run(task, data, settings, rng, validation, score, progress, Training(model))
+    run = _Run(task, data, settings, rng, validation, score, progress, Training(model), n_before)
     try:
         for stage, size in enumerate(sizes):
             start = run.result.model
@@ -158,10 +161,10 @@ def train(
 class _Run:
     """One call of :func:`train`."""
 
-    def __init__(self, task, data, settings, rng, validation, score, progress, result):
+    def __init__(self, task, data, settings, rng, validation, score, progress, result, n_before):
         self.task, self.data, self.settings, self.rng = task, data, settings, rng
         self.validation, self.score, self.progress = validation, score, progress
-        self.result = result
+        self.result, self.n_before = result, n_before
         self.batches = minibatches(len(data[0]), settings.batch_size, rng)
 
     def grow(self, model, n_excitatory, n_inhibitory):
@@ -206,11 +209,12 @@ class _Run:
             }
         )
         if settings.verbose:
-            print(
+            line = (
                 "[SSN] {n_excitatory:4d} E + {n_inhibitory:4d} I   step {n_iter:5d}   "
-                "loss {loss:.4f}   rejected {n_rejected_steps}".format(**result.growth_history[-1]),
-                flush=True,
+                "loss {loss:.4f}   rejected {n_rejected_steps}"
             )
+            noted = result.growth_history[-1]
+            print(line.format(**noted | {"n_iter": self.n_before + noted["n_iter"]}), flush=True)
         stop = self.progress.end_stage(lambda: result.model) if self.progress else False
         if interrupted:
             self.warn("interrupted by the user")
@@ -407,10 +411,8 @@ def unsettled(circuit, drive, mean, dt=1.0, solver="heun", time=SETTLING_TIME):
         Squared distance from the new mean of potentials that follow without noise, over that
         at the start; both summed over inputs. 0 for a single input.
     """
-    start = u = mean.detach().roll(1, 0)
-    for u, _ in integrate(circuit, start, repeat(drive, round(time / dt) + 1), dt, solver):
-        pass
-    n = circuit.n_excitatory
+    start, n = mean.detach().roll(1, 0), circuit.n_excitatory
+    *_, (u, _) = integrate(circuit, start, repeat(drive, round(time / dt) + 1), dt, solver)
     way = ((mean.detach() - start)[:, :n] ** 2).sum()
     return ((u - mean)[:, :n] ** 2).sum() / way.clamp_min(torch.finfo(way.dtype).tiny)
 

@@ -150,6 +150,12 @@ def test_simulation_all_the_way(images, model):
     assert sampler.n_iter_ == 2 * 1 + 3 + 2
 
 
+def test_what_is_printed_counts_the_steps_of_all_phases(images, model, capsys):
+    SSNSampler(model, verbose=True, **SHORT).fit(images[:100])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("step")[1].split()[0] for line in lines] == ["1", "2", "5", "7"]
+
+
 def test_early_stopping_and_warm_start(images, model):
     sampler = SSNSampler(model, **SHORT, early_stopping=True, warm_start=True).fit(images[:200])
     assert len(sampler.validation_scores_) == 2  # one look at the end of each phase
