@@ -61,8 +61,8 @@ GENERAL = {
 # name: (settings, contrast, number of networks)
 ROWS = {
     "published Gaussian ring": (RING, None, 1),
-    "published Gaussian ring, fine-tuned": (RING, None, 3),
-    "Gaussian ring": (RING | {"weight_structure": "gaussian_ring"}, None, 3),
+    "published Gaussian ring, fine-tuned": (RING, None, 2),
+    "Gaussian ring": (RING | {"weight_structure": "gaussian_ring"}, None, 2),
     "ring SSN": (RING | {"weight_structure": "circulant"}, None, 10),
     "Gaussian ring, images": (
         GENERAL | {"weight_structure": "gaussian_ring", "max_iter": 1000},
