@@ -9,7 +9,11 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.utils import check_random_state
 
+from ssn_estimators.stability import network_and_inputs
+
 __all__ = ["SamplingReport", "energy_distance", "sampling_report"]
+
+MOST_COMPARED = 2000  # samples; the distance takes time and memory with their square
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +32,10 @@ class SamplingReport:
         Rank-normalised split R-hat over trials; 1 where they all sample the same.
     distance : ndarray of shape (n_inputs,), or None
         Energy distance between samples of the network and of the exact posterior, if the
-        generative model can draw them.
+        generative model can draw them. As many samples are compared as are effectively
+        independent in the least mixed latent, evenly over all trials.
     distance_exact : ndarray of shape (n_inputs,), or None
-        The same between two sets of exact samples: what is left when nothing is wrong.
+        The same between two sets of so many exact samples: what is left when nothing is wrong.
 
     References
     ----------
@@ -66,7 +71,7 @@ def sampling_report(sampler, X, *, n_trials=8, duration=5000.0, interval=5.0, ra
 
     Parameters
     ----------
-    sampler : SSNSampler
+    sampler : SSNSampler, or Pipeline that ends with one
         Fitted.
     X : array-like of shape (n_samples, n_features)
         Inputs.
@@ -90,8 +95,13 @@ def sampling_report(sampler, X, *, n_trials=8, duration=5000.0, interval=5.0, ra
             "sampling_report needs arviz-stats: pip install 'ssn_estimators[diagnostics]'."
         ) from error
     rng = check_random_state(random_state)
-    X = np.asarray(X)
+    sampler, X = network_and_inputs(sampler, np.asarray(X))
     n_draws = math.floor(duration / interval)
+    if n_trials < 2 or n_draws < 4:
+        raise ValueError(
+            "chains are compared: at least 2 trials of 4 samples are needed, got "
+            f"{n_trials} of {n_draws}."
+        )
     chains = np.stack(
         [sampler.sample(X, n_draws, interval=interval, random_state=rng) for _ in range(n_trials)]
     )
@@ -100,14 +110,15 @@ def sampling_report(sampler, X, *, n_trials=8, duration=5000.0, interval=5.0, ra
     r_hat = array_stats.rhat(chains, chain_axis=2, draw_axis=1)
     model, distances = sampler.generative_model_, (None, None)
     if hasattr(model, "posterior_sample"):
-        exact = model.posterior_sample(X, 2 * n_draws, random_state=rng)
-        drawn = chains.reshape(len(X), -1, chains.shape[-1])
-        chosen = rng.choice(drawn.shape[1], n_draws, replace=False)
-        one, other = exact[:, :n_draws], exact[:, n_draws:]
-        distances = tuple(
-            np.array([energy_distance(x, y) for x, y in zip(samples, one, strict=True)])
-            for samples in (drawn[:, chosen], other)
-        )
+        drawn = chains.swapaxes(1, 2).reshape(len(X), -1, chains.shape[-1])
+        found = []
+        for i, samples in enumerate(drawn):
+            n = int(np.clip(effective[i].min(), 2, MOST_COMPARED))
+            chosen = np.linspace(0, len(samples) - 1, n).round().astype(int)
+            exact = model.posterior_sample(X[i : i + 1], 2 * n, random_state=rng)[0]
+            one, other = exact[:n], exact[n:]
+            found.append([energy_distance(x, one) for x in (samples[chosen], other)])
+        distances = tuple(np.array(found).T)
     time = n_trials * n_draws * interval
     return SamplingReport(
         autocorrelation_time=time / effective,

@@ -390,7 +390,7 @@ class GaussianScaleMixture(
         ----------
         X : array-like of shape (n_samples, n_components)
             Latents y.
-        z : array-like of shape (n_samples,), default=None
+        z : float or array-like of shape (n_samples,), default=None
             Contrasts; by default the mean one.
 
         Returns
@@ -404,6 +404,8 @@ class GaussianScaleMixture(
                 f"X must hold {len(self.components_)} latents a row, got {Y.shape[1]}."
             )
         z = self.z_shape_ / self.z_rate_ if z is None else np.asarray(z, dtype=Y.dtype)
+        if np.ndim(z) and z.shape != (len(Y),):
+            raise ValueError(f"z must have shape ({len(Y)},), one contrast a row; got {z.shape}.")
         return np.multiply(z, (Y @ self.components_.astype(Y.dtype)).T).T
 
     def sample(self, n_samples=1, random_state=None):

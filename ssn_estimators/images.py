@@ -97,7 +97,7 @@ def _image_shape(image_shape, n_pixels):
         rows = next(n for n in range(math.isqrt(n_pixels), 0, -1) if n_pixels % n == 0)
         return rows, n_pixels // rows
     shape = tuple(image_shape)
-    if len(shape) != 2 or math.prod(shape) != n_pixels:
+    if len(shape) != 2 or min(shape) < 1 or math.prod(shape) != n_pixels:
         raise ValueError(f"image_shape={image_shape!r} does not fit images of {n_pixels} pixels.")
     return shape
 
@@ -157,7 +157,8 @@ class ContrastNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_features=2)
         self.scale_ = float(np.sqrt(np.mean(_deviations(X) ** 2, dtype=float)))
-        if self.scale_ == 0:
+        # what rounding leaves of constant images is no contrast
+        if not np.ptp(X, axis=1).any():
             raise ValueError("All images are constant: there is no contrast to normalise.")
         self._check_constant(X)
         return self
@@ -438,6 +439,8 @@ def _pursuit(moments, candidates, shape, n):
 def check_filters(filters, n_pixels):
     """Given filters as an array, or why they cannot be."""
     filters = check_array(filters, dtype=np.float64, input_name="filters")
+    if not filters.any(axis=1).all():
+        raise ValueError("filters must not be zero everywhere.")
     if filters.shape[1] != n_pixels:
         raise ValueError(
             f"filters must have as many columns as the images have pixels, {n_pixels}; got shape "
@@ -447,9 +450,9 @@ def check_filters(filters, n_pixels):
 
 
 def _second_moments(X):
-    """Mean of x x^T / |x|^2 over images that are not zero."""
-    norms = np.linalg.norm(X, axis=1, keepdims=True)
-    if not norms.any() or (X.shape[1] > 1 and not np.ptp(X, axis=1).any()):
+    """Mean of x x^T / |x|^2 over images that are not constant."""
+    seen = X[np.ptp(X, axis=1) > 0] if X.shape[1] > 1 else X[X[:, 0] != 0]
+    if not len(seen):
         raise ValueError("All images are constant: there is nothing to learn from.")
-    unit = X / np.where(norms > 0, norms, 1)
-    return (unit.T @ unit / np.count_nonzero(norms)).astype(np.float64)
+    unit = seen / np.linalg.norm(seen, axis=1, keepdims=True)
+    return (unit.T @ unit / len(seen)).astype(np.float64)

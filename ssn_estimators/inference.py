@@ -15,7 +15,8 @@ __all__ = [
 ]
 
 N_GROUPS = 4  # of trials, for costs without bias
-AVERAGES = ("per_input", "pooled")
+AVERAGES = ("per_input", "pooled", "unnormalized")
+LEAST_MEAN = 0.01  # of the total variance: what the squared length of a target mean counts at least
 # of the published code, in its last and in its earlier versions; the paper does not state them
 COST_WEIGHTS = {"published": (0.01, 2.0, 1.0), "published_early": (0.01, 0.02, 0.01)}
 
@@ -36,8 +37,10 @@ def check_cost_weights(cost_weights):
     return weights
 
 
-def moment_errors(means, covariances, target_mean, target_covariance, averaging="per_input"):
-    r"""Normalised squared errors of mean, variance and covariance (the three terms of Eq. 13).
+def moment_errors(
+    means, covariances, target_mean, target_covariance, averaging="per_input", n_latents=None
+):
+    r"""Squared errors of mean, variance and covariance (the three terms of Eq. 12 or 13).
 
     With moments estimated from four groups of trials, errors are products of the error of two
     of them and that of the other two, :math:`\langle \hat C_1 - C, \hat C_2 - C \rangle`, so
@@ -51,8 +54,12 @@ def moment_errors(means, covariances, target_mean, target_covariance, averaging=
     covariances : sequence of as many Tensors of shape (n_inputs, d, d)
         About the mean of the same group.
     target_mean, target_covariance : Tensors of such shapes
-    averaging : {"per_input", "pooled"}
-        Mean over inputs of the ratio of squared norms, or ratio of their means.
+    averaging : {"per_input", "pooled", "unnormalized"}
+        Mean over inputs of the ratio of squared norms of error and target, or ratio of their
+        means; or mean over inputs and elements of the squared error.
+    n_latents : int, default=None
+        How many of the d latents have moments, the first ones; all by default. The error is
+        relative to the targets of all: those of a few may be close to 0.
 
     Returns
     -------
@@ -62,16 +69,23 @@ def moment_errors(means, covariances, target_mean, target_covariance, averaging=
     if len(means) > 1:
         halves = [_joined(means[i : i + 2], covariances[i : i + 2]) for i in range(0, N_GROUPS, 2)]
         means, covariances = zip(*halves, strict=True)
+    n = target_mean.shape[1] if n_latents is None else n_latents
+    target_variance = _variance(target_covariance)
+    part = target_covariance[:, :n, :n]
+    # where the mean is smaller than the spread, its relative error means nothing
+    least = (LEAST_MEAN * target_variance.sum(1), 0.0, 0.0)
     terms = (
-        (means, target_mean),
-        ([_variance(covariance) for covariance in covariances], _variance(target_covariance)),
-        ([covariance.flatten(1) for covariance in covariances], target_covariance.flatten(1)),
+        (means, target_mean[:, :n], target_mean),
+        ([_variance(covariance) for covariance in covariances], _variance(part), target_variance),
+        ([covariance.flatten(1) for covariance in covariances], part.flatten(1), target_covariance),
     )
     errors = []
-    for estimates, target in terms:
+    for (estimates, target, whole), at_least in zip(terms, least, strict=True):
         squares = ((estimates[0] - target) * (estimates[-1] - target)).sum(1)
-        norms = (target**2).sum(1)
-        if averaging == "pooled":
+        norms = (whole.flatten(1) ** 2).sum(1).clamp_min(at_least)
+        if averaging == "unnormalized":
+            errors.append(squares.mean() / whole[0].numel())
+        elif averaging == "pooled":
             errors.append(squares.mean() / norms.mean())
         else:
             errors.append((squares / norms).mean())
@@ -99,7 +113,7 @@ class Inference:
     ----------
     cost_weights : sequence of 3 floats, or str
         Of the errors of mean, variance and covariance; or the name of published ones.
-    averaging : {"per_input", "pooled"}
+    averaging : {"per_input", "pooled", "unnormalized"}
     """
 
     def __init__(self, cost_weights, averaging):
@@ -118,9 +132,8 @@ class Inference:
         n, n_pairs = len(targets), moments.mean.shape[1] // 2
         means = moments.mean[:, :n_pairs].split(n)
         covariances = moments.covariance[:, :n_pairs, :n_pairs].split(n)
-        targets = targets[:, :n_pairs, : n_pairs + 1]
         errors = moment_errors(
-            means, covariances, targets[:, :, 0], targets[:, :, 1:], self.averaging
+            means, covariances, targets[:, :, 0], targets[:, :, 1:], self.averaging, n_pairs
         )
         return (errors * errors.new_tensor(self.cost_weights)).sum()
 

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._compat import check_matplotlib_support
-from ssn_estimators.stability import _network_and_inputs, stability_report
+from ssn_estimators.stability import network_and_inputs, stability_report
 from ssn_estimators.switching import stimulus_switch
 
 __all__ = ["GrowthDisplay", "StabilityDisplay", "StimulusSwitchDisplay", "TrajectoryDisplay"]
@@ -74,8 +74,8 @@ class GrowthDisplay:
         smooth = np.convolve(loss, np.ones(width) / width, mode="valid") if len(loss) else loss
         ax.plot(np.arange(len(loss)) + 1, loss, color=NEUTRAL, alpha=0.25, lw=0.8)
         ax.plot(np.arange(len(smooth)) + width, smooth, color=NEUTRAL, label="loss")
-        ax.set(xlabel="optimiser step", ylabel="training loss (nats)")
-        ax.set_ylim(bottom=0)
+        ax.set(xlabel="optimiser step", ylabel="training cost")
+        ax.set_ylim(bottom=min(0.0, smooth.min(initial=0.0)))
         self.size_ax_ = ax.twinx()
         ends = [0] + [stage["n_iter"] for stage in self.growth_history]
         for name, colour in (("n_excitatory", EXCITATORY), ("n_inhibitory", INHIBITORY)):
@@ -131,7 +131,7 @@ class TrajectoryDisplay:
         -------
         display : TrajectoryDisplay
         """
-        network, X = _network_and_inputs(estimator, X)
+        network, X = network_and_inputs(estimator, X)
         simulation = network.simulate(
             X[:1], n_trials=1, duration=duration, burn_in=0.0, record="u", covariance=False
         )
@@ -307,5 +307,9 @@ class StimulusSwitchDisplay:
                 ax.set_xlabel(f"posterior {name}")
         for ax, name in zip(self.axes_[-2:, 0], ("mean", "variance"), strict=True):
             ax.set_ylabel(f"{name} of the samples")
+        found = {name: switch.time_to(0.9, name)[pair] for name in ("mean", "variance")}
+        ways = [f"{name}s {time:.0f} ms" for name, time in found.items() if np.isfinite(time)]
+        if ways:
+            self.figure_.suptitle(f"90% of the way: {', '.join(ways)}", fontsize="medium")
         self.axes_[-2, 0].legend(frameon=False, fontsize="small")
         return self

@@ -66,7 +66,9 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     ----------
     generative_model : object with `posterior_moments`, default=None
         Whose posterior is to be sampled. A fitted one is taken as it is, one that is not is
-        cloned and fitted. None is a :class:`GaussianScaleMixture`.
+        cloned and fitted. None is a :class:`GaussianScaleMixture`. Where the sampler itself
+        is cloned, as in cross-validation and :func:`fit_networks`, a fitted model must be
+        wrapped in :class:`~sklearn.frozen.FrozenEstimator` to stay fitted.
     encoder : transformer, default=None
         From data to one number per latent, the external input of its pair; is cloned and
         fitted. None takes least-squares coefficients in the model's `components_`, or the
@@ -110,12 +112,16 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     closure : {"linear", "gaussian"}, default="linear"
         Equations of ``moments="closure"``, see :func:`stationary_moments`.
     cost_weights : sequence of 3 floats, or str, default=(1.0, 2.0, 1.0)
-        Weights of the normalised squared errors of mean, variance and covariance in the cost
-        (Eq. 13 of [1]_, which does not state them). Its reference implementation has
-        (0.01, 2, 1), here "published", or in earlier versions (0.01, 0.02, 0.01),
-        "published_early": variances then are somewhat closer, but means nearly free.
-    averaging : {"per_input", "pooled"}, default="per_input"
-        Whether errors are normalised input by input, or by the mean over inputs.
+        Weights of the (normalised) squared errors of mean, variance and covariance in the
+        cost (Eq. 13 of [1]_, which does not state them). Its reference implementation weighs
+        errors that are not normalised by (0.01, 2, 1), here "published", or in earlier
+        versions by (0.01, 0.02, 0.01), "published_early". With normalised ones variances then
+        are somewhat closer, but means nearly free.
+    averaging : {"per_input", "pooled", "unnormalized"}, default="per_input"
+        Whether errors are normalised input by input, or by the mean over inputs; or not at
+        all: then the cost is that of the reference implementation, squared errors averaged
+        over inputs and elements (Eq. 12). A mean's squared length counts at least as 1% of
+        the posterior's total variance.
     precision : {"float32", "tf32"}, default="float32"
         Of matrix products in training on a GPU, see :func:`simulate`.
     max_iter : int, default=2000
@@ -144,7 +150,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Training gives up when more steps than this have to be undone in a row.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the samples, keep the network that has
-        the least cost on them and stop when it no longer falls.
+        the least cost on them and stop when it no longer falls; in each phase, that of the
+        closure and that of simulation, by its own moments.
     validation_fraction : float, default=0.1
         Share of the samples held out.
     n_iter_no_change : int, default=10
@@ -363,14 +370,9 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=not going_on)
         check_time_grid(duration=self.window, burn_in=self.burn_in, dt=self.dt)
         check_time_grid(duration=self.window_predict, burn_in=self.burn_in, dt=self.dt)
-        if self.n_trials % N_GROUPS or self.n_trials_predict % N_GROUPS:
-            raise ValueError(
-                f"n_trials and n_trials_predict must be multiples of {N_GROUPS}, the groups of "
-                f"trials in the cost; got {self.n_trials} and {self.n_trials_predict}."
-            )
+        self._check_trials()
         task = Inference(self.cost_weights, self.averaging)
-        if (mean is None) != (covariance is None):
-            raise ValueError("mean and covariance must be given together.")
+        check_together(mean, covariance)
         rng = check_random_state(self.random_state)
         device = resolve_device(self.device)
         if mean is None:
@@ -425,9 +427,11 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             sizes = sizes[-1:]
         else:
             model, state = Model(self._start(sizes[0], data[0].cpu().numpy(), rng), {}), None
-        progress = FitProgress(self, len(sizes) + 1, X, None, self._attributes)
+        phases = self._phases(structure, device, sizes)
+        n_stages = sum(len(stages) for _, stages in phases)
+        progress = FitProgress(self, n_stages, X, None, self._attributes)
         trainings = []
-        for settings, stages in self._phases(structure, device, sizes):
+        for settings, stages in phases:
             training = yield from train(
                 model,
                 stages,
@@ -443,6 +447,15 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             )
             model, state = training.model, None
             trainings.append(training)
+            if training.stopped:
+                break
+        if model.circuit.n_excitatory < n_latents:
+            # stopped while it grew: the rest of the pairs come without training
+            settings = replace(settings, max_iter=0, growth_iter=0, verbose=False)
+            last = yield from train(model, sizes[-1:], task, data, settings, rng)
+            model = last.model
+            trainings[-1].model, trainings[-1].stability = model, last.stability
+            trainings[-1].optimizer_state = None
         for name, value in self._attributes(model).items():
             setattr(self, name, value)
         self._note(trainings, going_on)
@@ -450,6 +463,13 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             self.validation_scores_ = None
         progress.end(model)
         return self
+
+    def _check_trials(self):
+        if self.n_trials % N_GROUPS or self.n_trials_predict % N_GROUPS:
+            raise ValueError(
+                f"n_trials and n_trials_predict must be multiples of {N_GROUPS}, the groups of "
+                f"trials in the cost; got {self.n_trials} and {self.n_trials_predict}."
+            )
 
     def _phases(self, structure, device, sizes):
         """Settings and sizes of the phases of training."""
@@ -577,6 +597,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         """Means and covariances of the potentials of E cells, float32; by group if grouped."""
         if method not in METHODS:
             raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
+        self._check_trials()
         circuit = self.circuit_.to_torch(resolve_device(self.device))
         n = circuit.n_excitatory
 
@@ -708,7 +729,13 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}.")
         X = self._check_X(X)
-        every, _ = check_time_grid(duration=n_samples * interval, burn_in=interval, dt=self.dt)
+        if not isinstance(interval, Real) or not interval > 0:
+            raise ValueError(f"interval must be a positive time in ms, got {interval!r}.")
+        every = round(interval / self.dt)
+        if every < 1 or not np.isclose(every * self.dt, interval):
+            raise ValueError(
+                f"interval must be a multiple of the time step, {self.dt:g} ms, got {interval:g}."
+            )
         rng, n = check_random_state(random_state), self.circuit_.n_excitatory
         samples = np.empty((len(X), n_samples, n), X.dtype)
         for rows in gen_batches(len(X), SAMPLE_ROWS):
@@ -774,7 +801,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             Weights of the errors, or the name of published ones; by default those of the
             network.
         averaging : {"per_input", "pooled"}, default=None
-            Over inputs; by default that of the network.
+            Over inputs; by default that of the network, or "per_input" if that is
+            "unnormalized".
         method : {"simulation", "moments"}, default="simulation"
             See `predict`.
 
@@ -786,12 +814,19 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         """
         X = self._check_X(X)
         weights = check_cost_weights(self.cost_weights if cost_weights is None else cost_weights)
-        averaging = self.averaging if averaging is None else averaging
-        if averaging not in AVERAGES:
-            raise ValueError(f"averaging must be one of {AVERAGES}, got {averaging!r}.")
+        if averaging is None:
+            averaging = self.averaging if self.averaging != "unnormalized" else "per_input"
+        if averaging not in ("per_input", "pooled"):
+            raise ValueError(f"averaging must be 'per_input' or 'pooled', got {averaging!r}.")
+        check_together(mean, covariance)
         if mean is None:
             mean, covariance = self._known_model("posterior_moments").posterior_moments(X)
         mean, covariance = check_moments(mean, covariance, len(X), np.float32)
+        if mean.shape[1] != self.circuit_.n_excitatory:
+            raise ValueError(
+                f"the network has {self.circuit_.n_excitatory} latents, mean and covariance have "
+                f"{mean.shape[1]}."
+            )
         parts = self._moments(X, method, grouped=True)
         means, covariances = (
             [torch.from_numpy(np.ascontiguousarray(x)) for x in kind]
@@ -845,6 +880,11 @@ def _pairs(how):
     return parents
 
 
+def check_together(mean, covariance):
+    if (mean is None) != (covariance is None):
+        raise ValueError("mean and covariance must be given together.")
+
+
 def check_moments(mean, covariance, n_samples, dtype):
     """Moments as arrays, or why they cannot be those of any distribution."""
     mean = check_array(mean, dtype=dtype, input_name="mean")
@@ -864,9 +904,12 @@ def check_moments(mean, covariance, n_samples, dtype):
         _, failed = torch.linalg.cholesky_ex(block + ROUNDING * scale * torch.eye(d))
         wrong = torch.nonzero(uneven | (failed != 0)).flatten().tolist()
         if wrong:
-            lowest = torch.linalg.eigvalsh(block[wrong[0]])[0]
+            first = block[wrong[0]]
+            reason = f"its least eigenvalue is {torch.linalg.eigvalsh(first)[0]:.3g}"
+            if uneven[wrong[0]]:
+                reason = f"it differs from its transpose by {(first - first.mT).abs().max():.3g}"
             raise ValueError(
-                f"covariance[{rows.start + wrong[0]}] is not symmetric and positive definite: its "
-                f"least eigenvalue is {lowest:.3g}."
+                f"covariance[{rows.start + wrong[0]}] is not symmetric and positive definite: "
+                f"{reason}."
             )
     return mean, covariance

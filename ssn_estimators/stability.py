@@ -17,6 +17,7 @@ from ssn_estimators.simulation.setup import check_time_grid
 __all__ = [
     "StabilityReport",
     "make_stability_scorer",
+    "network_and_inputs",
     "random_surrogate",
     "shuffled_surrogate",
     "stability_report",
@@ -45,7 +46,7 @@ def stability_score(estimator, X, *, duration=2000.0, n_trials=1, random_state=0
     score : float
         From 0 (every trial diverges) to 1 (none does).
     """
-    network, X = _network_and_inputs(estimator, X)
+    network, X = network_and_inputs(estimator, X)
     simulation = network.simulate(
         X,
         n_trials=n_trials,
@@ -191,7 +192,7 @@ def stability_report(
     for name, value in (("n_surrogates", n_surrogates), ("n_trials", n_trials)):
         if not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} must be a positive integer, got {value!r}.")
-    network, X = _network_and_inputs(estimator, X)
+    network, X = network_and_inputs(estimator, X)
     check_time_grid(duration=duration, burn_in=0.0, dt=network.dt)
     rng = check_random_state(random_state)
     drive, circuit = network.drive(X), network.circuit_
@@ -243,15 +244,15 @@ def random_surrogate(circuit, rng):
     return replace(circuit, weights=weights.astype(circuit.weights.dtype))
 
 
-def _network_and_inputs(estimator, X):
+def network_and_inputs(estimator, X):
     """The network, and the inputs as it gets them."""
     if isinstance(estimator, Pipeline):
         X = estimator[:-1].transform(X) if len(estimator) > 1 else X
         estimator = estimator[-1]
     if not hasattr(estimator, "simulate"):
         raise TypeError(
-            "stability is a property of an SSNClassifier, an SSNSampler or a Pipeline that ends "
-            f"with one, got {type(estimator).__name__}."
+            "an SSNClassifier, an SSNSampler or a Pipeline that ends with one is needed, got "
+            f"{type(estimator).__name__}."
         )
     check_is_fitted(estimator)
     return estimator, X

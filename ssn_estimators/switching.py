@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.simulation import simulate
+from ssn_estimators.stability import network_and_inputs
 
 __all__ = ["StimulusSwitch", "stimulus_switch"]
 
@@ -27,7 +28,10 @@ class StimulusSwitch:
     old_mean, new_mean, old_variance, new_variance : ndarrays of shape (n_pairs, n_latents)
         Of the generative model's posterior for each stimulus; None without such a model.
     percepts : ndarray of shape (n_times, n_pairs, n_features), or None
-        Images that the means stand for, if the generative model can make them.
+        Images that the means stand for, if the generative model can make them: at the
+        contrast that it finds in the stimulus shown, if it knows that.
+    n_trials : int
+        Trials of each pair.
     """
 
     times: np.ndarray
@@ -38,6 +42,7 @@ class StimulusSwitch:
     old_variance: np.ndarray | None
     new_variance: np.ndarray | None
     percepts: np.ndarray | None
+    n_trials: int
 
     def progress(self, moment="mean"):
         """How far the moments have come from where they were towards where they end up.
@@ -52,6 +57,7 @@ class StimulusSwitch:
         progress : ndarray of shape (n_times, n_pairs)
             Projection on the way from the network's moments before the switch, averaged over
             time, to those in the last third of the time after it: 0 before, 1 in the end.
+            NaN for a pair whose moments differ by no more than sampling errors.
         """
         if moment not in ("mean", "variance"):
             raise ValueError(f"moment must be 'mean' or 'variance', got {moment!r}.")
@@ -59,7 +65,12 @@ class StimulusSwitch:
         start = values[self.times <= 0].mean(0)
         end = values[self.times > 2 / 3 * self.times[-1]].mean(0)
         way = end - start
-        return ((values - start) * way).sum(2) / (way**2).sum(1)
+        length = (way**2).sum(1)
+        variance = self.variance.mean(0)
+        # what a single time has of it by chance, twice; averages over time have less
+        chance = variance if moment == "mean" else 2 * variance**2
+        changed = length > 4 * chance.sum(1) / self.n_trials
+        return ((values - start) * way).sum(2) / np.where(changed, length, np.nan)
 
     def time_to(self, share=0.9, moment="mean"):
         """When the moments have come a share of the way.
@@ -74,7 +85,8 @@ class StimulusSwitch:
         Returns
         -------
         times : ndarray of shape (n_pairs,)
-            In ms after the switch, for each pair of stimuli; NaN where they never do.
+            In ms after the switch, for each pair of stimuli; NaN where they never do, or
+            do not change.
         """
         if not isinstance(share, Real) or not 0 < share < 1:
             raise ValueError(f"share must be between 0 and 1, got {share!r}.")
@@ -89,7 +101,7 @@ def stimulus_switch(
 
     Parameters
     ----------
-    sampler : SSNSampler
+    sampler : SSNSampler, or Pipeline that ends with one
         Fitted.
     X_old, X_new : array-likes of shape (n_pairs, n_features)
         Stimuli before and after the switch.
@@ -107,16 +119,21 @@ def stimulus_switch(
     Raises
     ------
     ValueError
-        If the two are not as many.
+        If the two are not as many, or a time is shorter than a step (`after`: three steps).
     DivergenceError
         If the network diverges.
     """
+    X_new = network_and_inputs(sampler, X_new)[1]
+    sampler, X_old = network_and_inputs(sampler, X_old)
+    circuit, dt, burn_in = sampler.circuit_, sampler.dt, sampler.burn_in
+    for name, time, least in (("before", before, dt), ("after", after, 3 * dt)):
+        if not isinstance(time, Real) or not time >= least:
+            raise ValueError(f"{name} must be at least {least:g} ms, got {time!r}.")
     old, new = sampler.drive(X_old), sampler.drive(X_new)
     if old.shape != new.shape:
         raise ValueError(f"X_old has {len(old)} stimuli, X_new has {len(new)}; pairs are needed.")
     if not isinstance(n_trials, Integral) or n_trials < 2:
         raise ValueError(f"n_trials must be an integer of at least 2, got {n_trials!r}.")
-    circuit, dt, burn_in = sampler.circuit_, sampler.dt, sampler.burn_in
     n_before = round((burn_in + before) / dt)
     n_steps = n_before + round(after / dt)
     n, shift = circuit.n_excitatory, sampler.potential_shift_
@@ -151,7 +168,16 @@ def stimulus_switch(
             posteriors += [m, np.einsum("nii->ni", c)]
     percepts = None
     if hasattr(model, "inverse_transform"):
-        percepts = np.stack([model.inverse_transform(x) for x in mean])
+        contrasts = {}
+        if hasattr(model, "posterior_z"):
+            contrasts = {False: model.posterior_z(X_old), True: model.posterior_z(X_new)}
+        shown = [contrasts.get(time > before) for time in simulation.times]
+        percepts = np.stack(
+            [
+                model.inverse_transform(x) if z is None else model.inverse_transform(x, z=z)
+                for x, z in zip(mean, shown, strict=True)
+            ]
+        )
     return StimulusSwitch(
         times=simulation.times - before,
         mean=mean,
@@ -161,4 +187,5 @@ def stimulus_switch(
         old_variance=posteriors[1],
         new_variance=posteriors[3],
         percepts=percepts,
+        n_trials=n_trials,
     )

@@ -87,6 +87,7 @@ class Training:
     n_steps: int = 0
     validation_score: float | None = None
     optimizer_state: dict | None = None
+    stopped: bool = False  # before its end: interrupted, by a callback, or given up
 
 
 def train(
@@ -149,11 +150,13 @@ def train(
             if (start.circuit.n_excitatory, start.circuit.n_inhibitory) != size:
                 start, state = run.grow(start, *size), None
             if not (yield from run.stage(start, stage == len(sizes) - 1, state)):
+                run.result.stopped = True
                 break
             state = None
         else:
             run.warn_of_rejections()
     except KeyboardInterrupt:  # between stages; inside, a stage keeps what it has reached
+        run.result.stopped = True
         run.warn("interrupted by the user")
     return run.result
 

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +27,29 @@ def runaway_copy(network):
     network = copy.copy(network)
     network.circuit_ = replace(circuit, weights=weights.astype(np.float32))
     return network
+
+
+def noting_callback(answer=lambda hook, context: None):
+    """A callback that notes (hook, task) and answers as it is told."""
+    record = []
+
+    def note(hook, context):
+        record.append((hook, context.task_name))
+        return answer(hook, context)
+
+    return SimpleNamespace(
+        record=record,
+        setup=lambda estimator, context: note("setup", context),
+        on_fit_task_begin=lambda estimator, context: note("begin", context),
+        on_fit_task_end=lambda estimator, context: note("end", context),
+        teardown=lambda estimator, context: note("teardown", context),
+    )
+
+
+@pytest.fixture(scope="session")
+def recorder():
+    """Makes callbacks that note what they see."""
+    return noting_callback
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """SSNClassifier: warm start, partial_fit, validation, callbacks, and training that fails."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -87,24 +85,7 @@ def test_without_validation_there_are_no_scores(fitted):
     assert fitted.best_validation_score_ is None
 
 
-def recorder(answer=lambda hook, context: None):
-    """A callback that notes (hook, task) and answers as it is told."""
-    record = []
-
-    def note(hook, context):
-        record.append((hook, context.task_name))
-        return answer(hook, context)
-
-    return SimpleNamespace(
-        record=record,
-        setup=lambda estimator, context: note("setup", context),
-        on_fit_task_begin=lambda estimator, context: note("begin", context),
-        on_fit_task_end=lambda estimator, context: note("end", context),
-        teardown=lambda estimator, context: note("teardown", context),
-    )
-
-
-def test_callbacks_see_stages_and_iterations(small_ssn, blobs):
+def test_callbacks_see_stages_and_iterations(small_ssn, blobs, recorder):
     callback = recorder()
     small_ssn(**SHORT).set_callbacks(callback).fit(*blobs)
     expected = [("setup", "fit"), ("begin", "fit")]
@@ -114,7 +95,7 @@ def test_callbacks_see_stages_and_iterations(small_ssn, blobs):
     assert callback.record == [*expected, ("end", "fit"), ("teardown", "fit")]
 
 
-def test_callbacks_do_not_change_training(small_ssn, blobs):
+def test_callbacks_do_not_change_training(small_ssn, blobs, recorder):
     plain, watched = small_ssn(**SHORT), small_ssn(**SHORT).set_callbacks(recorder())
     X, y = blobs
     assert_array_equal(*(ssn.fit(X, y).decision_function(X) for ssn in (plain, watched)))
@@ -123,7 +104,7 @@ def test_callbacks_do_not_change_training(small_ssn, blobs):
 @pytest.mark.parametrize(
     ("task", "grown", "n_steps"), [("iteration", (4, 1), 3), ("2 E + 1 I", (2, 1), 4)]
 )
-def test_callback_stops_its_level(small_ssn, blobs, task, grown, n_steps):
+def test_callback_stops_its_level(small_ssn, blobs, task, grown, n_steps, recorder):
     callback = recorder(lambda hook, context: hook == "end" and context.task_name == task)
     ssn = small_ssn(**SHORT).set_callbacks(callback).fit(*blobs)
     assert size(ssn) == grown
@@ -155,7 +136,7 @@ def fit_or_fail(ssn, X, y):
 
 
 @pytest.mark.parametrize(("hook", "task"), [("end", "iteration"), ("end", "2 E + 1 I")])
-def test_interrupt_keeps_the_network_fitted_so_far(small_ssn, blobs, hook, task):
+def test_interrupt_keeps_the_network_fitted_so_far(small_ssn, blobs, hook, task, recorder):
     def interrupt(at, context):
         stage = context.task_name if context.parent is None else context.parent.task_name
         if at == hook and context.task_name == task and "1 E" not in stage:

@@ -1,9 +1,11 @@
 """Dynamics and quality of sampling, against processes whose answers are known."""
 
-from types import SimpleNamespace
+import copy
 
 import numpy as np
 import pytest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from ssn_estimators import Circuit, SSNSampler, energy_distance, sampling_report, stimulus_switch
 from ssn_estimators.plotting import StimulusSwitchDisplay
@@ -48,21 +50,25 @@ def test_report_of_a_process_whose_autocorrelation_is_known(sampler):
     np.testing.assert_allclose(report.effective_samples, total / report.autocorrelation_time)
     assert report.r_hat.shape == (2, 2)
     assert report.r_hat.max() < 1.02
-    assert (report.distance < report.distance_exact + 0.1).all()
+    # a right sampler is as far from the posterior as exact samples are from each other
+    assert (report.distance < 2 * report.distance_exact + 0.01).all()
     assert "effective samples per second" in str(report)
 
 
-def test_chains_that_do_not_mix_are_found():
+def test_chains_that_do_not_mix_are_found(sampler):
     pytest.importorskip("arviz_stats")
     levels = iter(range(0, 12, 3))
 
     def sample(X, n, interval, random_state):
         return next(levels) + random_state.normal(size=(len(X), n, 2))
 
-    stuck = SimpleNamespace(sample=sample, generative_model_=None)
+    stuck = copy.copy(sampler)
+    stuck.sample, stuck.generative_model_ = sample, None
     report = sampling_report(stuck, np.zeros((1, 2)), n_trials=4, duration=500.0)
     assert report.r_hat.min() > 1.5
     assert report.distance is None
+    with pytest.raises(ValueError, match="at least 2 trials of 4 samples"):
+        sampling_report(sampler, np.zeros((1, 2)), n_trials=1)
 
 
 def test_energy_distance():
@@ -90,10 +96,21 @@ def test_switch_follows_the_membrane(sampler):
     np.testing.assert_allclose(switch.percepts, switch.mean + 5)
     with pytest.raises(ValueError, match="pairs are needed"):
         stimulus_switch(sampler, old, new[:1])
+    for times in ({"before": 0}, {"after": 2.0}, {"after": -1.0}):
+        with pytest.raises(ValueError, match="must be at least"):
+            stimulus_switch(sampler, old, new, **times)
     with pytest.raises(ValueError, match="share must be between 0 and 1"):
         switch.time_to(1.5)
     with pytest.raises(ValueError, match="'mean' or 'variance'"):
         switch.progress("median")
+
+
+def test_what_does_not_change_takes_no_time(sampler):
+    stimuli = np.array([[4.0, 6.0]])
+    pipeline = make_pipeline(FunctionTransformer(), sampler)
+    switch = stimulus_switch(pipeline, stimuli, stimuli, before=100.0)
+    for moment in ("mean", "variance"):
+        assert np.isnan(switch.time_to(0.9, moment)).all()
 
 
 def test_display_of_a_switch(sampler):

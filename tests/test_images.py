@@ -102,6 +102,8 @@ def test_constant_images():
         fitted.transform(X)
     with pytest.raises(ValueError, match="All images are constant"):
         ContrastNormalizer().fit(np.ones((3, 4)))
+    with pytest.raises(ValueError, match="All images are constant"):  # but for rounding
+        ContrastNormalizer().fit(np.full((3, 1024), 0.1, np.float32))
     # of images without contrast there is nothing to explain
     normalized = ContrastNormalizer().fit_transform(X)
     one, other = (GaborEncoder(2).fit(images) for images in (normalized, normalized[:5]))

@@ -67,7 +67,43 @@ def test_a_smaller_circuit_stands_for_the_first_latents(targets):
         covariance = torch.zeros(2, 4, 4).double()
 
     loss = task.loss(Moments, {}, Inference.targets(mean, covariance))
-    assert loss == pytest.approx(3.0)  # nothing is explained, of either
+    # nothing is explained of their share of all
+    share = ((mean[:, :2] ** 2).sum(1) / (mean**2).sum(1)).mean()
+    for target in (covariance[0].diagonal(), covariance[0]):
+        share += (target[:2] if target.ndim == 1 else target[:2, :2]).square().sum() / (
+            target.square().sum()
+        )
+    assert loss == pytest.approx(float(share))
     Moments.mean = torch.cat([mean[:, :2], mean[:, :2]], 1)
     Moments.covariance[:, :2, :2] = covariance[:, :2, :2]
     assert task.loss(Moments, {}, Inference.targets(mean, covariance)) == 0
+
+
+def test_few_latents_are_measured_against_all(targets):
+    # the first latent's own target may be 0, as the least of all target means is
+    mean, factor = targets
+    mean = mean - mean[:, :1]
+    covariance = (factor @ factor.mT).expand(2, 3, 3)
+    means, covariances = [mean[:, :1] + 0.3], [2 * covariance[:, :1, :1]]
+    errors = moment_errors(means, covariances, mean, covariance, n_latents=1)
+    variances = covariance[0].diagonal()
+    expected = [
+        (0.09 / (mean**2).sum(1)).mean(),
+        variances[0] ** 2 / (variances**2).sum(),
+        variances[0] ** 2 / (covariance[0] ** 2).sum(),
+    ]
+    np.testing.assert_allclose(errors, expected)
+
+
+def test_a_target_mean_of_zero_counts_as_a_share_of_the_variance(targets):
+    mean, factor = targets
+    covariance = (factor @ factor.mT).expand(2, 3, 3)
+    errors = moment_errors([0 * mean + 0.1], [covariance], 0 * mean, covariance)
+    assert errors[0] == pytest.approx(0.03 / (0.01 * float(covariance[0].trace())))
+
+
+def test_errors_that_are_not_normalised(targets):
+    mean, factor = targets
+    covariance = (factor @ factor.mT).expand(2, 3, 3)
+    found = moment_errors([mean + 0.1], [covariance + 0.2], mean, covariance, "unnormalized")
+    np.testing.assert_allclose(found, [0.01, 0.04, 0.04])

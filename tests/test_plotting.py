@@ -24,7 +24,7 @@ DISPLAYS = {
     StabilityDisplay: lambda ssn, X, **kw: StabilityDisplay.from_estimator(ssn, X, **REPORT, **kw),
 }
 LABELS = {
-    GrowthDisplay: ("optimiser step", "training loss (nats)"),
+    GrowthDisplay: ("optimiser step", "training cost"),
     TrajectoryDisplay: ("time (ms)", "membrane potential (mV)"),
     StabilityDisplay: ("", "share of trials diverging within 60 ms"),
 }

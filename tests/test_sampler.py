@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator
 from sklearn.datasets import load_digits
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
 
 from ssn_estimators import (
@@ -156,6 +156,35 @@ def test_what_is_printed_counts_the_steps_of_all_phases(images, model, capsys):
     assert [line.split("step")[1].split()[0] for line in lines] == ["1", "2", "5", "7"]
 
 
+@pytest.mark.parametrize("task", ["2 E + 2 I", "4 E + 4 I"])
+def test_an_interrupt_ends_training_and_leaves_a_whole_network(images, model, task, recorder):
+    def interrupt(hook, context):
+        if hook == "end" and context.task_name == task:
+            raise KeyboardInterrupt
+
+    sampler = SSNSampler(model, **SHORT).set_callbacks(recorder(interrupt))
+    with pytest.warns(ConvergenceWarning, match="interrupted by the user"):
+        sampler.fit(images[:100])
+    assert sampler.n_iter_ == {"2 E + 2 I": 2, "4 E + 4 I": 5}[task]  # nothing came after it
+    assert sampler.predict(images[:2]).shape == (2, 4)
+    assert sampler.stability_ == 1
+
+
+def test_target_means_of_zero():
+    covariance = np.repeat(np.eye(2)[None], 20, 0)
+    X = np.random.RandomState(0).uniform(size=(20, 2))
+    sampler = SSNSampler(**SHORT).fit(X, mean=np.zeros((20, 2)), covariance=covariance)
+    assert np.isfinite(sampler.loss_curve_).all()
+    assert sampler.n_rejected_steps_ == 0
+
+
+def test_errors_may_stay_unnormalised(images, model):
+    sampler = SSNSampler(model, averaging="unnormalized", **SHORT).fit(images[:100])
+    assert sampler.normalized_cost(images[:4]) == sampler.normalized_cost(
+        images[:4], averaging="per_input"
+    )
+
+
 def test_early_stopping_and_warm_start(images, model):
     sampler = SSNSampler(model, **SHORT, early_stopping=True, warm_start=True).fit(images[:200])
     assert len(sampler.validation_scores_) == 2  # one look at the end of each phase
@@ -221,6 +250,28 @@ def test_bad_targets_are_refused(mean, covariance, message):
 def test_bad_parameters_are_refused(parameters, message):
     with pytest.raises(ValueError, match=message):
         SSNSampler(**parameters).fit(np.ones((3, 2)), mean=GOOD[0], covariance=GOOD[1])
+
+
+def test_bad_questions_are_refused(fitted, images):
+    X, (mean, covariance) = images[:3], fitted.generative_model_.posterior_moments(images[:3])
+    for given in ({"mean": mean}, {"covariance": covariance}):
+        with pytest.raises(ValueError, match="given together"):
+            fitted.normalized_cost(X, **given)
+    with pytest.raises(ValueError, match="has 4 latents, mean and covariance have 3"):
+        fitted.normalized_cost(X, mean[:, :3], covariance[:, :3, :3])
+    with pytest.raises(ValueError, match="'per_input' or 'pooled'"):
+        fitted.normalized_cost(X, averaging="unnormalized")
+    for interval in (0.4, 2.5, 0, "1"):
+        with pytest.raises(ValueError, match="interval must be"):
+            fitted.sample(X, 2, interval=interval)
+    with pytest.raises(ValueError, match="multiples of 4"):
+        copy.copy(fitted).set_params(n_trials_predict=6).predict(X)
+
+
+def test_constant_images_are_refused_before_training():
+    for value in (0.0, 0.1, 3.0):
+        with pytest.raises(ValueError, match="All images are constant"):
+            SSNSampler(GaussianScaleMixture(2), **SHORT).fit(np.full((9, 16), value))
 
 
 def test_images_of_another_size_and_an_unfitted_sampler(fitted):

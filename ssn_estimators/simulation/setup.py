@@ -11,7 +11,7 @@ from ssn_estimators.simulation.reference import SCHEMES
 
 __all__ = ["DIVERGENCE_THRESHOLD", "INCREMENTS", "PRECISIONS", "Setup", "check_time_grid"]
 
-DIVERGENCE_THRESHOLD = 1e3  # mV; [P] and biology stay below 50, a runaway passes it within ms
+DIVERGENCE_THRESHOLD = 1e3  # mV; networks and biology stay below 50, a runaway passes it within ms
 INCREMENTS = ("gaussian", "weak")
 PRECISIONS = ("float32", "tf32")
 
