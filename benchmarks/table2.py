@@ -2,26 +2,29 @@
 
     python benchmarks/table2.py --data FOLDER --models MODELS --out benchmarks/results/table2.json
 
-FOLDER holds cifar10_train.npz and cifar10_test.npz, each with all images as JPEG files one after
-the other (`jpeg`, bytes) and where they begin and end (`offsets`). Every network is written to
-the folder MODELS, and its figures to the result file, when it is done; what is there already is
-not done again. Networks are trained on the training split; the test split is read when a network
-is done.
+FOLDER holds CIFAR-10: the files data_batch_1 to 5 and test_batch of its version for Python, or
+cifar10_train.npz and cifar10_test.npz, each with all images as JPEG files one after the other
+(`jpeg`, bytes) and where they begin and end (`offsets`). Every network is written to the folder
+MODELS, and its figures to the result file, when it is done; what is there already, with the same
+settings, is not done again. Networks are trained on the training split; the test split is read
+when a network is done.
 
 Each network is simulated at the published step (Euler 0.2 ms) and at a converged one (Heun 0.2
 ms), without clipping.
 """
 
 import argparse
+import copy
 import io
 import json
+import pickle
 import time
 from itertools import pairwise
 from pathlib import Path
 
 import joblib
 import numpy as np
-from machine import machine, save
+from machine import code, machine, save
 from PIL import Image
 
 from ssn_estimators import (
@@ -76,6 +79,11 @@ ROWS = {
 
 def grey_images(folder, split):
     """All images of a split, shape (n, 1024)."""
+    if (folder / "test_batch").exists():
+        names = ["test_batch"] if split == "test" else [f"data_batch_{i}" for i in range(1, 6)]
+        batches = [pickle.loads((folder / n).read_bytes(), encoding="bytes") for n in names]
+        colours = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 1024)
+        return np.einsum("ncp,c->np", colours.astype(np.float32), GREY)
     with np.load(folder / f"cifar10_{split}.npz") as data:
         jpeg, ends = data["jpeg"].tobytes(), data["offsets"]
     files = (io.BytesIO(jpeg[a:b]) for a, b in pairwise(ends))
@@ -100,9 +108,10 @@ def generative_model(args, contrast):
     model, seconds = timed(lambda: GaussianScaleMixture(50, random_state=0, n_jobs=2).fit(X))
     (mean, covariance), moment_seconds = timed(lambda: model.posterior_moments(X))
     constant_mean, constant = mean.mean(0), covariance.mean(0)
+    shift = max(0.0, -float(mean.min()))  # as in the networks
     del mean, covariance
     X_test = normalizer.transform(grey_images(args.data, "test"))
-    errors = trivial_errors(model, X_test[:N_TEST], constant_mean, constant)
+    errors = trivial_errors(model, X_test[:N_TEST], constant_mean, constant, shift)
     figures = {
         "fit_seconds": seconds,
         "moments_seconds": moment_seconds,
@@ -114,11 +123,9 @@ def generative_model(args, contrast):
     return normalizer, model
 
 
-def trivial_errors(model, X, constant_mean, constant):
+def trivial_errors(model, X, constant_mean, constant, shift):
     """Errors of the predictor that gives every image the mean moments of the training data."""
     mean, covariance = model.posterior_moments(X)
-    # targets of a network are shifted so that no mean is negative
-    shift = max(0.0, -float(mean.min()))
 
     def error(found, wanted):
         axes = tuple(range(1, wanted.ndim))
@@ -154,7 +161,10 @@ def trained(args, row, seed):
         X_test = normalizer.transform(grey_images(args.data, "test")[:N_TEST])
         test = (X_test, *model.posterior_moments(X_test))
     if path.exists():
-        return *joblib.load(path), test
+        saved = joblib.load(path)
+        parameters = saved[0].get_params(deep=False)
+        if row.startswith("published") or all(parameters[k] == v for k, v in settings.items()):
+            return *saved, test
     if contrast is not None:
         X, targets = normalizer.transform(grey_images(args.data, "train")), {}
         sampler.set_params(generative_model=model)
@@ -172,9 +182,18 @@ def published(sampler, X, targets, fine_tuned):
     sampler.set_params(**start, finetune_iter=0, growth=None).fit(X, **targets)
     sampler.circuit_, sampler.input_scale_ = make_ring_network(), 1.0
     if fine_tuned:
+        sampler._optimizer_state = None  # of the network that was there before
         sampler.set_params(moments="simulation", max_iter=RING["finetune_iter"])
         sampler.set_params(warm_start=True, learning_rate_init=0.01).fit(X, **targets)
     return sampler
+
+
+def settings_of(row):
+    """What a row's networks are, for the result file."""
+    settings = ROWS[row][0]
+    if row.startswith("published"):
+        return {"fine_tuned": settings["finetune_iter"] if "fine-tuned" in row else 0}
+    return settings
 
 
 def figures(args, row, seed):
@@ -183,25 +202,33 @@ def figures(args, row, seed):
     sampler.set_params(burn_in=400.0, **many)
     out = {"row": row, "seed": seed, "fit_seconds": seconds, "n_iter": sampler.n_iter_}
     out["rejected_steps"] = sampler.n_rejected_steps_
-    out["settings"] = ROWS[row][0]
+    out |= {"settings": settings_of(row), "code": code()}
     for name, scheme in SCHEMES.items():
-        own = joblib.load(args.models / f"{row} {seed}.joblib")[0]
-        own.set_params(burn_in=400.0, **many, **scheme)
+        own = copy.copy(sampler).set_params(**scheme)
         errors = own.normalized_cost(X, mean, covariance)
         del errors["total"]
         out[name] = with_totals(errors)
-    repeats = -(-N_TEST // len(X))
-    out["diverging_in_2s"] = 1 - stability_score(sampler, X, n_trials=repeats)
+    out["diverging_in_2s"] = diverging(sampler, X)
     if ROWS[row][1] is not None:
         report = stability_report(sampler, X, n_surrogates=20, n_trials=100)
         out["diverging_trials"] = {k: [round(x, 4) for x in v] for k, v in report.summary().items()}
         switch = stimulus_switch(sampler, X[:N_PAIRS], X[N_PAIRS : 2 * N_PAIRS], after=600.0)
         for moment in ("mean", "variance"):
             times = switch.time_to(0.9, moment)
-            out[f"time_to_90%_{moment}_ms"] = [
-                float(q) for q in np.nanquantile(times, (0.25, 0.5, 0.75))
-            ]
+            quantiles = np.nanquantile(times, (0.25, 0.5, 0.75, 1))
+            out[f"time_to_90%_{moment}_ms"] = [float(q) for q in quantiles]
+            out[f"unchanged_{moment}"] = int(np.isnan(times).sum())
     return out
+
+
+def diverging(sampler, X):
+    """Share of a thousand trials of 2 s that diverge, by scheme."""
+    sampler, repeats = copy.copy(sampler), -(-N_TEST // len(X))
+    shares = {}
+    for name, scheme in SCHEMES.items():
+        sampler.set_params(**{"solver": "heun"} | scheme)
+        shares[name] = 1 - stability_score(sampler, X, n_trials=repeats)
+    return shares
 
 
 def summary(results):
@@ -222,6 +249,7 @@ def summary(results):
             if baseline:
                 line += f"  ratio {np.median(values) / baseline[scheme][PUBLISHED]:.3f}"
             line += "  " + ", ".join(f"{name} {value:.4f}" for name, value in errors.items())
+            line += f"  diverging in 2 s: {max(n['diverging_in_2s'][scheme] for n in own):g}"
             lines.append(line)
     return "\n".join(lines)
 
@@ -245,6 +273,7 @@ def main():
         path = args.models / f"model {contrast}.joblib"
         results["models"][contrast] = joblib.load(path)[2]
         save(results, args.out)
+    results["networks"] = [n for n in results["networks"] if n["settings"] == settings_of(n["row"])]
     done = {(n["row"], n["seed"]) for n in results["networks"]}
     tasks = [
         (row, seed)
