@@ -44,7 +44,7 @@ def test_training_brings_the_moments_closer(fitted, images, model):
     untrained = SSNSampler(model, **SHORT).fit(images)
     assert fitted.score(images[:50]) > untrained.score(images[:50])
     mean = model.transform(images)
-    # the predictor that answers every image with the mean moments, by the same measure
+    # to answer with no variance has an error of 1
     cost = fitted.normalized_cost(images[:50])
     assert cost.variance < 1
     assert cost.total == pytest.approx(cost.mean + 2 * cost.variance + cost.covariance)

@@ -1,0 +1,366 @@
+"""Classification of MNIST as in Table 1 of Soo & Lengyel (2022), its baselines and controls.
+
+    python benchmarks/table1.py --data FOLDER --models MODELS --out benchmarks/results/table1.json
+
+FOLDER holds mnist.npz with x_train, y_train, x_test, y_test. Encoders are fitted on the training
+split. Every fitted model is written to the folder MODELS and its figures to the result file when
+they are there; what is there already, with the same settings, is not done again, so that the
+script may be killed at any time. The test split is read once per model. With `--validate` models
+are fitted to the first 50,000 training images and judged on the last 10,000; the test split is
+not read: that is the way to choose settings.
+"""
+
+import argparse
+import contextlib
+import copy
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unittest import mock
+
+import joblib
+import numpy as np
+import torch
+from machine import code, machine, save
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+
+from ssn_estimators import (
+    AutoencoderEncoder,
+    DivergenceError,
+    SSNClassifier,
+    split,
+    stability_report,
+    stability_score,
+)
+
+N_VALIDATION = 10_000
+GROWTH_ITER, MAX_ITER = 40, 3000
+N_GROWTH = 6 * GROWTH_ITER  # steps before the last size, of 50:50 by doubling
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of model: how it is made, and what is measured of it."""
+
+    n_components: int
+    settings: dict
+    n_networks: int = 3
+    model: str = "ssn"
+    growth_rule: str | None = None
+    guard: bool = True
+    surrogates: tuple = (0, 0)  # surrogates of each kind, and trials of each
+    pixels: bool = False
+    variants: bool = False  # whether to predict without noise and by moments too
+
+
+BASE = {"n_excitatory": 50, "n_inhibitory": 50, "growth_iter": GROWTH_ITER, "max_iter": MAX_ITER}
+WIDE = BASE | {"n_excitatory": 80, "n_inhibitory": 20}
+ONE_BY_ONE = {"growth": "single", "growth_iter": 5}  # as many steps in all
+SIZES = (10, 25, 100, 200, 500)  # E cells; as many I cells
+
+ROWS = {
+    "SSN 50:50": Row(50, BASE, 100, surrogates=(100, 100), variants=True),
+    "SSN 80:20": Row(80, WIDE, 100, surrogates=(100, 100), variants=True),
+    "logistic regression, encoded-50": Row(50, {"max_iter": 1000}, 1, "logistic"),
+    "logistic regression, encoded-80": Row(80, {"max_iter": 1000}, 1, "logistic"),
+    # three layers of weights with as many parameters as the SSN (20,513 and 20,813)
+    "MLP, encoded-50": Row(50, {"hidden_layer_sizes": (115, 115)}, 5, "mlp"),
+    "MLP, encoded-80": Row(80, {"hidden_layer_sizes": (105, 105)}, 5, "mlp"),
+    "RNN of 100 cells, encoded-50": Row(50, {"n_hidden": 100, "max_iter": MAX_ITER}, 5, "rnn"),
+    "Gaussian ring SSN": Row(50, BASE | {"weight_structure": "gaussian_ring"}),
+    "circulant SSN": Row(50, BASE | {"weight_structure": "circulant"}),
+    "full size from small weights": Row(
+        50, BASE | {"growth": None, "max_iter": N_GROWTH + MAX_ITER}
+    ),
+    "clones halve incoming weights": Row(50, BASE, growth_rule="halve_rows"),
+    "clones halve nothing": Row(50, BASE, growth_rule="halve_nothing"),
+    "one cell at a time": Row(50, BASE | {"growth": "single", "growth_iter": 5}),
+    "parents at random": Row(
+        50, BASE | {"growth": "single", "growth_iter": 5, "parents": "random"}
+    ),
+    "no guard": Row(50, BASE, guard=False),
+    "dense input": Row(50, BASE | {"input_weights": "dense"}),
+    "dense input, pixels": Row(784, WIDE | {"input_weights": "dense"}, pixels=True),
+    **{
+        f"dense input, {n}:{n}": Row(
+            50, BASE | {"input_weights": "dense", "n_excitatory": n, "n_inhibitory": n}, 1
+        )
+        for n in SIZES
+    },
+}
+
+
+class RNNClassifier(ClassifierMixin, BaseEstimator):
+    """`torch.nn.RNN` on a constant input for some steps, with a linear readout of its mean."""
+
+    def __init__(self, n_hidden=100, n_steps=20, max_iter=3000, random_state=None):
+        self.n_hidden, self.n_steps = n_hidden, n_steps
+        self.max_iter, self.random_state = max_iter, random_state
+
+    def fit(self, X, y):
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        generator = torch.Generator().manual_seed(self.random_state)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.random_state)
+            self.rnn_ = torch.nn.RNN(X.shape[1], self.n_hidden, batch_first=True)
+            self.readout_ = torch.nn.Linear(self.n_hidden, len(self.classes_))
+        parameters = [*self.rnn_.parameters(), *self.readout_.parameters()]
+        optimizer = torch.optim.Adam(parameters)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.005, self.max_iter)
+        X, labels = torch.as_tensor(X), torch.as_tensor(labels)
+        for _ in range(self.max_iter):
+            batch = torch.randint(len(X), (256,), generator=generator)
+            loss = torch.nn.functional.cross_entropy(self._logits(X[batch]), labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+        return self
+
+    def _logits(self, X):
+        activity, _ = self.rnn_(X[:, None].expand(-1, self.n_steps, -1))
+        return self.readout_(activity[:, self.n_steps // 2 :].mean(1))
+
+    @torch.no_grad()
+    def predict(self, X):
+        blocks = torch.as_tensor(X).split(1000)
+        return self.classes_[torch.cat([self._logits(x).argmax(1) for x in blocks]).numpy()]
+
+
+def halve_rows(circuit, parents):
+    """The rule of the published code: parent and clone share incoming, not outgoing weights."""
+    grown, origin = split(circuit, parents)
+    share = np.bincount(origin)[origin].astype(grown.weights.dtype)
+    return replace(grown, weights=grown.weights * share / share[:, None]), origin
+
+
+def halve_nothing(circuit, parents):
+    """Plain copies: what a clone sends out comes on top."""
+    grown, origin = split(circuit, parents)
+    share = np.bincount(origin)[origin].astype(grown.weights.dtype)
+    return replace(grown, weights=grown.weights * share), origin
+
+
+RULES = {"halve_rows": halve_rows, "halve_nothing": halve_nothing}
+
+
+@contextlib.contextmanager
+def training_without(row):
+    """The package with another rule of growth, or with steps that are never undone."""
+    with contextlib.ExitStack() as stack:
+        if row.growth_rule:
+            rule = RULES[row.growth_rule]
+            stack.enter_context(mock.patch("ssn_estimators.training.split", rule))
+        if not row.guard:
+
+            def reject(self, weaken=False):
+                pass
+
+            def confirm(self, model, last):
+                return 1.0
+                yield
+
+            stack.enter_context(mock.patch("ssn_estimators.descent.Descent.reject", reject))
+            stack.enter_context(mock.patch("ssn_estimators.training._Run.confirm", confirm))
+        yield
+
+
+def make(row, seed):
+    if row.model == "ssn":
+        return SSNClassifier(random_state=seed, **row.settings)
+    if row.model == "mlp":
+        return MLPClassifier(
+            **row.settings,
+            early_stopping=True,
+            n_iter_no_change=20,
+            max_iter=200,
+            random_state=seed,
+        )
+    if row.model == "rnn":
+        return RNNClassifier(random_state=seed, **row.settings)
+    return LogisticRegression(**row.settings)
+
+
+def images(args, part):
+    with np.load(args.data / "mnist.npz") as data:
+        X, y = data[f"x_{part}"], data[f"y_{part}"].astype(int)
+    return X.reshape(-1, 784).astype(np.float32) / 255, y
+
+
+def data(args, n_components):
+    """Training inputs, and those to judge by; codes from the folder of models if there."""
+    validation = "validation " if args.validate else ""
+    path = args.models / f"{validation}codes {n_components}.joblib"
+    if path.exists():
+        return joblib.load(path)
+    X, y = images(args, "train")
+    if args.validate:
+        held_out = X[-N_VALIDATION:], y[-N_VALIDATION:]
+        X, y = X[:-N_VALIDATION], y[:-N_VALIDATION]
+    else:
+        held_out = images(args, "test")
+    X_test, y_test = held_out
+    if n_components != 784:
+        encoder = AutoencoderEncoder(n_components, max_iter=2800, random_state=0).fit(X)
+        X, X_test = encoder.transform(X), encoder.transform(X_test)
+    found = X, y, X_test, y_test
+    joblib.dump(found, path)
+    return found
+
+
+def trained(args, name, seed, X, y):
+    """The fitted model and the seconds it took."""
+    row, validation = ROWS[name], "validation " if args.validate else ""
+    path = args.models / f"{validation}{name} {seed}.joblib"
+    if path.exists():
+        settings, model, seconds = joblib.load(path)
+        if settings == row.settings:
+            return model, seconds
+    model = make(row, seed)
+    start = time.perf_counter()
+    with training_without(row):
+        model.fit(X, y)
+    seconds = round(time.perf_counter() - start, 1)
+    partial = path.with_suffix(".part")
+    joblib.dump((row.settings, model, seconds), partial)
+    partial.replace(path)
+    return model, seconds
+
+
+def figures(args, name, seed):
+    row = ROWS[name]
+    X, y, X_test, y_test = data(args, row.n_components)
+    model, seconds = trained(args, name, seed, X, y)
+    out = {"row": name, "seed": seed, "fit_seconds": seconds}
+    out |= {"settings": row.settings, "code": code()}
+    if row.model != "ssn":
+        return out | {"accuracy": accuracy(model, X_test, y_test)}
+    stable = stability_score(model, X_test)  # 2 s, every input
+    out |= {
+        "n_iter": model.n_iter_,
+        "rejected_steps": model.n_rejected_steps_,
+        "confirmed": model.stability_,
+        "diverging_in_2s": 1 - stable,
+        "accuracy": accuracy(model, X_test, y_test),
+    }
+    if row.variants:
+        out["accuracy without noise"] = accuracy(silenced(model), X_test, y_test)
+        out["accuracy by moments"] = accuracy(model, X_test, y_test, method="moments")
+    n_surrogates, n_trials = row.surrogates
+    if n_surrogates:
+        report = stability_report(
+            copy.copy(model), X_test, n_surrogates=n_surrogates, n_trials=n_trials
+        )
+        out["diverging_trials"] = {
+            "trained": report.trained,
+            "shuffled": np.round(report.shuffled, 4).tolist(),
+            "random": np.round(report.random, 4).tolist(),
+        }
+    return out
+
+
+def accuracy(model, X, y, **how):
+    """Share of right answers; None if the network diverges on an input and gives none."""
+    try:
+        return float(np.mean(model.predict(X, **how) == y))
+    except DivergenceError:
+        return None
+
+
+def silenced(model):
+    """The network without noise."""
+    model, circuit = copy.copy(model), model.circuit_
+    model.circuit_ = replace(circuit, noise_factor=0 * circuit.noise_factor)
+    return model.set_params(n_trials_predict=1)
+
+
+def interval(values):
+    """Mean, and half the width of its 95% confidence interval (Student)."""
+    from scipy.stats import t
+
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return values.mean(), np.nan
+    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return values.mean(), half
+
+
+def summary(results):
+    lines = []
+    for name in ROWS:
+        own = [n for n in results["networks"] if n["row"] == name]
+        if not own:
+            continue
+        accuracy = [n["accuracy"] for n in own if n["accuracy"] is not None]
+        line = f"{name:34} n={len(own):3}"
+        if accuracy:
+            mean, half = interval(accuracy)
+            line += f"  accuracy {mean:.4f} +- {half:.4f}"
+            line += (
+                f" (s.d. {np.std(accuracy, ddof=len(accuracy) > 1):.4f}, best {max(accuracy):.4f})"
+            )
+        line += f"  {np.median([n['fit_seconds'] for n in own]):.0f} s"
+        if "diverging_in_2s" in own[0]:
+            line += f"  unstable {sum(n['diverging_in_2s'] > 0 for n in own)}"
+            line += f"  steps undone {np.mean([n['rejected_steps'] for n in own]):.1f}"
+        with_surrogates = [n["diverging_trials"] for n in own if "diverging_trials" in n]
+        for kind in ("shuffled", "random") if with_surrogates else ():
+            shares = [np.mean(n[kind]) for n in with_surrogates]
+            error = np.std(shares, ddof=1) / np.sqrt(len(shares)) if len(shares) > 1 else np.nan
+            line += f"  {kind} {np.mean(shares):.3f} (s.e. {error:.3f})"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with mnist.npz")
+    parser.add_argument("--models", type=Path, required=True, help="folder for fitted models")
+    parser.add_argument("--out", type=Path, help="result file (JSON)")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--networks", type=int, help="models a row, in place of its own number")
+    parser.add_argument("--jobs", type=int, default=2, help="models at once, one core each")
+    parser.add_argument("--validate", action="store_true", help="do not read the test split")
+    parser.add_argument("--summary", action="store_true", help="print what is there, and end")
+    args = parser.parse_args()
+    args.models.mkdir(parents=True, exist_ok=True)
+
+    results = {"machine": machine(), "networks": []}
+    if args.out is not None and args.out.exists():
+        results = json.loads(args.out.read_text()) | {"machine": results["machine"]}
+    if args.summary:
+        print(summary(results))
+        return
+    kept = [n for n in results["networks"] if n["settings"] == as_json(ROWS[n["row"]].settings)]
+    results["networks"] = kept
+    for n_components in {ROWS[row].n_components for row in args.rows}:
+        data(args, n_components)
+    done = {(n["row"], n["seed"]) for n in kept}
+    # one network of every row before the second of any
+    tasks = [
+        (row, seed)
+        for seed in range(max(args.networks or ROWS[row].n_networks for row in args.rows))
+        for row in args.rows
+        if seed < (args.networks or ROWS[row].n_networks) and (row, seed) not in done
+    ]
+    parallel = joblib.Parallel(args.jobs, return_as="generator_unordered")
+    for network in parallel(joblib.delayed(figures)(args, *task) for task in tasks):
+        brief = {k: v for k, v in network.items() if k != "diverging_trials"}
+        print(json.dumps(brief), flush=True)
+        results["networks"].append(network)
+        save(results, args.out)
+    results["networks"].sort(key=lambda n: (list(ROWS).index(n["row"]), n["seed"]))
+    save(results, args.out)
+    print(summary(results))
+
+
+def as_json(settings):
+    return json.loads(json.dumps(settings))
+
+
+if __name__ == "__main__":
+    main()
