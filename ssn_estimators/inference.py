@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import torch
 
@@ -43,9 +45,10 @@ def moment_errors(
     r"""Squared errors of mean, variance and covariance (the three terms of Eq. 12 or 13).
 
     With moments estimated from four groups of trials, errors are products of the error of two
-    of them and that of the other two, :math:`\langle \hat C_1 - C, \hat C_2 - C \rangle`, so
-    that the sampling variance, which a square contains, is not counted; and the variance that
-    a group's covariance lacks for being about its own mean is known from the other's.
+    of them and that of the other two, :math:`\langle \hat C_1 - C, \hat C_2 - C \rangle`,
+    averaged over the three ways to pair them: the sampling variance, which a square contains,
+    is then not counted; and the variance that a group's covariance lacks for being about its
+    own mean is known from the other's.
 
     Parameters
     ----------
@@ -66,41 +69,46 @@ def moment_errors(
     errors : Tensor of shape (3,)
         Of mean, variance and covariance.
     """
-    if len(means) > 1:
-        halves = [_joined(means[i : i + 2], covariances[i : i + 2]) for i in range(0, N_GROUPS, 2)]
-        means, covariances = zip(*halves, strict=True)
+    groups = list(zip(means, covariances, strict=True))
+    if len(groups) > 1:
+        pairs = {(i, j): _joined(groups[i], groups[j]) for i, j in combinations(range(N_GROUPS), 2)}
+        splits = [
+            (pairs[0, 1], pairs[2, 3]),
+            (pairs[0, 2], pairs[1, 3]),
+            (pairs[0, 3], pairs[1, 2]),
+        ]
+    else:
+        splits = [(groups[0], groups[0])]
     n = target_mean.shape[1] if n_latents is None else n_latents
-    target_variance = _variance(target_covariance)
-    part = target_covariance[:, :n, :n]
+    part = _terms(target_mean[:, :n], target_covariance[:, :n, :n])
+    squares = 0.0
+    for split in splits:
+        one, other = (_terms(*group) for group in split)
+        products = [((x - t) * (y - t)).sum(1) for x, y, t in zip(one, other, part, strict=True)]
+        squares = squares + torch.stack(products) / len(splits)
+    whole = _terms(target_mean, target_covariance)
+    if averaging == "unnormalized":
+        return squares.mean(1) / squares.new_tensor([target.shape[1] for target in whole])
+    norms = torch.stack([(target**2).sum(1) for target in whole])
     # where the mean is smaller than the spread, its relative error means nothing
-    least = (LEAST_MEAN * target_variance.sum(1), 0.0, 0.0)
-    terms = (
-        (means, target_mean[:, :n], target_mean),
-        ([_variance(covariance) for covariance in covariances], _variance(part), target_variance),
-        ([covariance.flatten(1) for covariance in covariances], part.flatten(1), target_covariance),
-    )
-    errors = []
-    for (estimates, target, whole), at_least in zip(terms, least, strict=True):
-        squares = ((estimates[0] - target) * (estimates[-1] - target)).sum(1)
-        norms = (whole.flatten(1) ** 2).sum(1).clamp_min(at_least)
-        if averaging == "unnormalized":
-            errors.append(squares.mean() / whole[0].numel())
-        elif averaging == "pooled":
-            errors.append(squares.mean() / norms.mean())
-        else:
-            errors.append((squares / norms).mean())
-    return torch.stack(errors)
+    least = torch.zeros_like(norms)
+    least[0] = LEAST_MEAN * whole[1].sum(1)
+    norms = torch.maximum(norms, least)
+    if averaging == "pooled":
+        return squares.mean(1) / norms.mean(1)
+    return (squares / norms).mean(1)
 
 
-def _joined(means, covariances):
+def _terms(mean, covariance):
+    """What is compared, as vectors: mean, variance and covariance."""
+    return mean, covariance.diagonal(dim1=1, dim2=2), covariance.flatten(1)
+
+
+def _joined(one, other):
     """Unbiased mean and covariance from those of two groups."""
-    apart = means[0] - means[1]
-    covariance = (covariances[0] + covariances[1] + apart[:, :, None] * apart[:, None]) / 2
-    return (means[0] + means[1]) / 2, covariance
-
-
-def _variance(covariance):
-    return covariance.diagonal(dim1=1, dim2=2)
+    apart = one[0] - other[0]
+    covariance = (one[1] + other[1] + apart[:, :, None] * apart[:, None]) / 2
+    return (one[0] + other[0]) / 2, covariance
 
 
 class Inference:

@@ -610,7 +610,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
                 burn_in=self.burn_in,
                 dt=self.dt,
                 solver=self.solver,
-                shared_noise=True,
+                shared_noise=not grouped,
                 random_state=seed,
                 rates=False,
             )
@@ -632,14 +632,16 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
                 )
             return moments
 
+        # errors are averaged over inputs: noise of their own averages out, shared noise does not
+        sources = [np.random.RandomState(self.noise_seed_ + i) for i in range(N_GROUPS)]
+
         def respond(drive):
             drive = drive.to(circuit.weights.device)
             if method == "moments":
                 parts = [stationary(drive)]
             elif grouped:
-                seeds = range(self.noise_seed_, self.noise_seed_ + N_GROUPS)
                 n_trials = self.n_trials_predict // N_GROUPS
-                parts = [simulated(drive, n_trials, seed) for seed in seeds]
+                parts = [simulated(drive, n_trials, source) for source in sources]
             else:
                 parts = [simulated(drive, self.n_trials_predict, self.noise_seed_)]
             packed = [Inference.targets(m.mean[:, :n], m.covariance[:, :n, :n]) for m in parts]
@@ -787,7 +789,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         r"""Normalised squared errors of the moments, and their weighted sum (Eq. 13).
 
         Simulated moments are compared by the product of the errors of independent groups of
-        trials, which is free of their sampling variance (and may be negative for it).
+        trials, which is free of their sampling variance (and may be negative for it). Unlike
+        in `predict`, every input has noise of its own, so that the mean over many is precise.
 
         Parameters
         ----------

@@ -71,6 +71,16 @@ def test_chains_that_do_not_mix_are_found(sampler):
         sampling_report(sampler, np.zeros((1, 2)), n_trials=1)
 
 
+def test_the_cost_of_a_right_sampler_is_zero(sampler):
+    X = np.full((400, 2), 5.0)
+    cost = sampler.normalized_cost(X)
+    # some 200 effective samples an input leave an error of 1% in each, and of 1/20 of it in the
+    # mean over inputs, whose noise is independent
+    assert abs(cost.variance) < 0.003
+    assert abs(cost.covariance) < 0.003
+    assert abs(cost.mean) < 0.001
+
+
 def test_energy_distance():
     x, y = RNG(0).normal(size=(2, 500, 3))
     assert energy_distance(x, x) == 0
