@@ -56,10 +56,12 @@ RING = {
 }
 GENERAL = {
     "growth_iter": 1,
-    "max_iter": 4500,
-    "finetune_iter": 2250,
+    "max_iter": 5000,
+    "finetune_iter": 1000,
     "finetune_rate": 0.25,
-    "burn_in": 200.0,
+    # shorter ones do not see modes that grow slowly
+    "burn_in": 500.0,
+    "window": 100.0,
 }
 # name: (settings, contrast, number of networks)
 ROWS = {
