@@ -52,6 +52,7 @@ RING = {
     "finetune_rate": 1.0,
     "n_trials": 100,
     "burn_in": 100.0,
+    "window": 60.0,
     "settling_penalty": 0.0,  # the published network does not have to be fast either
 }
 GENERAL = {

@@ -92,11 +92,11 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Integration scheme, see :func:`simulate`.
     dt : float, default=1.0
         Time step in ms.
-    burn_in : float, default=200.0
+    burn_in : float, default=500.0
         Time before the window, in ms; gradients do not reach into it. Networks may have modes
-        that are far slower than their cells, so that after 100 ms their variances are not
-        yet those of the stationary state.
-    window : float, default=60.0
+        that are far slower than their cells: trained on shorter trials, some come to have
+        large fluctuations that only grow later.
+    window : float, default=100.0
         Time over which moments are taken in training, in ms.
     window_predict : float, default=500.0
         Time over which they are in prediction, in ms.
@@ -124,7 +124,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         the posterior's total variance.
     precision : {"float32", "tf32"}, default="float32"
         Of matrix products in training on a GPU, see :func:`simulate`.
-    max_iter : int, default=2000
+    max_iter : int, default=2500
         Optimiser steps at the final size, each on one mini-batch.
     finetune_iter : int, default=500
         Further steps on simulated moments after those with ``moments="closure"``. Training
@@ -259,8 +259,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         tau_eta=20.0,
         solver="heun",
         dt=1.0,
-        burn_in=200.0,
-        window=60.0,
+        burn_in=500.0,
+        window=100.0,
         window_predict=500.0,
         n_trials=12,
         n_trials_predict=20,
@@ -269,7 +269,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         cost_weights=(1.0, 2.0, 1.0),
         averaging="per_input",
         precision="float32",
-        max_iter=2000,
+        max_iter=2500,
         finetune_iter=500,
         batch_size=20,
         learning_rate="cosine",
