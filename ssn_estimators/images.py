@@ -158,7 +158,7 @@ class ContrastNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_features=2)
         self.scale_ = float(np.sqrt(np.mean(_deviations(X) ** 2, dtype=float)))
         # what rounding leaves of constant images is no contrast
-        if not np.ptp(X, axis=1).any():
+        if _is_constant(X).all():
             raise ValueError("All images are constant: there is no contrast to normalise.")
         self._check_constant(X)
         return self
@@ -189,13 +189,17 @@ class ContrastNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return deviations / np.sqrt(np.mean(deviations**2, axis=1, keepdims=True))
 
     def _check_constant(self, X):
-        constant = np.ptp(X, axis=1) == 0
+        constant = _is_constant(X)
         if self.contrast == "per_image" and constant.any():
             raise ValueError(
                 f"{constant.sum()} of {len(X)} images are constant, the first in row "
                 f"{constant.argmax()}: they have no contrast to divide by. Remove them, or take "
                 "contrast='global'."
             )
+
+
+def _is_constant(X):
+    return np.ptp(X, axis=1) == 0
 
 
 def _deviations(X):
@@ -451,7 +455,7 @@ def check_filters(filters, n_pixels):
 
 def _second_moments(X):
     """Mean of x x^T / |x|^2 over images that are not constant."""
-    seen = X[np.ptp(X, axis=1) > 0] if X.shape[1] > 1 else X[X[:, 0] != 0]
+    seen = X[~_is_constant(X)] if X.shape[1] > 1 else X[X[:, 0] != 0]
     if not len(seen):
         raise ValueError("All images are constant: there is nothing to learn from.")
     unit = seen / np.linalg.norm(seen, axis=1, keepdims=True)

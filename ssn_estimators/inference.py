@@ -6,18 +6,26 @@ from itertools import combinations
 
 import numpy as np
 import torch
+from sklearn.utils import check_array, gen_batches
 
 __all__ = [
     "AVERAGES",
     "COST_WEIGHTS",
+    "NORMALIZED",
     "N_GROUPS",
     "Inference",
     "check_cost_weights",
+    "check_moments",
+    "check_together",
     "moment_errors",
+    "percepts",
 ]
 
 N_GROUPS = 4  # of trials, for costs without bias
-AVERAGES = ("per_input", "pooled", "unnormalized")
+NORMALIZED = ("per_input", "pooled")
+AVERAGES = (*NORMALIZED, "unnormalized")
+MOMENT_ROWS = 1024  # targets checked at once
+ROUNDING = 1e-6  # relative to the largest variance: what a covariance may be below zero
 LEAST_MEAN = 0.01  # of the total variance: what the squared length of a target mean counts at least
 # of the published code, in its last and in its earlier versions; the paper does not state them
 COST_WEIGHTS = {"published": (0.01, 2.0, 1.0), "published_early": (0.01, 0.02, 0.01)}
@@ -37,6 +45,59 @@ def check_cost_weights(cost_weights):
             f"covariance, or one of {sorted(COST_WEIGHTS)}; got {cost_weights!r}."
         )
     return weights
+
+
+def check_together(mean, covariance):
+    if (mean is None) != (covariance is None):
+        raise ValueError("mean and covariance must be given together.")
+
+
+def check_moments(mean, covariance, n_samples, dtype):
+    """Moments as arrays, or why they cannot be those of any distribution."""
+    mean = check_array(mean, dtype=dtype, input_name="mean")
+    covariance = check_array(
+        covariance, dtype=dtype, allow_nd=True, ensure_2d=False, input_name="covariance"
+    )
+    d = mean.shape[1]
+    if len(mean) != n_samples or covariance.shape != (n_samples, d, d):
+        raise ValueError(
+            f"mean and covariance must have shapes ({n_samples}, d) and ({n_samples}, d, d) for "
+            f"{n_samples} samples, got {mean.shape} and {covariance.shape}."
+        )
+    for rows in gen_batches(n_samples, MOMENT_ROWS):
+        block = torch.from_numpy(covariance[rows].astype(float))
+        scale = block.diagonal(dim1=1, dim2=2).amax(1)[:, None, None]
+        uneven = ((block - block.mT).abs() > ROUNDING * scale).flatten(1).any(1)
+        _, failed = torch.linalg.cholesky_ex(block + ROUNDING * scale * torch.eye(d))
+        wrong = torch.nonzero(uneven | (failed != 0)).flatten().tolist()
+        if wrong:
+            first = block[wrong[0]]
+            reason = f"its least eigenvalue is {torch.linalg.eigvalsh(first)[0]:.3g}"
+            if uneven[wrong[0]]:
+                reason = f"it differs from its transpose by {(first - first.mT).abs().max():.3g}"
+            raise ValueError(
+                f"covariance[{rows.start + wrong[0]}] is not symmetric and positive definite: "
+                f"{reason}."
+            )
+    return mean, covariance
+
+
+def percepts(model, latents, X):
+    """Images that latents stand for, at the contrasts that the model finds in the stimuli X.
+
+    Parameters
+    ----------
+    model : object with `inverse_transform`
+        If it has no `posterior_z`, images are those of its own contrast.
+    latents : array of shape (n_times, n_samples, n_latents)
+    X : array-like of shape (n_samples, n_features)
+
+    Returns
+    -------
+    images : ndarray of shape (n_times, n_samples, n_features)
+    """
+    contrast = {"z": model.posterior_z(X)} if hasattr(model, "posterior_z") else {}
+    return np.stack([model.inverse_transform(x, **contrast) for x in latents])
 
 
 def moment_errors(

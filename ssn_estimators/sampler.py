@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import Bunch, check_array, check_random_state, gen_batches
+from sklearn.utils import Bunch, check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssn_estimators._compat import (
@@ -33,9 +33,13 @@ from ssn_estimators.inference import (
     AVERAGES,
     COST_WEIGHTS,
     N_GROUPS,
+    NORMALIZED,
     Inference,
     check_cost_weights,
+    check_moments,
+    check_together,
     moment_errors,
+    percepts,
 )
 from ssn_estimators.simulation import simulate
 from ssn_estimators.simulation.moments import CLOSURES, stationary_moments
@@ -47,10 +51,8 @@ __all__ = ["SSNSampler"]
 
 METHODS = ("simulation", "moments")
 THETA = (5.0, 1.0, 2.0)  # of the input function at the start
-MOMENT_ROWS = 1024  # targets checked at once
 PREDICT_ROWS = 8  # inputs simulated at once, filled up to as many
 SAMPLE_ROWS = 8  # inputs whose trajectories are in memory at once
-ROUNDING = 1e-6  # relative to the largest variance: what a covariance may be below zero
 
 
 class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
@@ -452,10 +454,9 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         if model.circuit.n_excitatory < n_latents:
             # stopped while it grew: the rest of the pairs come without training
             settings = replace(settings, max_iter=0, growth_iter=0, verbose=False)
-            last = yield from train(model, sizes[-1:], task, data, settings, rng)
-            model = last.model
-            trainings[-1].model, trainings[-1].stability = model, last.stability
-            trainings[-1].optimizer_state = None
+            training = yield from train(model, sizes[-1:], task, data, settings, rng)
+            model = training.model
+            trainings.append(training)
         for name, value in self._attributes(model).items():
             setattr(self, name, value)
         self._note(trainings, going_on)
@@ -771,10 +772,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         """
         X = self._check_X(X)
         model = self._known_model("inverse_transform")
-        latents = self.predict(X)
-        if hasattr(model, "posterior_z"):
-            return model.inverse_transform(latents, z=model.posterior_z(X))
-        return model.inverse_transform(latents)
+        return percepts(model, self.predict(X)[None], X)[0]
 
     def normalized_cost(
         self,
@@ -818,9 +816,10 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         X = self._check_X(X)
         weights = check_cost_weights(self.cost_weights if cost_weights is None else cost_weights)
         if averaging is None:
-            averaging = self.averaging if self.averaging != "unnormalized" else "per_input"
-        if averaging not in ("per_input", "pooled"):
-            raise ValueError(f"averaging must be 'per_input' or 'pooled', got {averaging!r}.")
+            averaging = self.averaging if self.averaging in NORMALIZED else NORMALIZED[0]
+        if averaging not in NORMALIZED:
+            legal = " or ".join(map(repr, NORMALIZED))
+            raise ValueError(f"averaging must be {legal}, got {averaging!r}.")
         check_together(mean, covariance)
         if mean is None:
             mean, covariance = self._known_model("posterior_moments").posterior_moments(X)
@@ -881,38 +880,3 @@ def _pairs(how):
         return np.concatenate([chosen, chosen + circuit.n_excitatory])
 
     return parents
-
-
-def check_together(mean, covariance):
-    if (mean is None) != (covariance is None):
-        raise ValueError("mean and covariance must be given together.")
-
-
-def check_moments(mean, covariance, n_samples, dtype):
-    """Moments as arrays, or why they cannot be those of any distribution."""
-    mean = check_array(mean, dtype=dtype, input_name="mean")
-    covariance = check_array(
-        covariance, dtype=dtype, allow_nd=True, ensure_2d=False, input_name="covariance"
-    )
-    d = mean.shape[1]
-    if len(mean) != n_samples or covariance.shape != (n_samples, d, d):
-        raise ValueError(
-            f"mean and covariance must have shapes ({n_samples}, d) and ({n_samples}, d, d) for "
-            f"{n_samples} samples, got {mean.shape} and {covariance.shape}."
-        )
-    for rows in gen_batches(n_samples, MOMENT_ROWS):
-        block = torch.from_numpy(covariance[rows].astype(float))
-        scale = block.diagonal(dim1=1, dim2=2).amax(1)[:, None, None]
-        uneven = ((block - block.mT).abs() > ROUNDING * scale).flatten(1).any(1)
-        _, failed = torch.linalg.cholesky_ex(block + ROUNDING * scale * torch.eye(d))
-        wrong = torch.nonzero(uneven | (failed != 0)).flatten().tolist()
-        if wrong:
-            first = block[wrong[0]]
-            reason = f"its least eigenvalue is {torch.linalg.eigvalsh(first)[0]:.3g}"
-            if uneven[wrong[0]]:
-                reason = f"it differs from its transpose by {(first - first.mT).abs().max():.3g}"
-            raise ValueError(
-                f"covariance[{rows.start + wrong[0]}] is not symmetric and positive definite: "
-                f"{reason}."
-            )
-    return mean, covariance

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from ssn_estimators.exceptions import DivergenceError
+from ssn_estimators.inference import percepts
 from ssn_estimators.simulation import simulate
 from ssn_estimators.stability import network_and_inputs
 
@@ -166,18 +167,10 @@ def stimulus_switch(
         for X in (X_old, X_new):
             m, c = model.posterior_moments(X)
             posteriors += [m, np.einsum("nii->ni", c)]
-    percepts = None
+    images, switched = None, simulation.times > before
     if hasattr(model, "inverse_transform"):
-        contrasts = {}
-        if hasattr(model, "posterior_z"):
-            contrasts = {False: model.posterior_z(X_old), True: model.posterior_z(X_new)}
-        shown = [contrasts.get(time > before) for time in simulation.times]
-        percepts = np.stack(
-            [
-                model.inverse_transform(x) if z is None else model.inverse_transform(x, z=z)
-                for x, z in zip(mean, shown, strict=True)
-            ]
-        )
+        shown = (percepts(model, mean[~switched], X_old), percepts(model, mean[switched], X_new))
+        images = np.concatenate(shown)
     return StimulusSwitch(
         times=simulation.times - before,
         mean=mean,
@@ -186,6 +179,6 @@ def stimulus_switch(
         new_mean=posteriors[2],
         old_variance=posteriors[1],
         new_variance=posteriors[3],
-        percepts=percepts,
+        percepts=images,
         n_trials=n_trials,
     )

@@ -19,7 +19,7 @@ from ssn_estimators import (
     stability_score,
 )
 from ssn_estimators.datasets import make_ring_gsm
-from ssn_estimators.sampler import check_moments
+from ssn_estimators.inference import check_moments
 
 SHORT = {"max_iter": 3, "growth_iter": 1, "finetune_iter": 2, "random_state": 0}
 
