@@ -13,16 +13,17 @@ not read: that is the way to choose settings.
 import argparse
 import contextlib
 import copy
-import json
-import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
 import joblib
 import numpy as np
 import torch
-from machine import code, machine, save
+from machine import code
+from resumable import dump, open_results, run, timed
+from scipy.stats import t
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
@@ -131,25 +132,28 @@ class RNNClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[torch.cat([self._logits(x).argmax(1) for x in blocks]).numpy()]
 
 
-def halve_rows(circuit, parents):
-    """The rule of the published code: parent and clone share incoming, not outgoing weights."""
-    grown, origin = split(circuit, parents)
-    share = np.bincount(origin)[origin].astype(grown.weights.dtype)
-    return replace(grown, weights=grown.weights * share / share[:, None]), origin
-
-
 def halve_nothing(circuit, parents):
     """Plain copies: what a clone sends out comes on top."""
     grown, origin = split(circuit, parents)
-    share = np.bincount(origin)[origin].astype(grown.weights.dtype)
-    return replace(grown, weights=grown.weights * share), origin
+    return replace(grown, weights=grown.weights * shares(grown, origin)), origin
+
+
+def halve_rows(circuit, parents):
+    """The rule of the published code: parent and clone share incoming, not outgoing weights."""
+    grown, origin = halve_nothing(circuit, parents)
+    return replace(grown, weights=grown.weights / shares(grown, origin)[:, None]), origin
+
+
+def shares(grown, origin):
+    """Into how many cells the parent of every cell was split."""
+    return np.bincount(origin)[origin].astype(grown.weights.dtype)
 
 
 RULES = {"halve_rows": halve_rows, "halve_nothing": halve_nothing}
 
 
 @contextlib.contextmanager
-def training_without(row):
+def changed_training(row):
     """The package with another rule of growth, or with steps that are never undone."""
     with contextlib.ExitStack() as stack:
         if row.growth_rule:
@@ -161,8 +165,8 @@ def training_without(row):
                 pass
 
             def confirm(self, model, last):
+                yield from ()  # `train` awaits a generator
                 return 1.0
-                yield
 
             stack.enter_context(mock.patch("ssn_estimators.descent.Descent.reject", reject))
             stack.enter_context(mock.patch("ssn_estimators.training._Run.confirm", confirm))
@@ -208,7 +212,7 @@ def data(args, n_components):
         encoder = AutoencoderEncoder(n_components, max_iter=2800, random_state=0).fit(X)
         X, X_test = encoder.transform(X), encoder.transform(X_test)
     found = X, y, X_test, y_test
-    joblib.dump(found, path)
+    dump(found, path)
     return found
 
 
@@ -220,14 +224,9 @@ def trained(args, name, seed, X, y):
         settings, model, seconds = joblib.load(path)
         if settings == row.settings:
             return model, seconds
-    model = make(row, seed)
-    start = time.perf_counter()
-    with training_without(row):
-        model.fit(X, y)
-    seconds = round(time.perf_counter() - start, 1)
-    partial = path.with_suffix(".part")
-    joblib.dump((row.settings, model, seconds), partial)
-    partial.replace(path)
+    with changed_training(row):
+        model, seconds = timed(lambda: make(row, seed).fit(X, y))
+    dump((row.settings, model, seconds), path)
     return model, seconds
 
 
@@ -252,9 +251,7 @@ def figures(args, name, seed):
         out["accuracy by moments"] = accuracy(model, X_test, y_test, method="moments")
     n_surrogates, n_trials = row.surrogates
     if n_surrogates:
-        report = stability_report(
-            copy.copy(model), X_test, n_surrogates=n_surrogates, n_trials=n_trials
-        )
+        report = stability_report(model, X_test, n_surrogates=n_surrogates, n_trials=n_trials)
         out["diverging_trials"] = {
             "trained": report.trained,
             "shuffled": np.round(report.shuffled, 4).tolist(),
@@ -280,8 +277,6 @@ def silenced(model):
 
 def interval(values):
     """Mean, and half the width of its 95% confidence interval (Student)."""
-    from scipy.stats import t
-
     values = np.asarray(values, float)
     if len(values) < 2:
         return values.mean(), np.nan
@@ -329,37 +324,22 @@ def main():
     args = parser.parse_args()
     args.models.mkdir(parents=True, exist_ok=True)
 
-    results = {"machine": machine(), "networks": []}
-    if args.out is not None and args.out.exists():
-        results = json.loads(args.out.read_text()) | {"machine": results["machine"]}
+    results = open_results(args.out, validation=args.validate)
     if args.summary:
         print(summary(results))
         return
-    kept = [n for n in results["networks"] if n["settings"] == as_json(ROWS[n["row"]].settings)]
-    results["networks"] = kept
+    if results["validation"] != args.validate:
+        parser.error(f"{args.out} holds figures of the other kind: validation and test apart")
     for n_components in {ROWS[row].n_components for row in args.rows}:
         data(args, n_components)
-    done = {(n["row"], n["seed"]) for n in kept}
+    numbers = {row: args.networks or ROWS[row].n_networks for row in args.rows}
     # one network of every row before the second of any
     tasks = [
-        (row, seed)
-        for seed in range(max(args.networks or ROWS[row].n_networks for row in args.rows))
-        for row in args.rows
-        if seed < (args.networks or ROWS[row].n_networks) and (row, seed) not in done
+        (row, i) for i in range(max(numbers.values())) for row in args.rows if i < numbers[row]
     ]
-    parallel = joblib.Parallel(args.jobs, return_as="generator_unordered")
-    for network in parallel(joblib.delayed(figures)(args, *task) for task in tasks):
-        brief = {k: v for k, v in network.items() if k != "diverging_trials"}
-        print(json.dumps(brief), flush=True)
-        results["networks"].append(network)
-        save(results, args.out)
-    results["networks"].sort(key=lambda n: (list(ROWS).index(n["row"]), n["seed"]))
-    save(results, args.out)
+    settings = {name: row.settings for name, row in ROWS.items()}
+    run(partial(figures, args), tasks, results, settings, args.jobs, args.out)
     print(summary(results))
-
-
-def as_json(settings):
-    return json.loads(json.dumps(settings))
 
 
 if __name__ == "__main__":

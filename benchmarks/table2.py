@@ -18,14 +18,15 @@ import copy
 import io
 import json
 import pickle
-import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import joblib
 import numpy as np
-from machine import code, machine, save
+from machine import code, save
 from PIL import Image
+from resumable import dump, open_results, run, timed
 
 from ssn_estimators import (
     ContrastNormalizer,
@@ -94,12 +95,6 @@ def grey_images(folder, split):
     return images.reshape(len(images), -1, 3) @ GREY
 
 
-def timed(function):
-    start = time.perf_counter()
-    result = function()
-    return result, round(time.perf_counter() - start, 1)
-
-
 def generative_model(args, contrast):
     """The fitted normaliser and model of natural images, from the folder of models if there."""
     path = args.models / f"model {contrast}.joblib"
@@ -122,7 +117,7 @@ def generative_model(args, contrast):
         "log_likelihood": {"train": model.score(X), "test": model.score(X_test)},
         "trivial predictor": errors,
     }
-    joblib.dump((normalizer, model, figures), path)
+    dump((normalizer, model, figures), path)
     return normalizer, model
 
 
@@ -175,7 +170,7 @@ def trained(args, row, seed):
         sampler, seconds = timed(lambda: published(sampler, X, targets, "fine-tuned" in row))
     else:
         sampler, seconds = timed(lambda: sampler.fit(X, **targets))
-    joblib.dump((sampler, seconds), path)
+    dump((sampler, seconds), path)
     return sampler, seconds, test
 
 
@@ -206,12 +201,14 @@ def figures(args, row, seed):
     out = {"row": row, "seed": seed, "fit_seconds": seconds, "n_iter": sampler.n_iter_}
     out["rejected_steps"] = sampler.n_rejected_steps_
     out |= {"settings": settings_of(row), "code": code()}
+    out["diverging_in_2s"] = {}
     for name, scheme in SCHEMES.items():
         own = copy.copy(sampler).set_params(**scheme)
         errors = own.normalized_cost(X, mean, covariance)
         del errors["total"]
         out[name] = with_totals(errors)
-    out["diverging_in_2s"] = diverging(sampler, X)
+        share = stability_score(own, X, n_trials=-(-N_TEST // len(X)))  # a thousand trials
+        out["diverging_in_2s"][name] = 1 - share
     if ROWS[row][1] is not None:
         report = stability_report(sampler, X, n_surrogates=20, n_trials=100)
         out["diverging_trials"] = {k: [round(x, 4) for x in v] for k, v in report.summary().items()}
@@ -222,16 +219,6 @@ def figures(args, row, seed):
             out[f"time_to_90%_{moment}_ms"] = [float(q) for q in quantiles]
             out[f"unchanged_{moment}"] = int(np.isnan(times).sum())
     return out
-
-
-def diverging(sampler, X):
-    """Share of a thousand trials of 2 s that diverge, by scheme."""
-    sampler, repeats = copy.copy(sampler), -(-N_TEST // len(X))
-    shares = {}
-    for name, scheme in SCHEMES.items():
-        sampler.set_params(**{"solver": "heun"} | scheme)
-        shares[name] = 1 - stability_score(sampler, X, n_trials=repeats)
-    return shares
 
 
 def summary(results):
@@ -268,29 +255,15 @@ def main():
     args = parser.parse_args()
     args.models.mkdir(parents=True, exist_ok=True)
 
-    results = {"machine": machine(), "models": {}, "networks": []}
-    if args.out is not None and args.out.exists():
-        results = json.loads(args.out.read_text()) | {"machine": results["machine"]}
+    results = open_results(args.out, models={})
     for contrast in {ROWS[row][1] for row in args.rows} - {None}:
         generative_model(args, contrast)
         path = args.models / f"model {contrast}.joblib"
         results["models"][contrast] = joblib.load(path)[2]
         save(results, args.out)
-    results["networks"] = [n for n in results["networks"] if n["settings"] == settings_of(n["row"])]
-    done = {(n["row"], n["seed"]) for n in results["networks"]}
-    tasks = [
-        (row, seed)
-        for row in args.rows
-        for seed in range(args.networks or ROWS[row][2])
-        if (row, seed) not in done
-    ]
-    parallel = joblib.Parallel(args.jobs, return_as="generator_unordered")
-    for network in parallel(joblib.delayed(figures)(args, *task) for task in tasks):
-        print(json.dumps(network), flush=True)
-        results["networks"].append(network)
-        save(results, args.out)
-    results["networks"].sort(key=lambda n: (list(ROWS).index(n["row"]), n["seed"]))
-    save(results, args.out)
+    tasks = [(row, seed) for row in args.rows for seed in range(args.networks or ROWS[row][2])]
+    settings = {row: settings_of(row) for row in ROWS}
+    run(partial(figures, args), tasks, results, settings, args.jobs, args.out)
     print(json.dumps(results["models"], indent=1))
     print(summary(results))
 

@@ -1,0 +1,60 @@
+"""Many networks, one after the other or side by side, that an interruption does not lose."""
+
+import json
+import time
+
+import joblib
+from machine import machine, save
+
+
+def timed(function):
+    """Its result, and the seconds it took."""
+    start = time.perf_counter()
+    result = function()
+    return result, round(time.perf_counter() - start, 1)
+
+
+def dump(value, path):
+    """Write with joblib at once: an interruption leaves no half of a file."""
+    unfinished = path.with_suffix(".part")
+    joblib.dump(value, unfinished)
+    unfinished.replace(path)
+
+
+def open_results(path, **empty):
+    """What a result file holds, or an empty one, under this machine."""
+    results = {"networks": []} | empty
+    if path is not None and path.exists():
+        results |= json.loads(path.read_text())
+    return results | {"machine": machine()}
+
+
+def run(figures, tasks, results, settings, jobs, path):
+    """Do the tasks that the results lack, and write every outcome when it is there.
+
+    Parameters
+    ----------
+    figures : callable
+        From row and seed to a dict with "row", "seed", "settings" and what was measured.
+    tasks : list of (str, int)
+        Rows and seeds, in the order of work.
+    results : dict
+        As of `open_results`; those of other settings are dropped.
+    settings : dict
+        Settings of every row, in the order of the file.
+    jobs : int
+        Tasks at once.
+    path : Path or None
+        Result file.
+    """
+    settings = json.loads(json.dumps(settings))  # as they come back from the file
+    kept = [n for n in results["networks"] if n["settings"] == settings[n["row"]]]
+    done = {(n["row"], n["seed"]) for n in kept}
+    results["networks"] = kept
+    parallel = joblib.Parallel(jobs, return_as="generator_unordered")
+    for network in parallel(joblib.delayed(figures)(*task) for task in tasks if task not in done):
+        print(json.dumps(network), flush=True)
+        kept.append(network)
+        save(results, path)
+    kept.sort(key=lambda n: (list(settings).index(n["row"]), n["seed"]))
+    save(results, path)
