@@ -36,7 +36,7 @@ def test_with_synapses_it_is_the_matrix_exponential():
     way = mean.roll(1, 0) - mean
     left = way.numpy() @ expm(40 * jacobian).T
     expected = (left[:, 0] ** 2).sum() / float((way[:, 0] ** 2).sum())
-    assert unsettled(circuit, DRIVE, mean, dt=0.1) == pytest.approx(expected, rel=1e-3)
+    assert unsettled(circuit, DRIVE, mean, dt=0.1) == pytest.approx(expected, rel=1e-4)
 
 
 def test_gradient():
