@@ -82,8 +82,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Split every pair at once until there is one for each latent; or one at a time; or
         start at full size from small random weights (the control).
     growth_iter : int, default=10
-        Optimiser steps at each size before the last. Many steps for few latents teach an
-        input function that is hard to unlearn.
+        Optimiser steps at each size before the last.
     parents : {"last", "random"} or callable, default="last"
         Which pairs are split when not all are. A callable is as in :func:`choose_parents`.
     k, gamma : float, default=0.3 and 2.0
@@ -96,8 +95,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Time step in ms.
     burn_in : float, default=500.0
         Time before the window, in ms; gradients do not reach into it. Networks may have modes
-        that are far slower than their cells: trained on shorter trials, some come to have
-        large fluctuations that only grow later.
+        that are far slower than their cells, whose fluctuations short trials do not show.
     window : float, default=100.0
         Time over which moments are taken in training, in ms.
     window_predict : float, default=500.0
