@@ -21,6 +21,7 @@ from unittest import mock
 import joblib
 import numpy as np
 import torch
+from clipped import share_clipped, simulate_clipped, simulate_clipped_many
 from machine import code
 from resumable import dump, open_results, run, timed
 from scipy.stats import t
@@ -37,7 +38,7 @@ from ssn_estimators import (
     stability_score,
 )
 
-N_VALIDATION = 10_000
+N_VALIDATION, N_CLIPPED = 10_000, 1000
 GROWTH_ITER, MAX_ITER = 40, 3000
 N_GROWTH = 6 * GROWTH_ITER  # steps before the last size, of 50:50 by doubling
 
@@ -52,6 +53,7 @@ class Row:
     model: str = "ssn"
     growth_rule: str | None = None
     guard: bool = True
+    clip: bool = False  # potentials in training, at 30 mV
     surrogates: tuple = (0, 0)  # surrogates of each kind, and trials of each
     pixels: bool = False
     variants: bool = False  # whether to predict without noise and by moments too
@@ -83,6 +85,8 @@ ROWS = {
         50, BASE | {"growth": "single", "growth_iter": 5, "parents": "random"}
     ),
     "no guard": Row(50, BASE, guard=False),
+    "no guard, no penalty": Row(50, BASE | {"potential_penalty": 0.0}, guard=False),
+    "clipped in training, no penalty": Row(50, BASE | {"potential_penalty": 0.0}, 2, clip=True),
     "dense input": Row(50, BASE | {"input_weights": "dense"}),
     "dense input, pixels": Row(784, WIDE | {"input_weights": "dense"}, pixels=True),
     **{
@@ -154,11 +158,15 @@ RULES = {"halve_rows": halve_rows, "halve_nothing": halve_nothing}
 
 @contextlib.contextmanager
 def changed_training(row):
-    """The package with another rule of growth, or with steps that are never undone."""
+    """The package with another rule of growth, steps that are never undone, or a clip."""
     with contextlib.ExitStack() as stack:
         if row.growth_rule:
             rule = RULES[row.growth_rule]
             stack.enter_context(mock.patch("ssn_estimators.training.split", rule))
+        if row.clip:
+            stack.enter_context(
+                mock.patch("ssn_estimators.batching.simulate_many", simulate_clipped_many)
+            )
         if not row.guard:
 
             def reject(self, weaken=False):
@@ -245,7 +253,10 @@ def figures(args, name, seed):
         "confirmed": model.stability_,
         "diverging_in_2s": 1 - stable,
         "accuracy": accuracy(model, X_test, y_test),
+        "trials that reach 30 mV": share_clipped(model, X_test[:N_CLIPPED]),
     }
+    with mock.patch("ssn_estimators.classifier.simulate", simulate_clipped):
+        out["accuracy clipped at 30 mV"] = accuracy(model, X_test, y_test)
     if row.variants:
         out["accuracy without noise"] = accuracy(silenced(model), X_test, y_test)
         out["accuracy by moments"] = accuracy(model, X_test, y_test, method="moments")
@@ -301,6 +312,7 @@ def summary(results):
         line += f"  {np.median([n['fit_seconds'] for n in own]):.0f} s"
         if "diverging_in_2s" in own[0]:
             line += f"  unstable {sum(n['diverging_in_2s'] > 0 for n in own)}"
+            line += f"  reaching 30 mV {np.mean([n['trials that reach 30 mV'] for n in own]):.3f}"
             line += f"  steps undone {np.mean([n['rejected_steps'] for n in own]):.1f}"
         with_surrogates = [n["diverging_trials"] for n in own if "diverging_trials" in n]
         for kind in ("shuffled", "random") if with_surrogates else ():
