@@ -1,20 +1,21 @@
-"""The ring benchmark of probabilistic inference, and the network published with it."""
+"""The ring benchmark of probabilistic inference, its network, and targets for spiking ones."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, check_random_state
 
 from ssn_estimators.circuit import gaussian_ring
 
-__all__ = ["make_ring_gsm", "make_ring_network"]
+__all__ = ["make_cued_sinusoids", "make_ring_gsm", "make_ring_network"]
 
 N_LATENTS = 50
 N_PIXELS = 16  # along each side of the image
 CONTRASTS = (0.0, 0.125, 0.25, 0.5, 1.0)
 PIXEL_NOISE = 10.0  # standard deviation sigma_x of a pixel
 INPUT_SCALE = 1 / 15
+CUE_CORRELATION = 20.0  # ms
 NODES = np.linspace(-4, 4, 201)  # of the quadrature, in standard deviations
 
 DESCR = """\
@@ -211,3 +212,64 @@ def _expected_products(f, g, correlation):
     of_difference = sliding_window_view(np.exp(-(sums**2) / (4 * (1 - r))), n, axis=1)[:, ::-1]
     density = of_sum * of_difference
     return ((f @ density) * g).sum(1) / density.sum((1, 2))
+
+
+def make_cued_sinusoids(
+    n_neurons=1000,
+    *,
+    n_conditions=1,
+    n_times=100,
+    update_interval=10.0,
+    period=1000.0,
+    amplitude=0.5,
+    cue_amplitude=0.63,
+    cue_duration=200.0,
+    random_state=None,
+):
+    r"""Cue currents, and sinusoids of random phase that are to follow them in every cell.
+
+    The task of [1]_ for spiking networks: cell i is to have the drive :math:`a \sin(2 \pi (t
+    - \phi_i) / T)` about its mean after a frozen random cue.
+
+    Parameters
+    ----------
+    n_neurons : int, default=1000
+        Number of cells.
+    n_conditions : int, default=1
+        Number of cues, each with phases of its own.
+    n_times : int, default=100
+        Entries of a target.
+    update_interval : float, default=10.0
+        Time in ms between them; the first is as much after the cue.
+    period : float, default=1000.0
+        T in ms.
+    amplitude : float, default=0.5
+        a, in units of the threshold.
+    cue_amplitude : float, default=0.63
+        Standard deviation of the cue currents, stationary Ornstein-Uhlenbeck processes with a
+        correlation time of 20 ms.
+    cue_duration : float, default=200.0
+        In ms; the cue has an entry for each.
+    random_state : int, RandomState instance or None, default=None
+        Source of cues and phases.
+
+    Returns
+    -------
+    X : ndarray of shape (n_conditions, cue_duration, n_neurons)
+        Cue currents.
+    y : ndarray of shape (n_conditions, n_times, n_neurons)
+        Target drives.
+
+    References
+    ----------
+    .. [1] Kim & Chow (2021). Training spiking neural networks in the strong coupling regime.
+       Neural Computation 33(5).
+    """
+    rng = check_random_state(random_state)
+    n_steps, keep = round(cue_duration), np.exp(-1 / CUE_CORRELATION)
+    X = rng.standard_normal((n_conditions, n_steps, n_neurons))
+    for i in range(1, n_steps):
+        X[:, i] = keep * X[:, i - 1] + np.sqrt(1 - keep**2) * X[:, i]
+    phases = period * rng.random_sample((n_conditions, 1, n_neurons))
+    t = update_interval * np.arange(1, n_times + 1)[:, None]
+    return cue_amplitude * X, amplitude * np.sin(2 * np.pi * (t - phases) / period)

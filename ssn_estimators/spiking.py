@@ -1,0 +1,622 @@
+"""`SpikingRegressor`: strongly coupled spiking networks, trained by recursive least squares."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from ssn_estimators._compat import Interval, StrOptions, fit_context
+from ssn_estimators.lif import LIFState, Synapses, random_synapses
+from ssn_estimators.rls import RecursiveLeastSquares
+
+__all__ = ["SpikingRegressor", "SpikingSimulation"]
+
+# weights from E to E, E to I, I to E, I to I, over 2 tau_m / sqrt(K); external input to E and I
+RECURRENT = {"EE": 0.15, "IE": 1.0, "EI": -0.75, "II": -1.0}
+EXTERNAL = {"E": 1.5, "I": 1.0}
+SILENT = 0.1  # Hz
+SMOOTHING = 50.0  # ms; half the width of the running average in the score
+UNTRAINED_TRIALS = 4
+_POSITIVE = [Interval(Real, 0, None, closed="neither")]
+
+
+@dataclass(frozen=True, eq=False)
+class SpikingSimulation:
+    """What a spiking network did.
+
+    Attributes
+    ----------
+    drive : ndarray of shape (n_conditions, n_trials, n_times, n_neurons)
+        Synaptic drive u at `times`, in units of the threshold.
+    times : ndarray of shape (n_times,)
+        In ms from the end of the cue.
+    spike_times : ndarray of shape (n_spikes,)
+        In ms from the end of the cue, spikes before it included.
+    spike_conditions, spike_trials, spike_neurons : ndarrays of shape (n_spikes,), int
+        Whose they are.
+    n_excitatory : int
+        The first cells are excitatory.
+    """
+
+    drive: np.ndarray
+    times: np.ndarray
+    spike_times: np.ndarray
+    spike_conditions: np.ndarray
+    spike_trials: np.ndarray
+    spike_neurons: np.ndarray
+    n_excitatory: int
+
+    def counts(self, bin_width=None):
+        """Spike counts after the cue.
+
+        Parameters
+        ----------
+        bin_width : float, default=None
+            In ms; None counts in one bin.
+
+        Returns
+        -------
+        counts : ndarray of shape (n_conditions, n_trials, n_bins, n_neurons), int
+            Of whole bins.
+        """
+        n_conditions, n_trials, _, n = self.drive.shape
+        width = self.times[-1] if bin_width is None else bin_width
+        n_bins = int(self.times[-1] / width + 1e-9)
+        if not n_bins:
+            raise ValueError(f"bin_width must be at most {self.times[-1]:g} ms, got {bin_width!r}.")
+        bins = np.floor(self.spike_times / width).astype(int)
+        chosen = (bins >= 0) & (bins < n_bins)
+        place = (self.spike_conditions, self.spike_trials, bins, self.spike_neurons)
+        shape = (n_conditions, n_trials, n_bins, n)
+        flat = np.ravel_multi_index(tuple(x[chosen] for x in place), shape)
+        return np.bincount(flat, minlength=np.prod(shape)).reshape(shape)
+
+    def rates(self):
+        """Mean rates after the cue in Hz, ndarray of shape (n_neurons,)."""
+        return 1000 * self.counts().mean((0, 1, 2)) / self.times[-1]
+
+
+class SpikingRegressor(RegressorMixin, BaseEstimator):
+    r"""Spiking network in the strong-coupling regime that learns drives in all of its cells.
+
+    Leaky integrate-and-fire cells, excitatory (E) and inhibitory (I), are coupled so strongly
+    (weights of order :math:`1 / \sqrt K` for K inputs a cell) that large excitation and
+    inhibition cancel and cells fire irregularly. After a cue, a transient external current,
+    the synaptic drive of *every* cell is to follow a target of its own. Synapses are trained
+    by recursive least squares with a penalty on the change of each cell's summed excitatory
+    and inhibitory weights, which keeps the network in its regime [1]_.
+
+    Parameters
+    ----------
+    n_excitatory : int, default=None
+        Number of E cells, the first ones; None takes half of the cells of `y`.
+    connectivity : float, default=0.2
+        Share of the E, and of the I cells, that each cell gets (static) synapses from.
+    static_weights : bool, default=True
+        Whether trained synapses come on top of static, strong and fast ones. Otherwise the
+        recurrent synapses themselves are trained.
+    n_plastic : int, default=None
+        Trained synapses onto each cell from E cells, and as many from I cells; None takes
+        :math:`2 \sqrt K` for :math:`K` static E inputs. Only with `static_weights`.
+    external_drive : float, default=0.12
+        External input of I cells over :math:`\sqrt K`; that of E cells is 1.5 times as much.
+        A network whose E cells get less than the threshold, 1, is silent.
+    penalty : float, default=0.8
+        Factor of the squared change of each weight (per ms**2).
+    sum_penalty : float, default=8.0
+        Factor of the squared change of the sum of a cell's weights from each of the `groups`.
+    groups : array-like of shape (n_neurons,), default=None
+        Labels of presynaptic groups for `sum_penalty`; None takes E and I cells.
+    dale : {None, "freeze"}, default=None
+        None leaves signs free, as in [1]_. With "freeze", weights that have changed their
+        sign after a loop are set to zero for good, and the others of the cell adapted.
+    baseline : {"untrained", None}, default="untrained"
+        Whether targets, predictions and scores are deviations from the mean drive of the
+        untrained network after the cue, or drives as they are.
+    tau_m, tau_static, tau_plastic : float, default=10.0, 3.0 and 150.0
+        Time constants of the membrane, and of the drive by static and by trained synapses,
+        in ms.
+    dt : float, default=0.1
+        Time step of Euler's method, in ms.
+    update_interval : float, default=10.0
+        Time in ms between two entries of a target, and so between two updates.
+    burn_in : float, default=800.0
+        Time in ms before the cue.
+    cue_duration : float, default=200.0
+        Duration of the cue in ms.
+    max_iter : int, default=70
+        Training loops; each shows every condition once.
+    n_trials_predict : int, default=8
+        Trials whose mean is predicted.
+    dtype : {"float64", "float32"}, default="float64"
+        Of the regression. It keeps a matrix of the size of `n_plastic` twice, squared, for
+        each cell: 320 MB for 10,000 cells with 32 + 32 trained synapses in "float64".
+    random_state : int, RandomState instance or None, default=None
+        Source of connectivity, initial potentials and the order of conditions.
+    verbose : bool, default=False
+        Whether to print a line for each training loop.
+
+    Attributes
+    ----------
+    static_weights_ : Synapses or None
+        Fixed synapses, with `sources` and `weights` of shape (n_neurons, n_inputs), in ms.
+    plastic_weights_ : Synapses
+        Trained synapses, those from E cells first.
+    initial_weights_ : ndarray of shape (n_neurons, n_plastic_inputs)
+        Their weights before training.
+    external_input_ : ndarray of shape (n_neurons,)
+        Constant external input.
+    baseline_ : ndarray of shape (n_neurons,)
+        Mean drive of the untrained network after the cue, or zeros.
+    loss_curve_ : list of float
+        Mean squared error of the drives during each training loop, before each update.
+    n_iter_ : int
+        Training loops so far.
+    n_features_in_ : int
+        Number of cells, and of cue currents.
+
+    Notes
+    -----
+    Not for 2-D tables: `X` has cue currents and `y` trajectories, each with an entry for
+    every cell.
+
+    ======================================================  ===================================
+    `X`, cue                                                shape
+    ======================================================  ===================================
+    none, one condition                                     None
+    constant currents                                       (n_conditions, n_neurons)
+    currents in time, spread evenly over the cue            (n_conditions, n_steps, n_neurons)
+    ======================================================  ===================================
+
+    `y` has shape (n_conditions, n_times, n_neurons), or (n_times, n_neurons) for a single
+    condition; entry i is the drive at ``(i + 1) * update_interval`` ms after the cue.
+
+    References
+    ----------
+    .. [1] Kim & Chow (2021). Training spiking neural networks in the strong coupling regime.
+       Neural Computation 33(5). Parameters as in its authors' published code.
+
+    Examples
+    --------
+    >>> from ssn_estimators.datasets import make_cued_sinusoids
+    >>> from ssn_estimators.spiking import SpikingRegressor
+    >>> X, y = make_cued_sinusoids(200, random_state=0)
+    >>> network = SpikingRegressor(connectivity=0.5, max_iter=3, random_state=0).fit(X, y)
+    >>> network.predict(X).shape
+    (1, 100, 200)
+    """
+
+    _parameter_constraints: dict = {
+        "n_excitatory": [Interval(Integral, 1, None, closed="left"), None],
+        "connectivity": [Interval(Real, 0, 1, closed="right")],
+        "static_weights": ["boolean"],
+        "n_plastic": [Interval(Integral, 1, None, closed="left"), None],
+        "external_drive": [Interval(Real, 0, None, closed="left")],
+        "penalty": _POSITIVE,
+        "sum_penalty": [Interval(Real, 0, None, closed="left")],
+        "groups": ["array-like", None],
+        "dale": [StrOptions({"freeze"}), None],
+        "baseline": [StrOptions({"untrained"}), None],
+        "tau_m": _POSITIVE,
+        "tau_static": _POSITIVE,
+        "tau_plastic": _POSITIVE,
+        "dt": _POSITIVE,
+        "update_interval": _POSITIVE,
+        "burn_in": [Interval(Real, 0, None, closed="left")],
+        "cue_duration": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "n_trials_predict": [Interval(Integral, 1, None, closed="left")],
+        "dtype": [StrOptions({"float64", "float32"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        *,
+        n_excitatory=None,
+        connectivity=0.2,
+        static_weights=True,
+        n_plastic=None,
+        external_drive=0.12,
+        penalty=0.8,
+        sum_penalty=8.0,
+        groups=None,
+        dale=None,
+        baseline="untrained",
+        tau_m=10.0,
+        tau_static=3.0,
+        tau_plastic=150.0,
+        dt=0.1,
+        update_interval=10.0,
+        burn_in=800.0,
+        cue_duration=200.0,
+        max_iter=70,
+        n_trials_predict=8,
+        dtype="float64",
+        random_state=None,
+        verbose=False,
+    ):
+        self.n_excitatory = n_excitatory
+        self.connectivity = connectivity
+        self.static_weights = static_weights
+        self.n_plastic = n_plastic
+        self.external_drive = external_drive
+        self.penalty = penalty
+        self.sum_penalty = sum_penalty
+        self.groups = groups
+        self.dale = dale
+        self.baseline = baseline
+        self.tau_m = tau_m
+        self.tau_static = tau_static
+        self.tau_plastic = tau_plastic
+        self.dt = dt
+        self.update_interval = update_interval
+        self.burn_in = burn_in
+        self.cue_duration = cue_duration
+        self.max_iter = max_iter
+        self.n_trials_predict = n_trials_predict
+        self.dtype = dtype
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y):
+        """Make a network and train it for `max_iter` loops.
+
+        Parameters
+        ----------
+        X : None or array-like
+            Cue currents, see Notes.
+        y : array-like of shape (n_conditions, n_times, n_neurons) or (n_times, n_neurons)
+            Target drives.
+
+        Returns
+        -------
+        self : SpikingRegressor
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit together or there are more trained inputs than cells.
+
+        Warns
+        -----
+        UserWarning
+            If the untrained network is silent.
+        """
+        X, y = self._check(X, y)
+        self._make(X, y)
+        for _ in range(self.max_iter):
+            self._loop(X, y)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y):
+        """Train for one loop, making the network at the first call.
+
+        Parameters
+        ----------
+        X, y
+            As in `fit`.
+
+        Returns
+        -------
+        self : SpikingRegressor
+        """
+        X, y = self._check(X, y)
+        if not hasattr(self, "plastic_weights_"):
+            self._make(X, y)
+        elif y.shape[2] != self.n_features_in_:
+            raise ValueError(
+                f"y has {y.shape[2]} cells, but the network has {self.n_features_in_}; fit anew."
+            )
+        self._loop(X, y)
+        return self
+
+    def _check(self, X, y):
+        y = check_array(y, dtype=float, allow_nd=True, input_name="y")
+        if y.ndim == 2:
+            y = y[None]
+        if y.ndim != 3:
+            raise ValueError(
+                "y must have shape (n_conditions, n_times, n_neurons), or (n_times, n_neurons) "
+                f"for one condition, got {y.ndim} dimensions."
+            )
+        X = self._check_cue(X, y.shape[2])
+        if len(X) != len(y):
+            raise ValueError(
+                f"X has {len(X)} conditions, y has {len(y)}; a target of several conditions has "
+                "shape (n_conditions, n_times, n_neurons)."
+            )
+        steps = self.update_interval / self.dt
+        if not np.isclose(steps, round(steps)) or round(steps) < 1:
+            raise ValueError(
+                f"update_interval must be a multiple of dt={self.dt:g} ms, got "
+                f"{self.update_interval:g}."
+            )
+        return X, y
+
+    def _check_cue(self, X, n_neurons):
+        """Cue currents as (n_conditions, n_steps, n_neurons)."""
+        if X is None:
+            return np.zeros((1, 1, n_neurons))
+        X = check_array(X, dtype=float, allow_nd=True, input_name="X")
+        if X.ndim == 2:
+            X = X[:, None]
+        if X.ndim != 3 or X.shape[2] != n_neurons:
+            raise ValueError(
+                f"X must have shape (n_conditions, {n_neurons}) or (n_conditions, n_steps, "
+                f"{n_neurons}), one current for each of the {n_neurons} cells, got "
+                f"{X.shape if X.ndim == 3 else (len(X), *X.shape[2:])}."
+            )
+        n_steps = round(self.cue_duration / self.dt)
+        if X.shape[1] > max(n_steps, 1):
+            raise ValueError(
+                f"X has {X.shape[1]} steps of the cue, which has {n_steps} time steps only."
+            )
+        return X
+
+    def _make(self, X, y):
+        """Connectivity, initial weights, baseline and the start of the regression."""
+        rng = check_random_state(self.random_state)
+        n = y.shape[2]
+        n_e = n // 2 if self.n_excitatory is None else self.n_excitatory
+        if not 0 < n_e < n:
+            raise ValueError(
+                f"there must be excitatory and inhibitory cells, got n_excitatory={n_e} of {n} "
+                "cells in y."
+            )
+        populations = [np.arange(n_e), np.arange(n_e, n)]
+        n_inputs = [max(1, round(self.connectivity * len(cells))) for cells in populations]
+        unit = 2 * self.tau_m / np.sqrt(n_inputs[0])
+        excited = np.arange(n) < n_e
+        strengths = np.where(
+            excited[:, None],
+            [RECURRENT["EE"], RECURRENT["EI"]],
+            [RECURRENT["IE"], RECURRENT["II"]],
+        )
+        # as much inhibition whatever the number of I cells
+        strengths = strengths * unit * [1.0, n_inputs[0] / n_inputs[1]]
+        recurrent = list(zip(populations, n_inputs, strict=True))
+        if self.static_weights:
+            n_plastic = self.n_plastic or int(2 * np.sqrt(n_inputs[0]))
+            plastic = [(cells, n_plastic) for cells in populations]
+            size = self.tau_m / np.sqrt(n_plastic)
+            start = np.tile([[size, -size]], (n, 1))
+        else:
+            plastic, recurrent, start = recurrent, [(cells, 0) for cells in populations], strengths
+        for (cells, wanted), kind in zip(plastic, ("excitatory", "inhibitory"), strict=True):
+            if wanted >= len(cells):
+                raise ValueError(
+                    f"each cell is to have {wanted} trained {kind} inputs, but there are "
+                    f"{len(cells)} {kind} cells, itself perhaps among them; lower n_plastic or "
+                    "connectivity."
+                )
+        static = random_synapses(n, recurrent, strengths, rng)
+        self.plastic_weights_ = random_synapses(n, plastic, start, rng)
+        self.static_weights_ = static if self.static_weights else None
+        self.initial_weights_ = self.plastic_weights_.weights.copy()
+        root = np.sqrt(n_inputs[0])
+        external = np.where(excited, EXTERNAL["E"], EXTERNAL["I"])
+        self.external_input_ = self.external_drive * root * external
+        self.n_excitatory_, self.n_features_in_ = int(n_e), n
+        self.loss_curve_, self.n_iter_ = [], 0
+        self._rls = RecursiveLeastSquares(self.initial_weights_.astype(self.dtype), self._penalty())
+        self._seed = int(rng.randint(2**31 - 1))
+        self._rng = np.random.RandomState(self._seed)
+        self.baseline_ = np.zeros(n)
+        self._n_times = y.shape[1]
+        untrained = self._simulate(X, UNTRAINED_TRIALS, y.shape[1], self._rng)
+        if untrained.rates().mean() < SILENT:
+            warnings.warn(
+                f"the untrained network is nearly silent ({untrained.rates().mean():.2g} Hz): "
+                "cells that do not spike cannot be trained. Raise external_drive (now "
+                f"{self.external_drive:g}) until it times 1.5 times the square root of the "
+                f"number of excitatory inputs, {n_inputs[0]}, is well above 1.",
+                UserWarning,
+                stacklevel=4,
+            )
+        if self.baseline == "untrained":
+            self.baseline_ = untrained.drive.mean((0, 1, 2))
+
+    def _penalty(self):
+        """C0 of the regression, for each cell or for all alike."""
+        sources = self.plastic_weights_.sources
+        labels = np.arange(self.n_features_in_) >= self.n_excitatory_
+        if self.groups is not None:
+            labels = np.asarray(self.groups)
+            if labels.shape != (self.n_features_in_,):
+                raise ValueError(
+                    f"groups must have a label for each of the {self.n_features_in_} cells, got "
+                    f"shape {labels.shape}."
+                )
+        own = labels[sources]
+        if self.groups is None:
+            own = own[:1]  # alike for all cells
+        same = own[:, :, None] == own[:, None]
+        return self.penalty * np.eye(sources.shape[1]) + self.sum_penalty * same
+
+    def _state(self, n_trials, rng):
+        n = self.n_features_in_
+        static = self.static_weights_
+        if static is None:
+            static = Synapses(np.empty((n, 0), int), np.empty((n, 0)))
+        return LIFState(
+            static,
+            self.plastic_weights_,
+            tau_m=self.tau_m,
+            tau_static=self.tau_static,
+            tau_plastic=self.tau_plastic,
+            dt=self.dt,
+            n_trials=n_trials,
+            rng=rng,
+        )
+
+    def _episode(self, state, cue, n_times, external):
+        """Burn-in and cue, then one update interval after the other.
+
+        Yields the index of the interval that has just ended, -1 after the cue, and the spikes
+        in it (times in ms from the end of the cue, flat indices of cells).
+        """
+        n_burn, n_cue = (round(t / self.dt) for t in (self.burn_in, self.cue_duration))
+        before = [state.advance(n_burn, external)]
+        starts = [-n_burn - n_cue]
+        ends = np.linspace(0, n_cue, len(cue) + 1).round().astype(int)
+        for i, current in enumerate(cue):
+            before.append(state.advance(ends[i + 1] - ends[i], external + current))
+            starts.append(ends[i] - n_cue)
+        times = [self.dt * (steps + s) for (steps, _), s in zip(before, starts, strict=True)]
+        yield -1, np.concatenate(times), np.concatenate([spikes for _, spikes in before])
+        n_steps = round(self.update_interval / self.dt)
+        for i in range(n_times):
+            steps, spikes = state.advance(n_steps, external)
+            yield i, self.dt * (steps + i * n_steps), spikes
+
+    def _loop(self, X, y):
+        """One training loop: every condition once, an update after every interval."""
+        errors = []
+        for condition in self._rng.permutation(len(X)):
+            state = self._state(1, self._rng)
+            target = y[condition] + self.baseline_
+            episode = self._episode(state, X[condition], len(target), self.external_input_)
+            for i, _, _ in episode:
+                if i < 0:
+                    continue
+                error = state.drive[0] - target[i]
+                errors.append(np.mean(error**2))
+                self._rls.update(state.plastic_traces(), error)
+                state.set_plastic_weights(self._rls.weights.astype(float))
+        if self.dale == "freeze":
+            signs = self._signs()
+            while (wrong := self._rls.weights * signs < 0).any():  # others may follow
+                self._rls.fix_at_zero(wrong)
+            self.plastic_weights_.weights = self._rls.weights.astype(float)
+        self.loss_curve_.append(float(np.mean(errors)))
+        self.n_iter_ += 1
+        if self.verbose:
+            print(
+                f"[spiking] loop {self.n_iter_:4d}   error {self.loss_curve_[-1]:.4f}", flush=True
+            )
+
+    def _signs(self):
+        return np.where(self.plastic_weights_.sources < self.n_excitatory_, 1, -1)
+
+    def _simulate(self, X, n_trials, n_times, rng, external=0.0):
+        n = self.n_features_in_
+        drive = np.empty((len(X), n_trials, n_times, n))
+        found = []
+        for condition, cue in enumerate(X):
+            state = self._state(n_trials, rng)
+            for i, times, spikes in self._episode(
+                state, cue, n_times, self.external_input_ + external
+            ):
+                trials, neurons = np.divmod(spikes, n)
+                found.append((times, np.full(len(times), condition), trials, neurons))
+                if i >= 0:
+                    drive[condition, :, i] = state.drive
+        times, *owners = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return SpikingSimulation(
+            drive,
+            self.update_interval * np.arange(1, n_times + 1),
+            times,
+            *owners,
+            self.n_excitatory_,
+        )
+
+    def simulate(self, X=None, *, n_trials=None, duration=None, external=0.0, random_state=None):
+        """Simulate the network after cues.
+
+        Parameters
+        ----------
+        X : None or array-like, default=None
+            Cue currents, as in `fit`.
+        n_trials : int, default=None
+            Trials of each condition; by default `n_trials_predict`.
+        duration : float, default=None
+            Time after the cue in ms; by default that of the targets.
+        external : float or array-like of shape (n_neurons,), default=0.0
+            Constant external input in addition.
+        random_state : int, RandomState instance or None, default=None
+            Source of initial potentials; None takes the seed that `predict` uses.
+
+        Returns
+        -------
+        simulation : SpikingSimulation
+        """
+        check_is_fitted(self)
+        X = self._check_cue(X, self.n_features_in_)
+        n_times = self._n_times
+        if duration is not None:
+            n_times = round(duration / self.update_interval)
+            if n_times < 1:
+                raise ValueError(f"duration must be at least one update_interval, got {duration}.")
+        rng = np.random.RandomState(self._seed) if random_state is None else random_state
+        return self._simulate(
+            X, n_trials or self.n_trials_predict, n_times, check_random_state(rng), external
+        )
+
+    def predict(self, X=None):
+        """Mean drive over trials after cues.
+
+        Parameters
+        ----------
+        X : None or array-like, default=None
+            Cue currents, as in `fit`.
+
+        Returns
+        -------
+        drive : ndarray of shape (n_conditions, n_times, n_neurons)
+            Deviations from `baseline_`, at the times of the targets.
+        """
+        return self.simulate(X).drive.mean(1) - self.baseline_
+
+    def score(self, X, y, sample_weight=None):
+        """Mean correlation, over cells and conditions, of predicted and target drives.
+
+        Parameters
+        ----------
+        X, y
+            As in `fit`. Predictions are averaged over 50 ms to either side.
+        sample_weight : array-like of shape (n_conditions,), default=None
+            Weights of the conditions.
+
+        Returns
+        -------
+        score : float
+            Up to 1. A cell whose target does not change does not count.
+        """
+        check_is_fitted(self)
+        X, y = self._check(X, y)
+        drive = self._simulate(
+            X, self.n_trials_predict, y.shape[1], np.random.RandomState(self._seed)
+        ).drive.mean(1)
+        correlation = correlations(running_mean(drive, round(SMOOTHING / self.update_interval)), y)
+        weights = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, float)
+        weights = np.where(np.isnan(correlation), 0.0, weights[:, None])
+        return float(np.average(np.nan_to_num(correlation), weights=weights))
+
+
+def running_mean(series, half_width):
+    """Mean over as many entries to either side, fewer at the ends; over axis 1."""
+    total = np.cumsum(np.insert(series, 0, 0.0, axis=1), axis=1)
+    i = np.arange(series.shape[1])
+    low = np.maximum(i - half_width, 0)
+    high = np.minimum(i + half_width + 1, len(i))
+    return (total[:, high] - total[:, low]) / (high - low)[:, None]
+
+
+def correlations(found, wanted):
+    """Correlation in time of every condition and cell; NaN where the target is constant."""
+    found, wanted = (x - x.mean(1, keepdims=True) for x in (found, wanted))
+    size = np.sqrt((found**2).sum(1) * (wanted**2).sum(1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = (found * wanted).sum(1) / size
+    silent = (found**2).sum(1) == 0
+    return np.where(silent & ((wanted**2).sum(1) > 0), 0.0, correlation)

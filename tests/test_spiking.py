@@ -1,0 +1,267 @@
+"""Spiking networks: cells, synapses, training, and the measures of both."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+
+from ssn_estimators.datasets import make_cued_sinusoids
+from ssn_estimators.lif import LIFState, Synapses, random_synapses
+from ssn_estimators.spike_statistics import (
+    coupling_drift,
+    coupling_spectrum,
+    dale_violations,
+    fano_factor,
+    isi_cv,
+    paradoxical_response,
+)
+from ssn_estimators.spiking import (
+    SpikingRegressor,
+    SpikingSimulation,
+    correlations,
+    running_mean,
+)
+
+SMALL = {"connectivity": 0.5, "external_drive": 0.16, "burn_in": 200.0, "random_state": 0}
+
+
+def none(n):
+    return Synapses(np.empty((n, 0), int), np.empty((n, 0)))
+
+
+def state(static, plastic, n_trials=1, dt=0.1):
+    times = {"tau_m": 10.0, "tau_static": 3.0, "tau_plastic": 150.0, "dt": dt}
+    return LIFState(static, plastic, n_trials=n_trials, rng=np.random.RandomState(0), **times)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return make_cued_sinusoids(120, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def network(task):
+    return SpikingRegressor(max_iter=4, **SMALL).fit(*task)
+
+
+def test_a_cell_fires_at_the_rate_of_theory():
+    cells = state(none(2), none(2), dt=0.01)
+    current = np.array([1.5, 3.0])
+    steps, spikes = cells.advance(100_000, current)
+    for i, strength in enumerate(current):
+        intervals = 0.01 * np.diff(steps[spikes == i])
+        assert_allclose(intervals, 10.0 * np.log(strength / (strength - 1)), rtol=0.01)
+
+
+def test_below_threshold_a_cell_is_silent():
+    assert len(state(none(1), none(1)).advance(5000, np.array([0.99]))[0]) == 0
+
+
+def test_drives_are_filtered_spikes_times_weights():
+    rng = np.random.RandomState(0)
+    groups = [(np.arange(10), 4), (np.arange(10, 20), 3)]
+    static = random_synapses(20, groups, rng.rand(20, 2), rng)
+    plastic = random_synapses(20, groups, rng.rand(20, 2) - 0.5, rng)
+    cells = state(static, plastic, n_trials=2)
+    steps, spikes = cells.advance(300, np.full(20, 2.0))
+    assert len(spikes) > 50
+    trains = np.zeros((300, 2, 20))
+    trains[steps, spikes // 20, spikes % 20] = 1
+    for synapses, tau, found in (
+        (static, 3.0, cells.static_drive),
+        (plastic, 150.0, cells.plastic_drive),
+    ):
+        kernel = (1 - 0.1 / tau) ** np.arange(299, -1, -1) / tau
+        filtered = np.einsum("t,tij->ij", kernel, trains)
+        assert_allclose(found, filtered @ synapses.dense().T, atol=1e-12)
+    assert_allclose(cells.trace, filtered, atol=1e-12)
+    cells.set_plastic_weights(3 * plastic.weights)
+    assert_allclose(cells.plastic_drive, filtered @ plastic.dense().T, atol=1e-12)
+
+
+def test_synapses_come_from_other_cells_of_their_group():
+    groups = [(np.arange(6), 5), (np.arange(6, 10), 2)]
+    synapses = random_synapses(10, groups, np.ones((10, 2)), np.random.RandomState(0))
+    for cell, sources in enumerate(synapses.sources):
+        assert len(set(sources)) == 7 and cell not in sources
+        assert (sources[:5] < 6).all() and (sources[5:] >= 6).all()
+
+
+def test_cells_learn_their_drives():
+    X, y = make_cued_sinusoids(200, random_state=0)
+    before = SpikingRegressor(max_iter=1, penalty=1e9, **SMALL).fit(X, y)
+    trained = SpikingRegressor(max_iter=15, penalty=0.05, **SMALL).fit(X, y)
+    assert trained.score(X, y) > before.score(X, y) + 0.4
+    assert_allclose(before.plastic_weights_.weights, before.initial_weights_, rtol=1e-4)
+
+
+def test_loops_may_be_trained_one_by_one(task, network):
+    again = SpikingRegressor(**SMALL)
+    for _ in range(4):
+        again.partial_fit(*task)
+    assert_array_equal(again.plastic_weights_.weights, network.plastic_weights_.weights)
+    assert again.n_iter_ == 4 and len(again.loss_curve_) == 4
+
+
+def test_predictions_repeat_and_are_deviations_from_the_baseline(task, network):
+    X, _ = task
+    prediction = network.predict(X)
+    assert_array_equal(prediction, network.predict(X))
+    simulation = network.simulate(X)
+    assert_allclose(prediction, simulation.drive.mean(1) - network.baseline_)
+    absolute = SpikingRegressor(max_iter=1, baseline=None, **SMALL).fit(*task)
+    assert (absolute.baseline_ == 0).all()
+
+
+def test_several_conditions(task):
+    X, y = make_cued_sinusoids(80, n_conditions=2, n_times=20, random_state=0)
+    network = SpikingRegressor(max_iter=1, **SMALL).fit(X, y)
+    assert network.predict(X).shape == (2, 20, 80)
+    assert len(network.loss_curve_) == 1
+    flat = X.mean(1)
+    assert network.predict(flat).shape == (2, 20, 80)
+    weights = network.score(X, y, sample_weight=[1, 0])
+    assert weights == pytest.approx(network.score(X[:1], y[:1]), abs=0.2)
+
+
+def test_without_a_cue(task):
+    y = task[1][0, :10]
+    network = SpikingRegressor(max_iter=1, **SMALL).fit(None, y)
+    assert network.predict().shape == (1, 10, 120)
+
+
+def test_recurrent_synapses_themselves_are_trained(task):
+    network = SpikingRegressor(max_iter=1, static_weights=False, **SMALL).fit(*task)
+    assert network.static_weights_ is None
+    assert network.plastic_weights_.weights.shape == (120, 60)
+
+
+def test_frozen_signs_are_never_violated(task):
+    free = SpikingRegressor(max_iter=3, penalty=1e-3, **SMALL).fit(*task)
+    assert dale_violations(free).excitatory > 0.05
+    frozen = clone(free).set_params(dale="freeze").fit(*task)
+    assert dale_violations(frozen) == {"excitatory": 0.0, "inhibitory": 0.0}
+
+
+def test_the_sum_penalty_keeps_sums(task):
+    options = SMALL | {"max_iter": 3, "penalty": 0.01}
+    kept, free = (
+        coupling_drift(SpikingRegressor(sum_penalty=mu, **options).fit(*task)) for mu in (8.0, 0.0)
+    )
+    assert abs(kept.inhibitory) < 0.02 < abs(free.inhibitory)
+
+
+def test_groups_of_one_label_share_one_sum(task):
+    one = SpikingRegressor(max_iter=1, groups=np.zeros(120), **SMALL).fit(*task)
+    change = one.plastic_weights_.weights - one.initial_weights_
+    assert abs(change.sum(1)).mean() < 0.1 * abs(np.split(change, 2, axis=1)[0].sum(1)).mean()
+
+
+def test_any_ratio_of_excitatory_to_inhibitory_cells_is_balanced(task):
+    X, y = make_cued_sinusoids(250, n_times=20, random_state=0)
+    network = SpikingRegressor(n_excitatory=200, max_iter=1, **SMALL).fit(X, y)
+    rates = network.simulate(X).rates()
+    assert 1 < rates[:200].mean() < 30 and 1 < rates[200:].mean() < 50
+
+
+def test_more_input_to_inhibitory_cells_makes_them_fire_less():
+    X, y = make_cued_sinusoids(400, n_times=50, random_state=0)
+    network = SpikingRegressor(max_iter=1, penalty=1e9, random_state=0).fit(X, y)
+    change = paradoxical_response(network, X, increase=0.2)
+    assert change.inhibitory < 0 and change.excitatory < 0
+
+
+def test_spectra(network):
+    assert coupling_spectrum(network).shape == (120,)
+    start = coupling_spectrum(network, trained=False)
+    assert start.sum().real == pytest.approx(0.0, abs=1e-6)  # no cell reaches itself
+
+
+def recorded(times, trials, neurons, shape, duration=1000.0):
+    n_conditions, n_trials, n_neurons = shape
+    drive = np.zeros((n_conditions, n_trials, 1, n_neurons))
+    order = np.argsort(times)
+    conditions = np.zeros(len(times), int)
+    columns = (x[order] for x in (times, conditions, trials, neurons))
+    return SpikingSimulation(drive, np.array([duration]), *columns, n_excitatory=1)
+
+
+def test_statistics_of_poisson_and_of_regular_trains():
+    rng, duration = np.random.RandomState(0), 20_000.0
+    times, trials, neurons = [], [], []
+    for trial in range(40):
+        poisson = np.sort(rng.uniform(0, duration, rng.poisson(0.02 * duration)))
+        regular = np.arange(10.0, duration, 50.0)
+        for neuron, train in enumerate((poisson, regular)):
+            times.append(train)
+            trials.append(np.full(len(train), trial))
+            neurons.append(np.full(len(train), neuron))
+    arrays = (np.concatenate(x) for x in (times, trials, neurons))
+    simulation = recorded(*arrays, shape=(1, 40, 3), duration=duration)
+    cv, fano = isi_cv(simulation), fano_factor(simulation, window=100.0)
+    assert_allclose(cv[:2], [1, 0], atol=0.03)
+    assert_allclose(fano[:2], [1, 0], atol=0.05)
+    assert np.isnan([cv[2], fano[2]]).all()
+    assert_allclose(simulation.rates(), [20, 20, 0], rtol=0.02)
+
+
+def test_running_mean_and_correlation():
+    series = np.arange(12.0).reshape(1, 6, 2)
+    assert_allclose(running_mean(series, 1)[0, :, 0], [1, 2, 4, 6, 8, 9])
+    wanted = np.stack([np.arange(6.0), -np.arange(6.0)], -1)[None]
+    assert_allclose(correlations(series, wanted), [[1, -1]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(correlations(series, np.zeros_like(series))).all()
+        assert (correlations(np.zeros_like(series), wanted) == 0).all()
+
+
+def test_a_silent_network_is_named(task):
+    with pytest.warns(UserWarning, match="external_drive"):
+        SpikingRegressor(**(SMALL | {"external_drive": 0.05, "max_iter": 1})).fit(*task)
+
+
+def test_fitted_networks_are_pickled_and_go_on(task, network):
+    copy = pickle.loads(pickle.dumps(network))
+    copy.partial_fit(*task)
+    network = pickle.loads(pickle.dumps(network)).partial_fit(*task)
+    assert_array_equal(copy.plastic_weights_.weights, network.plastic_weights_.weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": np.zeros(5)}, "1D array|2D"),
+        ({"y": np.zeros((1, 1, 10, 120))}, "dimensions"),
+        ({"y": np.full((10, 120), np.nan)}, "NaN"),
+        ({"y": np.zeros((2, 10, 120))}, "conditions"),
+        ({"X": np.zeros((1, 119))}, "current"),
+        ({"X": np.zeros((1, 5000, 120))}, "time steps"),
+        ({"n_plastic": 60}, "n_plastic"),
+        ({"n_excitatory": 120}, "n_excitatory"),
+        ({"update_interval": 0.25}, "update_interval"),
+        ({"groups": [0, 1]}, "groups"),
+        ({"connectivity": 1.5}, "connectivity"),
+        ({"connectivity": 1.0, "static_weights": False}, "connectivity"),
+        ({"dtype": "int"}, "dtype"),
+    ],
+)
+def test_bad_input_fails_before_any_work(task, change, message):
+    X, y = task
+    data = {"X": change.pop("X", X), "y": change.pop("y", y)}
+    with pytest.raises(ValueError, match=message):
+        SpikingRegressor(**(SMALL | change)).fit(**data)
+
+
+def test_a_fitted_network_refuses_other_sizes(task, network):
+    with pytest.raises(ValueError, match="fit anew"):
+        pickle.loads(pickle.dumps(network)).partial_fit(None, np.zeros((10, 100)))
+    with pytest.raises(ValueError, match="bin_width"):
+        network.simulate(task[0], n_trials=1).counts(5000.0)
+    with pytest.raises(ValueError, match="at least 2"):
+        fano_factor(network.simulate(task[0], n_trials=1))
+    with pytest.raises(ValueError, match="duration"):
+        network.simulate(task[0], duration=1.0)
