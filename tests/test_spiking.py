@@ -86,8 +86,10 @@ def test_synapses_come_from_other_cells_of_their_group():
     groups = [(np.arange(6), 5), (np.arange(6, 10), 2)]
     synapses = random_synapses(10, groups, np.ones((10, 2)), np.random.RandomState(0))
     for cell, sources in enumerate(synapses.sources):
-        assert len(set(sources)) == 7 and cell not in sources
-        assert (sources[:5] < 6).all() and (sources[5:] >= 6).all()
+        assert len(set(sources)) == 7
+        assert cell not in sources
+        assert (sources[:5] < 6).all()
+        assert (sources[5:] >= 6).all()
 
 
 def test_cells_learn_their_drives():
@@ -103,7 +105,8 @@ def test_loops_may_be_trained_one_by_one(task, network):
     for _ in range(4):
         again.partial_fit(*task)
     assert_array_equal(again.plastic_weights_.weights, network.plastic_weights_.weights)
-    assert again.n_iter_ == 4 and len(again.loss_curve_) == 4
+    assert again.n_iter_ == 4
+    assert len(again.loss_curve_) == 4
 
 
 def test_predictions_repeat_and_are_deviations_from_the_baseline(task, network):
@@ -164,14 +167,16 @@ def test_any_ratio_of_excitatory_to_inhibitory_cells_is_balanced(task):
     X, y = make_cued_sinusoids(250, n_times=20, random_state=0)
     network = SpikingRegressor(n_excitatory=200, max_iter=1, **SMALL).fit(X, y)
     rates = network.simulate(X).rates()
-    assert 1 < rates[:200].mean() < 30 and 1 < rates[200:].mean() < 50
+    assert 1 < rates[:200].mean() < 30
+    assert 1 < rates[200:].mean() < 50
 
 
 def test_more_input_to_inhibitory_cells_makes_them_fire_less():
     X, y = make_cued_sinusoids(400, n_times=50, random_state=0)
     network = SpikingRegressor(max_iter=1, penalty=1e9, random_state=0).fit(X, y)
     change = paradoxical_response(network, X, increase=0.2)
-    assert change.inhibitory < 0 and change.excitatory < 0
+    assert change.inhibitory < 0
+    assert change.excitatory < 0
 
 
 def test_spectra(network):
