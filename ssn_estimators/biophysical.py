@@ -1,0 +1,604 @@
+"""`MorrisLecarClassifier`: networks of conductance-based cells, with and without backprop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ssn_estimators._compat import Interval, StrOptions, fit_context
+from ssn_estimators._torch import in_blocks, minibatches, resolve_device
+from ssn_estimators.evolution import ESTIMATORS, EvolutionStrategy
+
+__all__ = ["MorrisLecar", "MorrisLecarClassifier"]
+
+SMALL_BLOCK = 2**16  # cells simulated at once: their state fits the cache
+_POSITIVE = [Interval(Real, 0, None, closed="neither")]
+_COUNT = [Interval(Integral, 1, None, closed="left")]
+
+
+@dataclass(frozen=True)
+class MorrisLecar:
+    r"""The cell of Morris and Lecar, at the onset of firing without input.
+
+    .. math::
+        C \dot V &= I - g_{Ca} m(V) (V - E_{Ca}) - g_K w (V - E_K) - g_L (V - E_L), \\
+        \dot w &= \phi \cosh \frac{V - V_3}{2 V_4} \, (w_\infty(V) - w), \\
+        m &= \tfrac12 (1 + \tanh \tfrac{V - V_1}{V_2}), \qquad
+        w_\infty = \tfrac12 (1 + \tanh \tfrac{V - V_3}{V_4}),
+
+    with potentials in mV, times in ms, conductances in mS/cm**2, C in uF/cm**2 and currents in
+    uA/cm**2. The current of an input z is ``gain * z + onset``; between cells passes the
+    transmitter :math:`T = 1 / (1 + \exp(-(V - V_T) / K_T))`.
+    """
+
+    g_ca: float = 4.0
+    g_k: float = 8.0
+    g_l: float = 2.0
+    e_ca: float = 120.0
+    e_k: float = -84.0
+    e_l: float = -60.0
+    v1: float = -1.2
+    v2: float = 18.0
+    v3: float = 12.0
+    v4: float = 17.0
+    phi: float = 2 / 30
+    capacitance: float = 20.0
+    gain: float = 36.75
+    onset: float = 39.9
+    v_t: float = -3.0
+    k_t: float = 8.0
+
+    def step(self, v, w, current, dt):
+        """One semi-implicit Euler step: w first, and V with the new w.
+
+        Parameters
+        ----------
+        v, w, current : Tensors of one shape
+            Potential, open share of potassium channels, and current.
+        dt : float
+            In ms.
+
+        Returns
+        -------
+        v, w : Tensors
+        """
+        x = (v - self.v3) / (2 * self.v4)
+        half = torch.tanh(x)
+        # tanh(2 x), and cosh(x), both from tanh(x)
+        square = half * half
+        target = 0.5 + half / (1 + square)
+        pace = (dt * self.phi) * torch.cosh(x)
+        w = w + pace * (target - w)
+        m = 0.5 + 0.5 * torch.tanh((v - self.v1) / self.v2)
+        ionic = self.g_ca * m * (v - self.e_ca) + self.g_k * w * (v - self.e_k)
+        v = v + (dt / self.capacitance) * (current - ionic - self.g_l * (v - self.e_l))
+        return v, w
+
+    def transmitter(self, v):
+        """Share of transmitter that is released at a potential."""
+        return torch.sigmoid((v - self.v_t) / self.k_t)
+
+    def open_share(self, v):
+        """The stationary w at a potential."""
+        return 0.5 + 0.5 * torch.tanh((v - self.v3) / self.v4)
+
+    def rate(self, current, *, duration=2000.0, dt=0.1, settling=500.0):
+        """Firing rate at constant currents, by simulation.
+
+        Parameters
+        ----------
+        current : array-like of shape (n,)
+        duration, dt, settling : float
+            Time in which spikes are counted, time step and the time before, in ms.
+
+        Returns
+        -------
+        rate : ndarray of shape (n,)
+            Upward crossings of 0 mV, in Hz: of the time between the first and the last.
+        """
+        current = torch.as_tensor(np.asarray(current, float))
+        v = torch.full_like(current, -60.0)
+        w = self.open_share(v)
+        n_settling, n_steps = round(settling / dt), round((settling + duration) / dt)
+        count = torch.zeros_like(v)
+        first, last = torch.full_like(v, torch.nan), torch.full_like(v, torch.nan)
+        for i in range(n_steps):
+            before = v
+            v, w = self.step(v, w, current, dt)
+            if i >= n_settling:
+                crossed = (before <= 0) & (v > 0)
+                first = torch.where(crossed & first.isnan(), i * dt, first)
+                last = torch.where(crossed, i * dt, last)
+                count += crossed
+        rate = 1000 * (count - 1) / (last - first)
+        return torch.where(count > 1, rate, 1000 * count / duration).numpy()
+
+    def respond(self, inputs, input_weights, recurrent_weights, start, *, n_steps, n_read, dt):
+        """Mean transmitter of a network's cells at the end of a sequence of inputs.
+
+        Parameters
+        ----------
+        inputs : Tensor of shape (n_samples, n_words, n_inputs)
+        input_weights : Tensor of shape (..., n_inputs, n_cells)
+            With any leading axes, of networks that are simulated side by side.
+        recurrent_weights : Tensor of shape (..., n_cells, n_cells)
+            From rows to columns.
+        start : Tensor of shape (n_samples, n_cells) or (n_cells,)
+            Potentials at the start.
+        n_steps, n_read : int
+            Time steps of each word, and those at the end over which is averaged.
+        dt : float
+            In ms.
+
+        Returns
+        -------
+        mean : Tensor of shape (..., n_samples, n_cells)
+        """
+        shape = torch.broadcast_shapes(input_weights.shape[:-2], recurrent_weights.shape[:-2])
+        shape = (*shape, len(inputs), input_weights.shape[-1])
+        v = start.expand(shape)
+        w = self.open_share(v)
+        n_total = inputs.shape[1] * n_steps
+        total = torch.zeros(())
+        for i in range(n_total):
+            if i % n_steps == 0:
+                from_input = inputs[:, i // n_steps] @ (self.gain * input_weights) + self.onset
+                from_cells = self.gain * recurrent_weights
+            current = from_input + self.transmitter(v) @ from_cells
+            v, w = self.step(v, w, current, dt)
+            if i >= n_total - n_read:
+                total = total + self.transmitter(v)
+        return total / min(n_read, n_total)
+
+
+class MorrisLecarClassifier(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
+):
+    """Classifier of sequences by a recurrent network of Morris-Lecar cells.
+
+    Words, vectors of numbers, follow each other as constant input; the mean transmitter of
+    the cells at the end is read out by a softmax layer. Spiking cells make gradients through
+    time explode, so that the weights may be trained by an evolution strategy instead [1]_.
+    The readout has its exact gradient in either case.
+
+    Parameters
+    ----------
+    n_cells : int, default=128
+        Number of cells.
+    n_words : int, default=1
+        Words in a row of `X`, one after the other.
+    word_duration : float, default=50.0
+        Duration of each in ms.
+    read_duration : float, default=10.0
+        Time at the end over which the transmitter is averaged, in ms.
+    dt : float, default=0.1
+        Time step of the semi-implicit Euler method in ms.
+    trainer : {"es", "bptt"}, default="es"
+        Evolution strategy, or backpropagation through time.
+    trained : {"all", "input", "readout"}, default="all"
+        Input, recurrent and readout weights; input and readout; or the readout alone.
+    n_samples : int, default=100
+        Losses per step of the evolution strategy.
+    sigma : float, default=0.1
+        Standard deviation of its perturbations.
+    estimator : {"antithetic", "baseline", "plain"}, default="antithetic"
+        See :class:`EvolutionStrategy`.
+    max_iter : int, default=200
+        Steps of the optimiser (Adam).
+    batch_size : int, default=32
+        Samples of a step; all if there are fewer.
+    learning_rate_init : float, default=0.005
+        Rate of Adam.
+    max_grad_norm : float, default=None
+        Longer gradients are scaled down to it.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the fitted weights.
+    device : str, default="auto"
+        Torch device; "auto" takes a GPU where there is one.
+    random_state : int, RandomState instance or None, default=None
+        Source of initial weights and potentials, batches and perturbations.
+    verbose : bool, default=False
+        Whether to print a line every 10 steps.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    input_weights_ : ndarray of shape (n_inputs, n_cells)
+    recurrent_weights_ : ndarray of shape (n_cells, n_cells)
+        From rows to columns.
+    coef_ : ndarray of shape (n_classes, n_cells)
+        Readout weights.
+    intercept_ : ndarray of shape (n_classes,)
+        Readout biases.
+    initial_potentials_ : ndarray of shape (n_cells,)
+        Those of prediction, in mV.
+    loss_curve_ : list of float
+        Cross-entropy of every step, under "es" the mean over perturbations.
+    n_iter_ : int
+        Steps so far.
+    n_forward_ : int
+        Sequences simulated so far in training.
+    n_dropped_ : int
+        Losses, or under "bptt" gradients, that were not finite and did not count.
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    See Also
+    --------
+    EvolutionStrategy : The search, for any loss.
+
+    References
+    ----------
+    .. [1] Hazelden, Liu, Shlizerman & Shea-Brown (2023). Evolutionary algorithms as an
+       alternative to backpropagation for supervised training of biophysical neural networks
+       and neural ODEs. arXiv:2311.10869. Constants as in its first author's public code.
+
+    Examples
+    --------
+    >>> from ssn_estimators.biophysical import MorrisLecarClassifier
+    >>> from ssn_estimators.datasets import make_evidence_integration
+    >>> X, y = make_evidence_integration(100, n_words=5, n_inputs=10, random_state=0)
+    >>> cells = MorrisLecarClassifier(
+    ...     8, n_words=5, word_duration=4.0, n_samples=4, max_iter=2, random_state=0
+    ... )
+    >>> cells.fit(X, y).predict(X[:3]).shape
+    (3,)
+    """
+
+    _parameter_constraints: dict = {
+        "n_cells": _COUNT,
+        "n_words": _COUNT,
+        "word_duration": _POSITIVE,
+        "read_duration": _POSITIVE,
+        "dt": _POSITIVE,
+        "trainer": [StrOptions({"es", "bptt"})],
+        "trained": [StrOptions({"all", "input", "readout"})],
+        "n_samples": _COUNT,
+        "sigma": _POSITIVE,
+        "estimator": [StrOptions(set(ESTIMATORS))],
+        "max_iter": _COUNT,
+        "batch_size": _COUNT,
+        "learning_rate_init": _POSITIVE,
+        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "warm_start": ["boolean"],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_cells=128,
+        *,
+        n_words=1,
+        word_duration=50.0,
+        read_duration=10.0,
+        dt=0.1,
+        trainer="es",
+        trained="all",
+        n_samples=100,
+        sigma=0.1,
+        estimator="antithetic",
+        max_iter=200,
+        batch_size=32,
+        learning_rate_init=0.005,
+        max_grad_norm=None,
+        warm_start=False,
+        device="auto",
+        random_state=None,
+        verbose=False,
+    ):
+        self.n_cells = n_cells
+        self.n_words = n_words
+        self.word_duration = word_duration
+        self.read_duration = read_duration
+        self.dt = dt
+        self.trainer = trainer
+        self.trained = trained
+        self.n_samples = n_samples
+        self.sigma = sigma
+        self.estimator = estimator
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.max_grad_norm = max_grad_norm
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y):
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_words * n_inputs)
+            Sequences, word after word.
+        y : array-like of shape (n_samples,)
+            Class labels.
+
+        Returns
+        -------
+        self : MorrisLecarClassifier
+
+        Raises
+        ------
+        ValueError
+            If the features cannot be shared out among the words, or there is only one class.
+        FloatingPointError
+            If in a step no loss, or with backpropagation in ten steps in a row no gradient,
+            is finite.
+        """
+        going_on = self.warm_start and hasattr(self, "coef_")
+        X, y = validate_data(self, X, y, dtype=np.float32, reset=not going_on)
+        check_classification_targets(y)
+        known, labels = np.unique(y, return_inverse=True)
+        if going_on and not np.array_equal(known, self.classes_):
+            raise ValueError(
+                f"classes {known} differ from those of the fitted network, {self.classes_}."
+            )
+        if len(known) < 2:
+            raise ValueError(
+                f"MorrisLecarClassifier needs samples of at least 2 classes, got {known[0]!r} only."
+            )
+        sequences = self._sequences(X)
+        self._grid()
+        if self.trainer == "es" and self.estimator == "antithetic" and self.n_samples % 2:
+            raise ValueError(f"antithetic samples come in pairs, got n_samples={self.n_samples}.")
+        rng, device = check_random_state(self.random_state), resolve_device(self.device)
+        if not going_on:
+            self.classes_ = known
+            self._start(sequences.shape[2], rng)
+        data = torch.from_numpy(sequences), torch.from_numpy(labels)
+        parameters = {
+            name: torch.tensor(getattr(self, name), device=device) for name in self._free()
+        }
+        fixed = {
+            name: torch.tensor(getattr(self, name), device=device)
+            for name in ("input_weights_", "recurrent_weights_")
+            if name not in parameters
+        }
+        trainer = _Trainer(self, parameters, fixed, rng)
+        batches = minibatches(len(X), self.batch_size, rng)
+        for i in range(self.max_iter):
+            inputs, targets = (x[batch].to(device) for batch in (next(batches),) for x in data)
+            loss = trainer.step(inputs, targets)
+            self.loss_curve_.append(loss)
+            self.n_iter_ += 1
+            if self.verbose and (i + 1) % 10 == 0:
+                print(f"[Morris-Lecar] step {self.n_iter_:5d}   loss {loss:.4f}", flush=True)
+        for name, value in parameters.items():
+            setattr(self, name, value.detach().cpu().numpy())
+        self.n_forward_ += trainer.n_forward
+        self.n_dropped_ += trainer.n_dropped
+        return self
+
+    def _start(self, n_inputs, rng):
+        n, n_classes = self.n_cells, len(self.classes_)
+
+        def uniform(n_from, *shape):
+            return rng.uniform(-1, 1, shape).astype(np.float32) / np.float32(np.sqrt(n_from))
+
+        self.input_weights_ = uniform(n_inputs, n_inputs, n)
+        self.recurrent_weights_ = uniform(n, n, n)
+        self.coef_ = uniform(n, n_classes, n)
+        self.intercept_ = np.zeros(n_classes, np.float32)
+        self.initial_potentials_ = _potentials(n, rng)
+        self.loss_curve_, self.n_iter_, self.n_forward_, self.n_dropped_ = [], 0, 0, 0
+
+    def _free(self):
+        """Names of the trained arrays; the readout comes last."""
+        through_time = {
+            "all": ["input_weights_", "recurrent_weights_"],
+            "input": ["input_weights_"],
+        }
+        return [*through_time.get(self.trained, []), "coef_", "intercept_"]
+
+    def _grid(self):
+        """Time steps of a word, and those that are read out."""
+        n_steps, n_read = round(self.word_duration / self.dt), round(self.read_duration / self.dt)
+        total = n_steps * self.n_words
+        if n_steps < 1 or not 1 <= n_read <= total:
+            raise ValueError(
+                f"a word must last at least one time step of {self.dt:g} ms, and read_duration "
+                f"between one and all {total} of them; got word_duration={self.word_duration:g} "
+                f"and read_duration={self.read_duration:g} ms."
+            )
+        return {"n_steps": n_steps, "n_read": n_read, "dt": self.dt}
+
+    def _sequences(self, X):
+        if X.shape[1] % self.n_words:
+            raise ValueError(
+                f"X has {X.shape[1]} features, which cannot be shared out among "
+                f"n_words={self.n_words} words."
+            )
+        return X.reshape(len(X), self.n_words, -1)
+
+    def _respond(self, X):
+        """Mean transmitter of valid inputs."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float32, reset=False)
+        device, grid = resolve_device(self.device), self._grid()
+        weights = [
+            torch.tensor(w, device=device) for w in (self.input_weights_, self.recurrent_weights_)
+        ]
+        start = torch.tensor(self.initial_potentials_, device=device)
+        cell = MorrisLecar()
+        with torch.no_grad():
+            return in_blocks(
+                lambda block: cell.respond(block.to(device), *weights, start, **grid).cpu(),
+                self._sequences(X),
+            )
+
+    def transform(self, X):
+        """Mean transmitter of the cells.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        transmitter : ndarray of shape (n_samples, n_cells)
+        """
+        return self._respond(X)
+
+    def decision_function(self, X):
+        """Logits of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        logits : ndarray of shape (n_samples, n_classes), or (n_samples,) if binary
+            In the binary case, the log odds of ``classes_[1]``.
+        """
+        logits = self._respond(X) @ self.coef_.T.astype(float) + self.intercept_
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict(self, X):
+        """Most probable class of every input.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+        """
+        decision = self.decision_function(X)
+        best = (decision > 0).astype(int) if decision.ndim == 1 else decision.argmax(1)
+        return self.classes_[best]
+
+    def predict_proba(self, X):
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+        """
+        decision = self.decision_function(X)
+        if decision.ndim == 1:
+            decision = np.column_stack([np.zeros_like(decision), decision])
+        return softmax(decision, axis=1)
+
+    @property
+    def _n_features_out(self):
+        return self.n_cells
+
+
+class _Trainer:
+    """Steps of one fit, by either kind of gradient."""
+
+    def __init__(self, estimator, parameters, fixed, rng):
+        self.estimator, self.fixed, self.rng = estimator, fixed, rng
+        self.through_time = {k: v for k, v in parameters.items() if k.endswith("weights_")}
+        self.readout = {
+            k: v.requires_grad_() for k, v in parameters.items() if k not in self.through_time
+        }
+        self.cell, self.grid = MorrisLecar(), estimator._grid()
+        self.by_search = bool(self.through_time) and estimator.trainer == "es"
+        learned = list(self.readout.values())
+        if self.by_search:
+            self.search = EvolutionStrategy(
+                self.through_time,
+                n_samples=estimator.n_samples,
+                sigma=estimator.sigma,
+                estimator=estimator.estimator,
+                learning_rate_init=estimator.learning_rate_init,
+                max_grad_norm=estimator.max_grad_norm,
+                evaluation="batch",
+                random_state=rng,
+            )
+        else:
+            learned += [value.requires_grad_() for value in self.through_time.values()]
+        self.optimizer = torch.optim.Adam(learned, lr=estimator.learning_rate_init)
+        self.n_forward, self.n_failed, self._n_dropped = 0, 0, 0
+
+    @property
+    def n_dropped(self):
+        return self._n_dropped + (self.search.n_dropped_ if self.by_search else 0)
+
+    def step(self, inputs, targets):
+        start = torch.from_numpy(
+            np.stack([_potentials(self.estimator.n_cells, self.rng) for _ in range(len(inputs))])
+        ).to(inputs)
+        self.optimizer.zero_grad()
+        if self.by_search:
+            return self.search.step(lambda free: self._population(free, inputs, targets, start))
+        loss = self._losses(self.through_time, inputs, targets, start)
+        loss.backward()
+        self._descend()
+        return loss.item()
+
+    def _losses(self, free, inputs, targets, start):
+        """Cross-entropy; of each network if the parameters have a leading axis."""
+        weights = self.fixed | free
+        mean = self.cell.respond(
+            inputs, weights["input_weights_"], weights["recurrent_weights_"], start, **self.grid
+        )
+        self.n_forward += mean.shape[:-1].numel()
+        logits = mean @ self.readout["coef_"].T + self.readout["intercept_"]
+        labels = targets.expand(logits.shape[:-1])
+        losses = torch.nn.functional.cross_entropy(
+            logits.flatten(0, -2), labels.flatten(), reduction="none"
+        )
+        return losses.view(labels.shape).mean(-1)
+
+    def _population(self, free, inputs, targets, start):
+        """Losses of all networks of a step, and meanwhile a step of the readout."""
+        n_samples = len(next(iter(free.values())))
+        n = max(1, SMALL_BLOCK // (len(inputs) * self.estimator.n_cells))
+        found = []
+        for i in range(0, n_samples, n):
+            block = {name: value[i : i + n] for name, value in free.items()}
+            with torch.enable_grad():
+                losses = self._losses(block, inputs, targets, start)
+                losses[torch.isfinite(losses)].sum().div(n_samples).backward()
+            found.append(losses.detach())
+        self._descend()
+        return torch.cat(found)
+
+    def _descend(self):
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(
+            parameters, self.estimator.max_grad_norm or float("inf")
+        )
+        if torch.isfinite(norm):
+            self.n_failed = 0
+            self.optimizer.step()
+            return
+        self._n_dropped += 1
+        self.n_failed += 1
+        if self.n_failed == 10:
+            raise FloatingPointError(
+                "no gradient of the last 10 steps is finite; lower learning_rate_init, set "
+                "max_grad_norm, or take trainer='es'."
+            )
+
+
+def _potentials(n, rng):
+    """Potentials at the start, in mV."""
+    return rng.normal(-20, 5, n).astype(np.float32)
