@@ -1,0 +1,170 @@
+"""Morris-Lecar cells against theory, and their networks."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.integrate import solve_ivp
+from sklearn.base import clone
+
+from ssn_estimators.biophysical import MorrisLecar, MorrisLecarClassifier
+from ssn_estimators.datasets import make_evidence_integration, make_working_memory
+
+SMALL = {
+    "n_cells": 10,
+    "n_words": 5,
+    "word_duration": 4.0,
+    "n_samples": 10,
+    "max_iter": 4,
+    "batch_size": 16,
+    "random_state": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def task():
+    return make_evidence_integration(200, n_words=5, n_inputs=8, random_state=0)
+
+
+def test_rates_are_those_of_the_table():
+    current = [39.5, 42.0, 45.0, 50.0, 60.0, 100.0, 120.0]
+    assert_allclose(MorrisLecar().rate(current), [0, 7.3, 10, 13.3, 17.3, 24, 0], atol=0.7)
+    # near the onset, periods are long
+    assert_allclose(MorrisLecar().rate([39.9], duration=4000.0), [2.7], atol=0.7)
+
+
+def test_steps_follow_the_equations_before_the_first_spike():
+    cell, current, duration = MorrisLecar(), 45.0, 40.0
+
+    def slope(_, state):
+        v, w = state
+        m = 0.5 * (1 + np.tanh((v - cell.v1) / cell.v2))
+        target = 0.5 * (1 + np.tanh((v - cell.v3) / cell.v4))
+        calcium, potassium = cell.g_ca * m * (v - cell.e_ca), cell.g_k * w * (v - cell.e_k)
+        leak = cell.g_l * (v - cell.e_l)
+        dv = (current - calcium - potassium - leak) / cell.capacitance
+        return dv, cell.phi * np.cosh((v - cell.v3) / (2 * cell.v4)) * (target - w)
+
+    v = torch.tensor([-40.0], dtype=torch.float64)
+    w = cell.open_share(v)
+    exact = solve_ivp(slope, (0, duration), [v.item(), w.item()], rtol=1e-9, atol=1e-9).y[:, -1]
+    errors = []
+    for n_steps in (400, 800):
+        state = v, w
+        for _ in range(n_steps):
+            state = cell.step(*state, torch.tensor([current], dtype=torch.float64), 40 / n_steps)
+        errors.append(abs(state[0].item() - exact[0]))
+    assert errors[0] < 0.5
+    assert errors[0] / errors[1] == pytest.approx(2, rel=0.1)  # first order
+
+
+def test_networks_side_by_side_respond_as_each_alone():
+    rng = torch.Generator().manual_seed(0)
+    inputs = torch.rand(3, 2, 4, generator=rng)
+    into, among = torch.randn(5, 4, 6, generator=rng), torch.randn(5, 6, 6, generator=rng)
+    start, grid = torch.full((6,), -20.0), {"n_steps": 50, "n_read": 20, "dt": 0.1}
+    together = MorrisLecar().respond(inputs, into, among, start, **grid)
+    assert together.shape == (5, 3, 6)
+    for i in range(5):
+        alone = MorrisLecar().respond(inputs, into[i], among[i], start, **grid)
+        assert_allclose(together[i], alone, rtol=1e-4)
+    shared = MorrisLecar().respond(inputs, into, among[0], start, **grid)
+    assert_allclose(shared[0], together[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("trainer", ["es", "bptt"])
+@pytest.mark.parametrize("trained", ["all", "input", "readout"])
+def test_what_is_not_trained_stays(task, trainer, trained):
+    cells = MorrisLecarClassifier(trainer=trainer, trained=trained, **SMALL)
+    start = clone(cells).set_params(max_iter=1, learning_rate_init=1e-12).fit(*task)
+    cells.fit(*task)
+    moved = {
+        name
+        for name in ("input_weights_", "recurrent_weights_", "coef_")
+        if not np.allclose(getattr(cells, name), getattr(start, name), atol=1e-6)
+    }
+    names = {"all": {"input_weights_", "recurrent_weights_"}, "input": {"input_weights_"}}
+    assert moved == {"coef_"} | names.get(trained, set())
+
+
+def test_both_trainers_learn_the_readout(task):
+    X, y = task
+    for trainer in ("es", "bptt"):
+        cells = MorrisLecarClassifier(
+            trainer=trainer, **(SMALL | {"max_iter": 60, "learning_rate_init": 0.05})
+        ).fit(X, y)
+        assert np.mean(cells.loss_curve_[-10:]) < np.mean(cells.loss_curve_[:10])
+
+
+def test_fits_repeat_and_go_on(task):
+    whole = MorrisLecarClassifier(**SMALL).fit(*task)
+    again = MorrisLecarClassifier(**SMALL).fit(*task)
+    assert_array_equal(whole.input_weights_, again.input_weights_)
+    again.set_params(warm_start=True).fit(*task)
+    assert again.n_iter_ == 8
+    assert len(again.loss_curve_) == 8
+    assert again.n_forward_ == 8 * 16 * 10
+
+
+def test_predictions_do_not_depend_on_other_rows(task):
+    X, y = task
+    cells = MorrisLecarClassifier(**SMALL).fit(X, y)
+    assert_allclose(cells.decision_function(X)[:3], cells.decision_function(X[:3]), rtol=1e-4)
+    assert_allclose(cells.predict_proba(X).sum(1), 1)
+    assert cells.transform(X).shape == (200, 10)
+
+
+def test_words_and_their_labels():
+    X, y = make_evidence_integration(500, n_words=12, n_inputs=20, random_state=0)
+    words = X.reshape(500, 12, 20)
+    assert set(np.unique(X)) == {0.0, 0.2}
+    end = words[0, -1]
+    assert (words[:, -1] == end).all()
+    kinds = np.unique(words[:, :-1].reshape(-1, 20), axis=0)
+    assert len(kinds) == 4
+    counts = (words[:, :-1, None] == kinds).all(3).sum(1)
+    # three of the kinds are evidence, the most frequent one of which is the label
+    null = min(
+        range(4),
+        key=lambda i: (
+            abs(np.corrcoef(counts[:, i], y == 0)[0, 1])
+            + sum(abs(np.corrcoef(counts[:, i], y == c)[0, 1]) for c in (1, 2))
+        ),
+    )
+    evidence = np.delete(counts, null, axis=1)
+    best = evidence.argmax(1)
+    assert all(len(set(y[best == i])) == 1 for i in range(3))
+    assert (np.sort(evidence, axis=1)[:, -1] > np.sort(evidence, axis=1)[:, -2]).all()
+    assert_allclose(np.bincount(y) / 500, 1 / 3, atol=0.08)
+
+
+def test_working_memory_has_a_silent_delay():
+    X, _ = make_working_memory(10, n_words=12, n_inputs=6, delay=4, random_state=0)
+    words = X.reshape(10, 12, 6)
+    assert (words[:, 7:11] == 0).all()
+    with pytest.raises(ValueError, match="no evidence"):
+        make_working_memory(10, n_words=5, delay=4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_words": 7}, "n_words"),
+        ({"word_duration": 0.01}, "time step"),
+        ({"read_duration": 100.0}, "read_duration"),
+        ({"n_samples": 5}, "pairs"),
+        ({"trainer": "adam"}, "trainer"),
+    ],
+)
+def test_bad_parameters_fail_before_training(task, change, message):
+    with pytest.raises(ValueError, match=message):
+        MorrisLecarClassifier(**(SMALL | change)).fit(*task)
+
+
+def test_gradients_that_are_never_finite_end_the_fit(task):
+    X, y = task
+    cells = MorrisLecarClassifier(trainer="bptt", **(SMALL | {"max_iter": 20}))
+    with pytest.raises(FloatingPointError, match="trainer='es'"):
+        cells.fit(1e30 * X, y)
+    with pytest.raises(FloatingPointError, match="none of 10"):
+        clone(cells).set_params(trainer="es").fit(1e30 * X, y)
