@@ -217,6 +217,8 @@ class MorrisLecarClassifier(
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels.
+    input_scale_ : float
+        Largest absolute value seen during fit, or 1 if it is less; inputs are divided by it.
     input_weights_ : ndarray of shape (n_inputs, n_cells)
     recurrent_weights_ : ndarray of shape (n_cells, n_cells)
         From rows to columns.
@@ -345,7 +347,7 @@ class MorrisLecarClassifier(
             is finite.
         """
         going_on = self.warm_start and hasattr(self, "coef_")
-        X, y = validate_data(self, X, y, dtype=np.float32, reset=not going_on)
+        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), reset=not going_on)
         check_classification_targets(y)
         known, labels = np.unique(y, return_inverse=True)
         if going_on and not np.array_equal(known, self.classes_):
@@ -354,10 +356,13 @@ class MorrisLecarClassifier(
             )
         if len(known) < 2:
             raise ValueError(
-                f"MorrisLecarClassifier needs samples of at least 2 classes, got {known[0]!r} only."
+                f"MorrisLecarClassifier needs samples of at least 2 classes, got one class: "
+                f"{known[0]!r}."
             )
-        sequences = self._sequences(X)
         self._grid()
+        if not going_on:
+            self.input_scale_ = max(1.0, float(np.abs(X).max()))
+        sequences = self._sequences(X)
         if self.trainer == "es" and self.estimator == "antithetic" and self.n_samples % 2:
             raise ValueError(f"antithetic samples come in pairs, got n_samples={self.n_samples}.")
         rng, device = check_random_state(self.random_state), resolve_device(self.device)
@@ -427,12 +432,13 @@ class MorrisLecarClassifier(
                 f"X has {X.shape[1]} features, which cannot be shared out among "
                 f"n_words={self.n_words} words."
             )
+        X = (X / self.input_scale_).astype(np.float32)
         return X.reshape(len(X), self.n_words, -1)
 
     def _respond(self, X):
-        """Mean transmitter of valid inputs."""
+        """Mean transmitter, of X's dtype."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float32, reset=False)
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         device, grid = resolve_device(self.device), self._grid()
         weights = [
             torch.tensor(w, device=device) for w in (self.input_weights_, self.recurrent_weights_)
@@ -443,7 +449,7 @@ class MorrisLecarClassifier(
             return in_blocks(
                 lambda block: cell.respond(block.to(device), *weights, start, **grid).cpu(),
                 self._sequences(X),
-            )
+            ).astype(X.dtype)
 
     def transform(self, X):
         """Mean transmitter of the cells.

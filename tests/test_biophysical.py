@@ -162,9 +162,17 @@ def test_bad_parameters_fail_before_training(task, change, message):
 
 
 def test_gradients_that_are_never_finite_end_the_fit(task):
-    X, y = task
-    cells = MorrisLecarClassifier(trainer="bptt", **(SMALL | {"max_iter": 20}))
+    options = SMALL | {"max_iter": 20, "learning_rate_init": 1e30}
     with pytest.raises(FloatingPointError, match="trainer='es'"):
-        cells.fit(1e30 * X, y)
+        MorrisLecarClassifier(trainer="bptt", **options).fit(*task)
     with pytest.raises(FloatingPointError, match="none of 10"):
-        clone(cells).set_params(trainer="es").fit(1e30 * X, y)
+        MorrisLecarClassifier(**(options | {"sigma": 1e30})).fit(*task)
+
+
+def test_large_inputs_are_scaled_down(task):
+    X, y = task
+    small = MorrisLecarClassifier(**SMALL).fit(X, y)
+    large = MorrisLecarClassifier(**SMALL).fit(1e4 * X, y)
+    assert small.input_scale_ == 1
+    assert large.input_scale_ == pytest.approx(2000)
+    assert np.isfinite(large.loss_curve_).all()
