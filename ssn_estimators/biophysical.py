@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from numbers import Integral, Real
 
 import numpy as np
@@ -19,12 +19,18 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssn_estimators._compat import Interval, StrOptions, fit_context
+from ssn_estimators._threads import share_out
 from ssn_estimators._torch import in_blocks, minibatches, resolve_device
 from ssn_estimators.evolution import ESTIMATORS, EvolutionStrategy
 
+try:
+    from ssn_estimators import biophysical_compiled as _compiled
+except ImportError:  # Numba comes with an extra
+    _compiled = None
+
 __all__ = ["MorrisLecar", "MorrisLecarClassifier"]
 
-SMALL_BLOCK = 2**16  # cells simulated at once: their state fits the cache
+SMALL_BLOCK = 2**14  # cells simulated at once: their state fits the cache
 _POSITIVE = [Interval(Real, 0, None, closed="neither")]
 _COUNT = [Interval(Integral, 1, None, closed="left")]
 
@@ -147,6 +153,9 @@ class MorrisLecar:
         -------
         mean : Tensor of shape (..., n_samples, n_cells)
         """
+        tensors = (inputs, input_weights, recurrent_weights, start)
+        if _compiled and not any(x.requires_grad or x.is_cuda for x in tensors):
+            return self._respond_compiled(*tensors, n_steps, n_read, dt)
         shape = torch.broadcast_shapes(input_weights.shape[:-2], recurrent_weights.shape[:-2])
         shape = (*shape, len(inputs), input_weights.shape[-1])
         v = start.expand(shape)
@@ -161,7 +170,46 @@ class MorrisLecar:
             v, w = self.step(v, w, current, dt)
             if i >= n_total - n_read:
                 total = total + self.transmitter(v)
-        return total / min(n_read, n_total)
+        return total / n_read
+
+    def _respond_compiled(
+        self, inputs, input_weights, recurrent_weights, start, n_steps, n_read, dt
+    ):
+        """`respond` without gradients, in float32 and on all cores."""
+        n_words, n_cells = inputs.shape[1], input_weights.shape[-1]
+        leading = torch.broadcast_shapes(input_weights.shape[:-2], recurrent_weights.shape[:-2])
+        inputs, input_weights, recurrent_weights, start = (
+            x.detach().float().numpy() for x in (inputs, input_weights, recurrent_weights, start)
+        )
+        into, among = (
+            np.broadcast_to(np.float32(self.gain) * w, (*leading, *w.shape[-2:])).reshape(
+                -1, *w.shape[-2:]
+            )
+            for w in (input_weights, recurrent_weights)
+        )
+        constants = tuple(np.float32(x) for x in (dt, *astuple(self)))
+        words = np.ascontiguousarray(inputs.swapaxes(0, 1))
+
+        def work(networks):
+            own = among[networks]
+            v = np.empty((len(own), words.shape[1], n_cells), np.float32)
+            v[:] = start
+            w = self.open_share(torch.from_numpy(v)).numpy()
+            t = self.transmitter(torch.from_numpy(v)).numpy()
+            current, total = np.empty_like(v), np.zeros_like(v)
+            for i in range(n_words * n_steps):
+                if i % n_steps == 0:
+                    outside = words[i // n_steps] @ into[networks] + np.float32(self.onset)
+                np.matmul(t, own, out=current)
+                _compiled.step(*(x.reshape(-1) for x in (v, w, t, current, outside)), constants)
+                if i >= n_words * n_steps - n_read:
+                    total += t
+            return total / np.float32(n_read)
+
+        size = max(1, SMALL_BLOCK // (len(inputs) * n_cells))
+        parts = share_out(work, [slice(i, i + size) for i in range(0, len(among), size)])
+        mean = torch.from_numpy(np.concatenate(parts))
+        return mean.view(*leading, *mean.shape[1:])
 
 
 class MorrisLecarClassifier(
@@ -575,17 +623,11 @@ class _Trainer:
 
     def _population(self, free, inputs, targets, start):
         """Losses of all networks of a step, and meanwhile a step of the readout."""
-        n_samples = len(next(iter(free.values())))
-        n = max(1, SMALL_BLOCK // (len(inputs) * self.estimator.n_cells))
-        found = []
-        for i in range(0, n_samples, n):
-            block = {name: value[i : i + n] for name, value in free.items()}
-            with torch.enable_grad():
-                losses = self._losses(block, inputs, targets, start)
-                losses[torch.isfinite(losses)].sum().div(n_samples).backward()
-            found.append(losses.detach())
+        with torch.enable_grad():
+            losses = self._losses(free, inputs, targets, start)
+            losses[torch.isfinite(losses)].sum().div(len(losses)).backward()
         self._descend()
-        return torch.cat(found)
+        return losses.detach()
 
     def _descend(self):
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]

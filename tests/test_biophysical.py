@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.integrate import solve_ivp
 from sklearn.base import clone
 
+from ssn_estimators import biophysical
 from ssn_estimators.biophysical import MorrisLecar, MorrisLecarClassifier
 from ssn_estimators.datasets import make_evidence_integration, make_working_memory
 
@@ -70,6 +71,22 @@ def test_networks_side_by_side_respond_as_each_alone():
         assert_allclose(together[i], alone, rtol=1e-4)
     shared = MorrisLecar().respond(inputs, into, among[0], start, **grid)
     assert_allclose(shared[0], together[0], rtol=1e-4)
+
+
+def test_compiled_steps_are_those_of_the_equations(monkeypatch):
+    pytest.importorskip("numba")
+    rng = torch.Generator().manual_seed(0)
+    inputs, start = torch.rand(3, 2, 4, generator=rng), 20 * torch.randn(3, 6, generator=rng)
+    into, among = torch.randn(5, 4, 6, generator=rng), torch.randn(6, 6, generator=rng)
+    grid = {"n_steps": 60, "n_read": 30, "dt": 0.1}
+    fast = MorrisLecar().respond(inputs, into, among, start, **grid)
+    monkeypatch.setattr(biophysical, "_compiled", None)
+    plain = MorrisLecar().respond(inputs, into, among, start, **grid)
+    assert fast.shape == (5, 3, 6)
+    assert_allclose(fast, plain, atol=1e-4)
+    assert torch.isnan(MorrisLecar().respond(inputs, torch.nan * into, among, start, **grid)).all()
+    monkeypatch.undo()
+    assert torch.isnan(MorrisLecar().respond(inputs, torch.nan * into, among, start, **grid)).all()
 
 
 @pytest.mark.parametrize("trainer", ["es", "bptt"])

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import numpy as np
 import torch
-from threadpoolctl import ThreadpoolController, threadpool_limits
 from torch.autograd.function import once_differentiable
 
+from ssn_estimators._threads import libraries, pool
 from ssn_estimators.simulation import backend
 from ssn_estimators.simulation.blocks import Block, Network
 
@@ -297,35 +294,18 @@ def _in_waves(jobs, prepare, work, finish, like):
     lock most of the time. It is a thread of the pool: an OpenMP team of the caller's would not
     survive a fork.
     """
-    n_threads = torch.get_num_threads() if like.device.type == "cpu" else 1
-    jobs = list(jobs)
-    waves = [jobs[i : i + WAVE * n_threads] for i in range(0, len(jobs), WAVE * n_threads)]
-    pool = _pool(os.getpid(), n_threads) if n_threads > 1 else None
-    each = map if pool is None else pool.map
+    threads = pool() if like.device.type == "cpu" else None
+    jobs, size = list(jobs), WAVE * (1 if threads is None else torch.get_num_threads())
+    waves = [jobs[i : i + size] for i in range(0, len(jobs), size)]
+    each = map if threads is None else threads.map
 
     def run(function):
-        return function() if pool is None else pool.submit(function).result()
+        return function() if threads is None else threads.submit(function).result()
 
-    with _libraries().limit(limits=1, user_api="blas"):
+    with libraries().limit(limits=1, user_api="blas"):
         for wave in waves:
             # together also on one thread: small operations are slow after large ones, which
             # leave nothing of them in the caches
             ready = run(lambda wave=wave: [prepare(job) for job in wave])
             done = list(each(work, ready))
             run(lambda done=done, last=wave is waves[-1]: finish(done, last))
-
-
-@cache
-def _libraries():
-    return ThreadpoolController()
-
-
-@cache
-def _pool(process, n_threads):
-    """Threads, of this process because they do not survive a fork."""
-    return ThreadPoolExecutor(n_threads, "ssn", initializer=_one_thread)
-
-
-def _one_thread():
-    torch.get_num_threads()  # torch sets a new thread's number when first asked, not later
-    threadpool_limits(1, user_api="openmp")  # of this thread: OpenMP has one for each
