@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -125,6 +125,14 @@ class SSNClassifier(
         shared, so that a row's prediction does not depend on the other rows.)
     precision : {"float32", "tf32"}, default="float32"
         Of matrix products in training on a GPU, see :func:`simulate`.
+    trainer : {"bptt", "es"}, default="bptt"
+        Whether gradients come from backpropagation through time, or are estimated from costs
+        at perturbed parameters by an evolution strategy ([2]_; antithetic pairs, with the
+        same noise in the dynamics). Each step then needs `es_samples` simulations.
+    es_samples : int, default=50
+        Costs per step of the evolution strategy, an even number.
+    es_sigma : float, default=0.02
+        Standard deviation of its perturbations.
     max_iter : int, default=1000
         Optimiser steps at the final size, each on one mini-batch. Unlike epochs, they cost
         the same whatever the number of samples.
@@ -209,6 +217,9 @@ class SSNClassifier(
     ----------
     .. [1] Soo & Lengyel (2022). Training stochastic stabilized supralinear networks by
        dynamics-neutral growth. NeurIPS 35.
+    .. [2] Hazelden, Liu, Shlizerman & Shea-Brown (2023). Evolutionary algorithms as an
+       alternative to backpropagation for supervised training of biophysical neural networks
+       and neural ODEs. arXiv:2311.10869.
 
     Examples
     --------
@@ -227,6 +238,9 @@ class SSNClassifier(
         "n_inhibitory": [Interval(Integral, 1, None, closed="left"), None],
         "input_weights": [StrOptions({"auto", "one_to_one", "dense"})],
         "shared_noise": ["boolean"],
+        "trainer": [StrOptions({"bptt", "es"})],
+        "es_samples": [Interval(Integral, 2, None, closed="left")],
+        "es_sigma": [Interval(Real, 0, None, closed="neither")],
     }
 
     def __init__(
@@ -252,6 +266,9 @@ class SSNClassifier(
         n_trials_predict=10,
         shared_noise=True,
         precision="float32",
+        trainer="bptt",
+        es_samples=50,
+        es_sigma=0.02,
         max_iter=1000,
         batch_size=256,
         learning_rate="cosine",
@@ -288,6 +305,9 @@ class SSNClassifier(
         self.n_trials_predict = n_trials_predict
         self.shared_noise = shared_noise
         self.precision = precision
+        self.trainer = trainer
+        self.es_samples = es_samples
+        self.es_sigma = es_sigma
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -387,6 +407,8 @@ class SSNClassifier(
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), reset=not going_on)
         check_classification_targets(y)
         check_time_grid(duration=self.window, burn_in=self.burn_in, dt=self.dt)
+        if self.es_samples % 2:
+            raise ValueError(f"es_samples come in pairs: an even number, got {self.es_samples}.")
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val must be given together.")
         known = np.unique(y if classes is None else classes)

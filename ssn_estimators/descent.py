@@ -47,12 +47,27 @@ class Descent:
     def gave_up(self):
         return self.n_in_a_row > self.settings.max_rejected
 
-    def made(self):
-        """Circuit and arrays made of the parameters; None if a step has left all bounds."""
-        if not all(torch.isfinite(value).all() for value in self.parameters.values()):
+    @property
+    def n_parameters(self):
+        return sum(value.numel() for value in self.parameters.values())
+
+    def made(self, change=None):
+        """Circuit and arrays made of the parameters; None if a step has left all bounds.
+
+        Parameters
+        ----------
+        change : Tensor of shape (n_parameters,), default=None
+            Added to the parameters before.
+        """
+        values = self.parameters
+        if change is not None:
+            values = {
+                k: v + c for (k, v), c in zip(values.items(), self._split(change), strict=True)
+            }
+        if not all(torch.isfinite(value).all() for value in values.values()):
             return None
         try:
-            return self.tensors()
+            return self.tensors(values)
         except (torch.linalg.LinAlgError, ValueError):  # no Cholesky factor, overflow
             return None
 
@@ -73,6 +88,16 @@ class Descent:
         """Add up the gradients anew."""
         self.optimizer.zero_grad()
         loss.backward(retain_graph=retain_graph)
+
+    def set_gradient(self, gradient):
+        """Take one that did not come by `backward`, of shape (n_parameters,)."""
+        parts = self._split(gradient)
+        for value, part in zip(self.parameters.values(), parts, strict=True):
+            value.grad = part.clone()
+
+    def _split(self, flat):
+        parts = flat.split([value.numel() for value in self.parameters.values()])
+        return [p.view_as(v) for p, v in zip(parts, self.parameters.values(), strict=True)]
 
     def step(self, loss, rate):
         """One step down the gradient, from parameters under which nothing diverged."""

@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from ssn_estimators._torch import minibatches
 from ssn_estimators.batching import Backward, Forward
 from ssn_estimators.descent import Descent, Model
+from ssn_estimators.evolution import estimate_gradient
 from ssn_estimators.growth import choose_parents, split
 from ssn_estimators.simulation.moments import stationary_moments
 from ssn_estimators.simulation.reference import integrate
@@ -72,6 +73,9 @@ class Settings:
     n_copies: int = 1  # of every input, with noise of their own
     closure: str | None = None  # moments from `stationary_moments`, not from simulation
     settling_penalty: float = 0.0
+    trainer: str = "bptt"
+    es_samples: int = 0
+    es_sigma: float = 0.0
 
 
 @dataclass
@@ -286,6 +290,8 @@ class _Run:
         made = descent.made()
         if made is None:
             return descent.reject()
+        if settings.trainer == "es":
+            return (yield from self._search(descent, inputs, targets, rate))
         circuit, arrays = made
         drive = self.task.drive(circuit, arrays, inputs)
         if not torch.isfinite(drive).all():
@@ -306,6 +312,40 @@ class _Run:
         if forward:
             yield Backward(forward)
         return descent.step(loss.item(), rate) if stable else descent.reject()
+
+    def _search(self, descent, inputs, targets, rate):
+        """A step along an estimate of the gradient, from costs at perturbed parameters."""
+        settings, seed = self.settings, int(self.rng.randint(2**31 - 1))
+        generator = torch.Generator().manual_seed(seed)
+        shape = (settings.es_samples // 2, descent.n_parameters)
+        noise = settings.es_sigma * torch.randn(shape, generator=generator)
+        noise = noise.to(settings.device)
+        costs = torch.empty(2, len(noise), dtype=torch.float64)
+        for side, sign in enumerate((1, -1)):
+            for i, change in enumerate(noise):
+                with torch.no_grad():
+                    made = descent.made(sign * change)
+                # with the same random numbers, so that costs differ by their parameters only
+                costs[side, i] = yield from self._cost(made, inputs, targets, seed)
+        try:
+            gradient, _ = estimate_gradient(noise, costs, settings.es_sigma)
+        except FloatingPointError:
+            return descent.reject()
+        descent.set_gradient(gradient)
+        return descent.step(float(costs[torch.isfinite(costs)].mean()), rate)
+
+    def _cost(self, made, inputs, targets, seed):
+        if made is None:
+            return math.inf
+        circuit, arrays = made
+        drive = self.task.drive(circuit, arrays, inputs)
+        if not torch.isfinite(drive).all():
+            return math.inf
+        moments = yield Forward(circuit, drive, self._options(random_state=seed), gradient=False)
+        if moments.diverged.any():
+            return math.inf
+        loss = self.task.loss(moments, arrays, targets)
+        return float(loss + self._penalty(circuit, drive, moments.mean))
 
     def _penalty(self, circuit, drive, mean):
         """Of large potentials and of slow answers, in addition to the cost."""

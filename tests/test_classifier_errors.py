@@ -24,6 +24,8 @@ def with_value(X, value):
         ({"dt": -1.0}, None, r"'dt' .* Got -1.0 instead"),
         ({"window": 0.5}, None, r"duration must be .* got 0.5"),
         ({"solver": "rk4"}, None, r"'solver' .* Got 'rk4' instead"),
+        ({"trainer": "sgd"}, None, r"'trainer' .* Got 'sgd' instead"),
+        ({"es_samples": 5}, None, "es_samples come in pairs"),
         ({"gamma": 0.5}, None, r"'gamma' .* Got 0.5 instead"),
         ({"device": "abacus"}, None, "device 'abacus' cannot be used"),
         (

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 from sklearn.callback import ScoringMonitor
 from sklearn.datasets import load_iris
@@ -207,3 +208,35 @@ def test_validation_and_callbacks_survive_steps_that_lead_nowhere(small_ssn, blo
     ssn = small_ssn(learning_rate_init=60.0, max_iter=5, growth_iter=3, early_stopping=True)
     ssn.set_callbacks(ScoringMonitor(scoring="accuracy")).fit(*blobs)
     assert np.isfinite(ssn.decision_function(blobs[0])).all()
+
+
+def test_evolution_strategy_estimates_the_gradient_of_backpropagation(
+    small_ssn, blobs, monkeypatch
+):
+    found = {}
+
+    class Known(Exception):
+        pass
+
+    def step(self, loss, rate):
+        gradient = torch.cat([p.grad.flatten() for p in self.parameters.values()])
+        raise Known(gradient)
+
+    monkeypatch.setattr("ssn_estimators.descent.Descent.step", step)
+    # without burn-in backpropagation reaches back to the start, and is exact
+    settings = {"growth": None, "burn_in": 0.0, "window": 40.0, "n_trials": 20}
+    for trainer in ("bptt", "es"):
+        ssn = small_ssn(trainer=trainer, es_samples=400, es_sigma=0.005, **settings)
+        with pytest.raises(Known) as raised:
+            ssn.fit(*blobs)
+        found[trainer] = raised.value.args[0]
+    assert torch.cosine_similarity(found["bptt"], found["es"], dim=0) > 0.7
+    assert found["es"].norm() == pytest.approx(found["bptt"].norm(), rel=0.5)
+
+
+def test_evolution_strategy_learns(small_ssn, blobs):
+    ssn = small_ssn(trainer="es", es_samples=10, max_iter=40).fit(*blobs)
+    assert np.mean(ssn.loss_curve_[-5:]) < 0.5 * np.mean(ssn.loss_curve_[:5])
+    assert ssn.stability_ == 1
+    again = small_ssn(trainer="es", es_samples=10, max_iter=40).fit(*blobs)
+    assert_array_equal(ssn.circuit_.weights, again.circuit_.weights)
