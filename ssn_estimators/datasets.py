@@ -1,9 +1,10 @@
-"""The ring benchmark of probabilistic inference, its network, and targets for spiking ones."""
+"""The ring benchmark of probabilistic inference and its network; tasks for other networks."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from scipy.integrate import solve_ivp
 from sklearn.utils import Bunch, check_random_state
 
 from ssn_estimators.circuit import gaussian_ring
@@ -13,6 +14,8 @@ __all__ = [
     "make_evidence_integration",
     "make_ring_gsm",
     "make_ring_network",
+    "make_robertson",
+    "make_spiral",
     "make_working_memory",
 ]
 
@@ -365,3 +368,57 @@ def make_working_memory(
         delay=delay,
         random_state=random_state,
     )
+
+
+def make_spiral(n_times=200, *, duration=25.0):
+    r"""A cubic spiral, :math:`\dot y = A y^3`, as data for neural differential equations.
+
+    Parameters
+    ----------
+    n_times : int, default=200
+        Evenly spread times.
+    duration : float, default=25.0
+        The last of them.
+
+    Returns
+    -------
+    data : :class:`~sklearn.utils.Bunch`
+        With `t` of shape (n_times,), `y` of shape (n_times, 2), and `slope`, from t and y to
+        the derivative.
+    """
+    matrix = np.array([[-0.1, 2.0], [-2.0, -0.1]])
+    return _solution(lambda t, y: matrix @ y**3, [2.0, 0.0], np.linspace(0, duration, n_times))
+
+
+def make_robertson(n_times=50):
+    r"""Robertson's chemical reaction, the usual stiff differential equation.
+
+    .. math::
+        \dot y_1 &= -k_1 y_1 + k_3 y_2 y_3, \\
+        \dot y_2 &= k_1 y_1 - k_2 y_2^2 - k_3 y_2 y_3, \\
+        \dot y_3 &= k_2 y_2^2,
+
+    with :math:`k = (0.04, 3 \cdot 10^7, 10^4)` from y = (1, 0, 0).
+
+    Parameters
+    ----------
+    n_times : int, default=50
+        Times, evenly spread on a logarithmic scale from 1e-5 to 1e5.
+
+    Returns
+    -------
+    data : :class:`~sklearn.utils.Bunch`
+        With `t` of shape (n_times,), `y` of shape (n_times, 3), and `slope`, from t and y to
+        the derivative.
+    """
+
+    def slope(t, y):
+        slow, fast, back = 0.04 * y[0], 3e7 * y[1] ** 2, 1e4 * y[1] * y[2]
+        return np.array([back - slow, slow - fast - back, fast])
+
+    return _solution(slope, [1.0, 0.0, 0.0], np.logspace(-5, 5, n_times))
+
+
+def _solution(slope, start, t):
+    solution = solve_ivp(slope, (0, t[-1]), start, method="Radau", t_eval=t, rtol=1e-8, atol=1e-12)
+    return Bunch(t=t, y=solution.y.T, slope=slope)

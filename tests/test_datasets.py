@@ -1,4 +1,4 @@
-"""The ring benchmark against theory, and its numbers against a frozen few."""
+"""The ring benchmark against theory, and its numbers against a frozen few; other data."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,14 @@ from numpy.testing import assert_allclose
 from scipy.linalg import circulant
 from scipy.stats import norm
 
-from ssn_estimators.datasets import _posterior, _transformed_moments, make_ring_gsm
+from ssn_estimators.datasets import (
+    _posterior,
+    _transformed_moments,
+    make_cued_sinusoids,
+    make_ring_gsm,
+    make_robertson,
+    make_spiral,
+)
 
 CELLS = [0, 13, 25, 38]
 PAIRS = [(0, 0), (25, 25), (25, 24), (20, 32)]
@@ -180,3 +187,29 @@ def test_frozen_numbers(ring):
     assert_allclose(ring.mu[:, CELLS], FROZEN_MEANS, rtol=0, atol=1e-12)
     rows, columns = zip(*PAIRS, strict=True)
     assert_allclose(ring.sigma[:, rows, columns], FROZEN_COVARIANCES, rtol=0, atol=1e-12)
+
+
+def test_differential_equations():
+    spiral, robertson = make_spiral(), make_robertson()
+    assert spiral.y.shape == (200, 2)
+    assert_allclose(spiral.y[0], [2, 0])
+    radius = np.linalg.norm(spiral.y, axis=1)
+    assert radius[-1] < 0.5 * radius[0]
+    assert robertson.y.shape == (50, 3)
+    assert_allclose(robertson.y.sum(1), 1, atol=1e-6)  # nothing is lost
+    # known value at t = 40, by interpolation on the logarithmic scale
+    y1 = np.interp(np.log(40.0), np.log(robertson.t), robertson.y[:, 0])
+    assert y1 == pytest.approx(0.7158, abs=0.01)
+    for data in (spiral, robertson):
+        middle = (data.t[1:] + data.t[:-1]) / 2
+        assert np.isfinite([data.slope(t, y) for t, y in zip(middle, data.y, strict=False)]).all()
+
+
+def test_cued_sinusoids():
+    X, y = make_cued_sinusoids(50, n_conditions=2, random_state=0)
+    assert X.shape == (2, 200, 50)
+    assert y.shape == (2, 100, 50)
+    assert_allclose(y.std(1), 0.5 / np.sqrt(2), rtol=1e-6)  # one period
+    assert X.std() == pytest.approx(0.63, rel=0.05)
+    lag = 20
+    assert np.mean(X[:, lag:] * X[:, :-lag]) / np.mean(X**2) == pytest.approx(np.exp(-1), abs=0.1)
