@@ -19,6 +19,12 @@ _MODULES = {
     "stage_sizes": "growth",
     "SSNClassifier": "classifier",
     "SSNSampler": "sampler",
+    "SpikingRegressor": "spiking",
+    "SpikingSimulation": "spiking",
+    "MorrisLecar": "biophysical",
+    "MorrisLecarClassifier": "biophysical",
+    "EvolutionStrategy": "evolution",
+    "estimate_gradient": "evolution",
     "fit_many": "many",
     "fit_networks": "many",
     "AutoencoderEncoder": "encoders",
@@ -41,7 +47,7 @@ _MODULES = {
     "TrajectoryDisplay": "plotting",
     "DivergenceError": "exceptions",
 }
-_SUBMODULES = ("datasets", "inspection")
+_SUBMODULES = ("datasets", "inspection", "spike_statistics")
 __all__ = ["__version__", *_SUBMODULES, *_MODULES]
 
 

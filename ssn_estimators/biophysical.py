@@ -299,7 +299,7 @@ class MorrisLecarClassifier(
 
     Examples
     --------
-    >>> from ssn_estimators.biophysical import MorrisLecarClassifier
+    >>> from ssn_estimators import MorrisLecarClassifier
     >>> from ssn_estimators.datasets import make_evidence_integration
     >>> X, y = make_evidence_integration(100, n_words=5, n_inputs=10, random_state=0)
     >>> cells = MorrisLecarClassifier(

@@ -121,7 +121,7 @@ class EvolutionStrategy:
     Examples
     --------
     >>> import torch
-    >>> from ssn_estimators.evolution import EvolutionStrategy
+    >>> from ssn_estimators import EvolutionStrategy
     >>> x = torch.ones(3)
     >>> search = EvolutionStrategy([x], optimizer="sgd", random_state=0)
     >>> for _ in range(500):

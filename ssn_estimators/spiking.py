@@ -185,7 +185,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
     Examples
     --------
     >>> from ssn_estimators.datasets import make_cued_sinusoids
-    >>> from ssn_estimators.spiking import SpikingRegressor
+    >>> from ssn_estimators import SpikingRegressor
     >>> X, y = make_cued_sinusoids(200, random_state=0)
     >>> network = SpikingRegressor(connectivity=0.5, max_iter=3, random_state=0).fit(X, y)
     >>> network.predict(X).shape
