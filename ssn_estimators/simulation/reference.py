@@ -1,6 +1,6 @@
 """The equations, step by step, in plain torch: any dtype, any device, differentiable.
 
-`simulate` runs `adjoint.py`, which the tests hold against this file.
+The engines that `simulate` runs are held against this file by the tests.
 """
 
 import torch
