@@ -13,6 +13,7 @@ from ssn_estimators import (
     GaborEncoder,
     GaussianScaleMixture,
     MorrisLecarClassifier,
+    RNNClassifier,
     SpikingRegressor,
     SSNClassifier,
     SSNSampler,
@@ -35,6 +36,7 @@ ESTIMATORS = [
         max_iter=40,
         learning_rate_init=0.05,
     ),
+    RNNClassifier(30, max_iter=300, learning_rate_init=0.03),
     AutoencoderEncoder(3, hidden_layer_sizes=(8,), max_iter=10),
     ContrastNormalizer(),
     GaborEncoder(3),
@@ -51,6 +53,7 @@ ESTIMATORS = [
 N_CHECKS = {
     SSNClassifier: 61,
     MorrisLecarClassifier: 61,
+    RNNClassifier: 61,
     AutoencoderEncoder: 47,
     ContrastNormalizer: 47,
     GaborEncoder: 47,

@@ -1,4 +1,4 @@
-"""What one asks of a circuit: its linear stability, and how far the closures can be trusted."""
+"""Linear stability of a circuit, and how far the closures can be trusted."""
 
 from __future__ import annotations
 

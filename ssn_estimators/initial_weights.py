@@ -1,0 +1,190 @@
+"""Initial recurrent weights by their structure, all brought to one norm if wanted."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils import check_array, check_random_state
+
+__all__ = ["block_init", "dale_init", "from_connectivity", "low_rank_init"]
+
+GAIN = 1.25
+
+
+def low_rank_init(n, rank, *, gain=GAIN, norm="fro", random_state=None):
+    r"""Normal weights, reduced to their leading singular directions.
+
+    Parameters
+    ----------
+    n : int
+        Number of cells.
+    rank : int
+        Singular triplets that are kept; n keeps the matrix.
+    gain : float, default=1.25
+        Weights have a standard deviation of :math:`gain / \sqrt n` before.
+    norm : {"fro", "spectral", None}, default="fro"
+        What is restored after: the Frobenius norm, the spectral radius, or nothing.
+    random_state : int, RandomState instance or None, default=None
+
+    Returns
+    -------
+    weights : ndarray of shape (n, n)
+
+    References
+    ----------
+    .. [1] Liu, Baratin, Cornford, Mihalas, Shea-Brown & Lajoie (2024). How connectivity
+       structure shapes rich and lazy learning in neural circuits. ICLR.
+    """
+    if not 1 <= rank <= n:
+        raise ValueError(f"rank must be between 1 and n={n}, got {rank!r}.")
+    weights = gain * check_random_state(random_state).standard_normal((n, n)) / np.sqrt(n)
+    if rank == n:
+        return weights
+    left, values, right = np.linalg.svd(weights)
+    return _scaled_to(weights, (left[:, :rank] * values[:rank]) @ right[:rank], norm)
+
+
+def dale_init(n, *, excitatory=0.8, balanced=True, gain=GAIN, norm="fro", random_state=None):
+    r"""Normal weights made to obey Dale's law: the columns of E cells positive, of I negative.
+
+    Parameters
+    ----------
+    n : int
+        Number of cells.
+    excitatory : float, default=0.8
+        Share of E cells, the first ones.
+    balanced : bool, default=True
+        Whether inhibition is scaled up by the ratio of E to I cells, so that the expected sum
+        of a row is 0. Otherwise an eigenvalue far outside of the others is left.
+    gain : float, default=1.25
+        Weights have a root mean square of about :math:`gain / \sqrt n`.
+    norm : {"fro", "spectral", None}, default="fro"
+        What is made that of independent normal weights: the Frobenius norm, the spectral
+        radius, or nothing.
+    random_state : int, RandomState instance or None, default=None
+
+    Returns
+    -------
+    weights : ndarray of shape (n, n)
+    """
+    n_excitatory = round(excitatory * n)
+    if not 0 < n_excitatory < n:
+        raise ValueError(
+            f"excitatory={excitatory} leaves {n_excitatory} E cells of {n}; both kinds are needed."
+        )
+    free = gain * check_random_state(random_state).standard_normal((n, n)) / np.sqrt(n)
+    signs = np.where(np.arange(n) < n_excitatory, 1.0, -1.0)
+    if balanced:
+        signs[n_excitatory:] *= n_excitatory / (n - n_excitatory)
+    return _scaled_to(free, np.abs(free) * signs, norm)
+
+
+def block_init(sizes, probability, mean, deviation, signs, *, norm=None, random_state=None):
+    r"""Weights between cell types: each is there by chance, of a log-normal size.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Cells of each of the types.
+    probability : array-like of shape (n_types, n_types)
+        That a weight [post, pre] is not 0.
+    mean, deviation : array-like of shape (n_types, n_types)
+        Mean and standard deviation of the logarithms of the weights.
+    signs : sequence of {-1, 1}
+        Of each presynaptic type.
+    norm : float, default=None
+        Frobenius norm to scale to.
+    random_state : int, RandomState instance or None, default=None
+
+    Returns
+    -------
+    weights : ndarray of shape (sum(sizes), sum(sizes))
+    """
+    n_types, rng = len(sizes), check_random_state(random_state)
+    tables = {"probability": probability, "mean": mean, "deviation": deviation}
+    tables = {name: np.asarray(table, float) for name, table in tables.items()}
+    for name, table in tables.items():
+        if table.shape != (n_types, n_types):
+            raise ValueError(
+                f"{name} must have shape ({n_types}, {n_types}) for {n_types} types, got "
+                f"{table.shape}."
+            )
+    if ((tables["probability"] < 0) | (tables["probability"] > 1)).any():
+        raise ValueError("probability must lie between 0 and 1.")
+    if (tables["deviation"] < 0).any():
+        raise ValueError("deviation must not be negative.")
+    if len(signs) != n_types or not set(signs) <= {-1, 1}:
+        raise ValueError(f"signs must be -1 or 1 for each of {n_types} types, got {signs!r}.")
+    kind = np.repeat(np.arange(n_types), sizes)
+    p, m, s = (table[kind][:, kind] for table in tables.values())
+    there = rng.random_sample(p.shape) < p
+    weights = there * np.exp(m + s * rng.standard_normal(p.shape)) * np.asarray(signs)[kind]
+    return weights if norm is None else _of_norm(weights, norm)
+
+
+def from_connectivity(
+    connectivity, n=None, *, signs=None, center=False, norm=None, random_state=None
+):
+    """Weights of a measured network, or of some of its cells.
+
+    Parameters
+    ----------
+    connectivity : array-like of shape (n_cells, n_cells)
+        Weights or numbers of synapses, [post, pre].
+    n : int, default=None
+        Cells to choose at random; None takes all.
+    signs : array-like of shape (n_cells,), default=None
+        Of the presynaptic cells, by which the magnitudes are multiplied; None leaves the
+        matrix as it is.
+    center : bool, default=False
+        Whether to subtract the mean.
+    norm : float, default=None
+        Frobenius norm to scale to.
+    random_state : int, RandomState instance or None, default=None
+        Source of the choice.
+
+    Returns
+    -------
+    weights : ndarray of shape (n, n)
+    """
+    weights = check_array(connectivity, dtype=float, input_name="connectivity")
+    if weights.shape[0] != weights.shape[1]:
+        raise ValueError(f"connectivity must be a square matrix, got shape {weights.shape}.")
+    n = len(weights) if n is None else n
+    if not 1 <= n <= len(weights):
+        raise ValueError(f"n must be between 1 and the {len(weights)} cells there are, got {n!r}.")
+    if signs is not None:
+        signs = np.asarray(signs, float)
+        if signs.shape != (len(weights),):
+            raise ValueError(f"signs must have shape ({len(weights)},), got {signs.shape}.")
+        weights = np.abs(weights) * np.sign(signs)
+    chosen = np.sort(check_random_state(random_state).choice(len(weights), n, replace=False))
+    weights = weights[np.ix_(chosen, chosen)]
+    if center:
+        weights = weights - weights.mean()
+    return weights if norm is None else _of_norm(weights, norm)
+
+
+def initial_matrix(init, n, rng):
+    """The matrix that a parameter `init` stands for."""
+    weights = check_array(init(n, rng) if callable(init) else init, dtype=float, input_name="init")
+    if weights.shape != (n, n):
+        raise ValueError(f"init must have shape ({n}, {n}), got {weights.shape}.")
+    return weights
+
+
+def _scaled_to(like, weights, norm):
+    if norm is None:
+        return weights
+    if norm == "fro":
+        return _of_norm(weights, np.linalg.norm(like))
+    if norm != "spectral":
+        raise ValueError(f"norm must be 'fro', 'spectral' or None, got {norm!r}.")
+    wanted, found = (np.abs(np.linalg.eigvals(w)).max() for w in (like, weights))
+    return weights * (wanted / found)
+
+
+def _of_norm(weights, norm):
+    size = np.linalg.norm(weights)
+    if size == 0:
+        raise ValueError("weights are all 0 and have no size to scale.")
+    return weights * (norm / size)

@@ -1,0 +1,33 @@
+"""What one asks of a network: its stability, and how rich the learning was that made it."""
+
+from ssn_estimators.inspection.regime import (
+    LearningRegime,
+    effective_rank,
+    kernel_alignment,
+    learning_regime,
+    representation_alignment,
+    tangent_kernel,
+    weight_change,
+)
+from ssn_estimators.inspection.stationary import (
+    ClosureBias,
+    closure_bias,
+    compare_moments,
+    jacobian,
+    spectral_abscissa,
+)
+
+__all__ = [
+    "ClosureBias",
+    "LearningRegime",
+    "closure_bias",
+    "compare_moments",
+    "effective_rank",
+    "jacobian",
+    "kernel_alignment",
+    "learning_regime",
+    "representation_alignment",
+    "spectral_abscissa",
+    "tangent_kernel",
+    "weight_change",
+]

@@ -1,0 +1,378 @@
+"""`RNNClassifier`: a rate network without a cell type, to study how structure shapes learning."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ssn_estimators._compat import Interval, fit_context
+from ssn_estimators._torch import in_blocks, minibatches
+from ssn_estimators.initial_weights import initial_matrix, low_rank_init
+
+__all__ = ["RNNClassifier"]
+
+_POSITIVE = [Interval(Real, 0, None, closed="neither")]
+_COUNT = [Interval(Integral, 1, None, closed="left")]
+
+
+class RNNClassifier(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
+):
+    r"""Rate network on sequences, trained by backpropagation through time.
+
+    .. math::
+        h_t = \lfloor (1 - \alpha) h_{t-1} + \alpha (W_\mathrm{in} x_t + W h_{t-1}) \rfloor_+,
+        \qquad o_t = C h_t, \qquad \alpha = \mathrm{dt} / \tau,
+
+    from :math:`h_0 = 0`, without biases. The network of studies of rich and lazy learning
+    [1]_, in which the structure of the initial W is what is varied.
+
+    Parameters
+    ----------
+    n_hidden : int, default=300
+        Number of cells.
+    n_steps : int, default=1
+        Steps of a sequence, which follow each other in the rows of `X`.
+    init : None, array of shape (n_hidden, n_hidden) or callable, default=None
+        Initial W[post, pre]; a callable is called with the number of cells and a RandomState.
+        None draws independent normal weights of standard deviation
+        :math:`1.25 / \sqrt n`.
+    dt, tau : float, default=100.0 and 100.0
+        Time step and time constant, in ms.
+    max_iter : int, default=10000
+        Optimiser steps.
+    batch_size : int, default=32
+        Samples of a step.
+    learning_rate_init : float, default=0.003
+        Rate of stochastic gradient descent.
+    momentum : float, default=0.9
+        Its momentum.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the fitted network.
+    random_state : int, RandomState instance or None, default=None
+        Source of initial weights and batches.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    input_weights_ : ndarray of shape (n_hidden, n_inputs)
+    recurrent_weights_ : ndarray of shape (n_hidden, n_hidden)
+    coef_ : ndarray of shape (n_classes, n_hidden)
+        Readout weights.
+    loss_curve_ : list of float
+        Cross-entropy in nats of every step.
+    n_iter_ : int
+        Steps so far.
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    See Also
+    --------
+    inspection.learning_regime : How much training has changed.
+
+    References
+    ----------
+    .. [1] Liu, Baratin, Cornford, Mihalas, Shea-Brown & Lajoie (2024). How connectivity
+       structure shapes rich and lazy learning in neural circuits. ICLR. Defaults as in its
+       published code.
+
+    Examples
+    --------
+    >>> from ssn_estimators import RNNClassifier
+    >>> from ssn_estimators.datasets import make_delayed_match
+    >>> X, y = make_delayed_match(200, random_state=0)
+    >>> rnn = RNNClassifier(50, n_steps=8, max_iter=100, random_state=0).fit(X, y)
+    >>> rnn.predict(X[:2]).shape
+    (2, 8)
+    """
+
+    _parameter_constraints: dict = {
+        "n_hidden": _COUNT,
+        "n_steps": _COUNT,
+        "init": ["array-like", callable, None],
+        "dt": _POSITIVE,
+        "tau": _POSITIVE,
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "batch_size": _COUNT,
+        "learning_rate_init": _POSITIVE,
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_hidden=300,
+        *,
+        n_steps=1,
+        init=None,
+        dt=100.0,
+        tau=100.0,
+        max_iter=10_000,
+        batch_size=32,
+        learning_rate_init=0.003,
+        momentum=0.9,
+        warm_start=False,
+        random_state=None,
+    ):
+        self.n_hidden = n_hidden
+        self.n_steps = n_steps
+        self.init = init
+        self.dt = dt
+        self.tau = tau
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.momentum = momentum
+        self.warm_start = warm_start
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y):
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_steps * n_inputs)
+            Sequences, step after step.
+        y : array-like of shape (n_samples,) or (n_samples, n_steps)
+            Labels of the last step, or of every step.
+
+        Returns
+        -------
+        self : RNNClassifier
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit together, or there is only one class.
+        FloatingPointError
+            If the loss is no longer finite.
+        """
+        going_on = self.warm_start and hasattr(self, "coef_")
+        X, y = validate_data(
+            self, X, y, dtype=(np.float64, np.float32), multi_output=True, reset=not going_on
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if y.ndim == 2 and y.shape[1] != self.n_steps:
+            raise ValueError(
+                f"y has labels for {y.shape[1]} steps, but n_steps={self.n_steps}; give one label "
+                "for each sequence or for each step."
+            )
+        check_classification_targets(y.ravel())
+        known, labels = np.unique(y, return_inverse=True)
+        if len(known) < 2:
+            raise ValueError(
+                f"RNNClassifier needs samples of at least 2 classes, got one class: {known[0]!r}."
+            )
+        if going_on and not np.array_equal(known, self.classes_):
+            raise ValueError(f"classes {known} differ from those fitted, {self.classes_}.")
+        sequences = torch.from_numpy(self._sequences(X))
+        if not 0 < self.dt <= self.tau:
+            raise ValueError(f"dt must not exceed tau={self.tau:g} ms, got {self.dt:g}.")
+        rng = check_random_state(self.random_state)
+        if not going_on:
+            self._start(known, sequences.shape[2], rng)
+        self._every_step = y.ndim == 2
+        labels = torch.from_numpy(labels.reshape(y.shape))
+        names = ("input_weights_", "recurrent_weights_", "coef_")
+        weights = [torch.tensor(getattr(self, name), requires_grad=True) for name in names]
+        optimizer = torch.optim.SGD(weights, self.learning_rate_init, momentum=self.momentum)
+        batches = minibatches(len(X), self.batch_size, rng)
+        for _ in range(self.max_iter):
+            batch = next(batches)
+            logits = self._outputs(self._run(sequences[batch], *weights[:2]), weights[2])
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), labels[batch].flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"the loss of step {self.n_iter_ + 1} is not finite; lower "
+                    f"learning_rate_init (now {self.learning_rate_init:g})."
+                )
+            optimizer.step()
+            self.loss_curve_.append(loss.item())
+            self.n_iter_ += 1
+        for name, value in zip(names, weights, strict=True):
+            setattr(self, name, value.detach().numpy())
+        return self
+
+    def _start(self, classes, n_inputs, rng):
+        n = self.n_hidden
+        init = self.init
+
+        def uniform(n_from, *shape):
+            return rng.uniform(-1, 1, shape).astype(np.float32) / np.float32(np.sqrt(n_from))
+
+        self.classes_ = classes
+        self.input_weights_ = uniform(n_inputs, n, n_inputs)
+        self.coef_ = uniform(n, len(classes), n)
+        if init is None:
+            init = low_rank_init(n, n, random_state=rng)
+        self.recurrent_weights_ = initial_matrix(init, n, rng).astype(np.float32)
+        self.loss_curve_, self.n_iter_ = [], 0
+
+    def _sequences(self, X):
+        if X.shape[1] % self.n_steps:
+            raise ValueError(
+                f"X has {X.shape[1]} features, which cannot be shared out among "
+                f"n_steps={self.n_steps} steps."
+            )
+        return X.reshape(len(X), self.n_steps, -1).astype(np.float32)
+
+    def _run(self, sequences, input_weights, recurrent_weights):
+        """States h after every step, shape (n_samples, n_steps, n_hidden)."""
+        share = self.dt / self.tau
+        outside = share * (sequences @ input_weights.T)
+        h, states = torch.zeros_like(outside[:, 0]), []
+        for step in outside.unbind(1):
+            h = torch.relu((1 - share) * h + step + share * (h @ recurrent_weights.T))
+            states.append(h)
+        return torch.stack(states, 1)
+
+    def _outputs(self, states, coef):
+        return (states if self._every_step else states[:, -1:]) @ coef.T
+
+    def _states(self, X):
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        weights = (torch.from_numpy(w) for w in (self.input_weights_, self.recurrent_weights_))
+        weights = tuple(weights)
+        return in_blocks(lambda block: self._run(block, *weights), self._sequences(X)), X.dtype
+
+    def transform(self, X):
+        """States of the cells after the last step.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        states : ndarray of shape (n_samples, n_hidden)
+        """
+        states, dtype = self._states(X)
+        return states[:, -1].astype(dtype)
+
+    def decision_function(self, X):
+        """Logits of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        logits : ndarray of shape (n_samples, n_classes), or (n_samples,) if binary
+            After the last step; of every step, shape (n_samples, n_steps, n_classes), if the
+            network was fitted to labels of every step.
+        """
+        states = self._states(X)[0].astype(float)
+        if self._every_step:
+            return states @ self.coef_.T
+        logits = states[:, -1] @ self.coef_.T
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict(self, X):
+        """Most probable class after the last step, or after every step.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,) or (n_samples, n_steps)
+        """
+        decision = self.decision_function(X)
+        best = (decision > 0).astype(int) if decision.ndim == 1 else decision.argmax(-1)
+        return self.classes_[best]
+
+    def predict_proba(self, X):
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes), with an axis of steps before
+            the last if the network was fitted to labels of every step
+        """
+        decision = self.decision_function(X)
+        if decision.ndim == 1:
+            decision = np.column_stack([np.zeros_like(decision), decision])
+        return softmax(decision, axis=-1)
+
+    def score(self, X, y, sample_weight=None):
+        """Share of right labels of the last step.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_steps)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        score : float
+        """
+        predicted, y = self.predict(X), np.asarray(y)
+        last = predicted[:, -1] if predicted.ndim == 2 else predicted
+        right = last == (y[:, -1] if y.ndim == 2 else y)
+        return float(np.average(right, weights=sample_weight))
+
+    def unrolled(self, X):
+        """What backpropagation through time makes gradients of, see `tangent_kernel`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        owed : ndarray of shape (n_samples, n_steps * n_classes, n_steps, n_hidden)
+            Derivatives of the outputs at all steps (of the last one alone if the network was
+            fitted to its labels: then n_classes outputs) by the recurrent input of all steps.
+        states : ndarray of shape (n_samples, n_steps, n_hidden)
+            The states before these, so that the gradient is the sum over steps of their outer
+            products.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        weights = [w.astype(float) for w in (self.input_weights_, self.recurrent_weights_)]
+        sequences = torch.from_numpy(self._sequences(X).astype(float))
+        states = self._run(sequences, *map(torch.from_numpy, weights)).numpy()
+        active = (states > 0)[:, None]  # with an axis of outputs
+        share, (n_samples, n_steps, n) = self.dt / self.tau, states.shape
+        read = range(n_steps) if self._every_step else [n_steps - 1]
+        n_classes = len(self.coef_)
+        owed = np.zeros((n_samples, len(read), n_classes, n_steps, n))
+        for place, last in enumerate(read):
+            now = self.coef_.astype(float) * active[:, :, last]
+            owed[:, place, :, last] = now
+            for step in range(last - 1, -1, -1):
+                now = ((1 - share) * now + share * (now @ weights[1])) * active[:, :, step]
+                owed[:, place, :, step] = now
+        owed = share * owed.reshape(n_samples, -1, n_steps, n)
+        before = np.concatenate([np.zeros_like(states[:, :1]), states[:, :-1]], axis=1)
+        return owed, before
+
+    @property
+    def _n_features_out(self):
+        return self.n_hidden
