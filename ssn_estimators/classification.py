@@ -18,12 +18,15 @@ class Classification:
     def __init__(self, dense):
         self.dense = dense
 
-    def start(self, n_excitatory, n_neurons, n_features, n_classes, rng):
-        """Arrays for a circuit that has not been trained yet."""
+    def start(self, n_excitatory, n_neurons, inputs, n_classes, rng):
+        """Arrays for a circuit that has not been trained yet, and gets these inputs."""
         coef = rng.normal(scale=1 / np.sqrt(n_excitatory), size=(n_classes, n_excitatory))
         arrays = {"coef": coef.astype(np.float32), "intercept": np.zeros(n_classes, np.float32)}
         if self.dense:
+            n_features = inputs.shape[1]
             weights = rng.normal(scale=1 / np.sqrt(n_features), size=(n_neurons, n_features))
+            # a cell that no input drives has no gradient, and nor have any of its clones
+            weights[weights @ np.asarray(inputs.mean(0)) < 0] *= -1
             arrays["input_weights"] = weights.astype(np.float32)
         return arrays
 

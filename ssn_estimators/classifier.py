@@ -551,7 +551,7 @@ class SSNClassifier(
     def _start(self, task, size, inputs, n_classes, rng):
         n_e, n = size[0], sum(size)
         constants = {name: float(getattr(self, name)) for name in CONSTANTS}
-        arrays = task.start(n_e, n, inputs.shape[1], n_classes, rng)
+        arrays = task.start(n_e, n, inputs, n_classes, rng)
         if self.growth is None:
             circuit = random_circuit(*size, random_state=rng, dtype=np.float32, **constants)
             return Model(circuit, arrays)

@@ -74,7 +74,7 @@ def test_growth_leaves_the_logits_as_they_are(dense, parents, dtype, rtol):
     if not dense:  # one-to-one input is neutral where clones receive the same
         inputs[:] = inputs[:, :1]
     task = Classification(dense)
-    arrays = task.start(1, 2, 16, 3, rng)
+    arrays = task.start(1, 2, rng.rand(10, 16), 3, rng)
     arrays = {name: array.astype(dtype) for name, array in arrays.items()}
     arrays["intercept"] += rng.normal(size=3).astype(dtype)
     pair = stable_pair([[0.2], [1.0]], random_state=0, dtype=dtype)
@@ -225,3 +225,12 @@ def test_random_state(small_ssn, blobs):
     assert_array_equal(a, b)
     assert_array_equal(a, d)
     assert (a != c).any()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_dense_input_drives_every_cell_from_the_start(small_ssn, seed):
+    X = np.random.RandomState(seed).rand(60, 12)
+    settings = {"input_weights": "dense", "n_excitatory": 6, "n_inhibitory": 6}
+    ssn = small_ssn(**settings, max_iter=1, growth_iter=0, random_state=seed)
+    ssn.fit(X, np.arange(60) % 3)
+    assert (ssn.drive(X) > 0).mean(0).min() > 0.2
