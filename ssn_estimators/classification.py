@@ -20,9 +20,8 @@ class Classification:
 
     def start(self, n_excitatory, n_neurons, inputs, n_classes, rng):
         """Arrays for a circuit that has not been trained yet, and gets these inputs."""
-        # a readout of any size would, before it knows anything, only teach the cells to be silent
-        coef = np.zeros((n_classes, n_excitatory), np.float32)
-        arrays = {"coef": coef, "intercept": np.zeros(n_classes, np.float32)}
+        coef = rng.normal(scale=1 / np.sqrt(n_excitatory), size=(n_classes, n_excitatory))
+        arrays = {"coef": coef.astype(np.float32), "intercept": np.zeros(n_classes, np.float32)}
         if self.dense:
             n_features = inputs.shape[1]
             weights = rng.normal(scale=1 / np.sqrt(n_features), size=(n_neurons, n_features))

@@ -26,9 +26,6 @@ CONFIRM_INPUTS = (256, 2048)  # of each set of inputs, at the end of growth stag
 CONFIRM_NOISE = 2.0  # times the trained noise: what survives it is not merely metastable
 CONFIRM_INTERVAL = 25  # accepted steps between two confirmations on the running batch
 MANY_REJECTED = 0.1  # of all steps: the fit ended well, but the rate does not suit the network
-# Steps of a stage until the rate is whole. Adam's first steps change all parameters by the rate,
-# and those of clones alike: what growth has left unchanged, they would change by much.
-WARM_UP = 20
 SOFT_LIMIT = 20.0  # mV; mean potentials beyond it are penalised, long before they run away
 SETTLING_TIME = 40.0  # ms; within it the means of the paper follow a new input (Fig. 4B)
 
@@ -195,7 +192,7 @@ class _Run:
         descent = Descent(start, settings, state)
         best = []  # (score, model) that raised the validation score, the latest last
         try:
-            yield from self._descend(descent, n_steps, last, best, fresh=state is None)
+            yield from self._descend(descent, n_steps, last, best)
             interrupted = False
         except KeyboardInterrupt:
             interrupted = True
@@ -253,14 +250,12 @@ class _Run:
         result.optimizer_state = descent.optimizer_state() if model is latest else None
         return model
 
-    def _descend(self, descent, n_steps, last, best, fresh):
+    def _descend(self, descent, n_steps, last, best):
         settings, result = self.settings, self.result
         scores, n_accepted = [], 0
         for step in range(n_steps):
             batch = next(self.batches)
             rate = learning_rate(settings, step / n_steps if last else 0.0)
-            if fresh:
-                rate *= min(1.0, (step + 1) / min(WARM_UP, 1 + n_steps // 2))
             loss = yield from self._step(descent, batch, rate)
             result.n_steps += 1
             if loss is None:
