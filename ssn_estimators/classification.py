@@ -28,6 +28,8 @@ class Classification:
             # a cell that no input drives has no gradient, and nor have any of its clones
             weights[weights @ np.asarray(inputs.mean(0)) < 0] *= -1
             arrays["input_weights"] = weights.astype(np.float32)
+            # nor may a readout that knows nothing teach cells to ignore their input for good
+            arrays["coef"] = np.zeros_like(arrays["coef"])
         return arrays
 
     def drive(self, circuit, arrays, inputs):

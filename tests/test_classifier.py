@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
-from sklearn.datasets import make_blobs
+from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import NotFittedError
 
 from ssn_estimators import SSNClassifier, simulate, split, stable_pair
@@ -234,3 +234,13 @@ def test_dense_input_drives_every_cell_from_the_start(small_ssn, seed):
     ssn = small_ssn(**settings, max_iter=1, growth_iter=0, random_state=seed)
     ssn.fit(X, np.arange(60) % 3)
     assert (ssn.drive(X) > 0).mean(0).min() > 0.2
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_dense_input_of_pixels_stays_alive_and_learns(small_ssn, seed):
+    # of many features that are never negative, a step on all weights moves the drive far
+    X, y = load_digits(return_X_y=True)
+    settings = {"input_weights": "dense", "n_excitatory": 16, "n_inhibitory": 16}
+    ssn = small_ssn(**settings, growth_iter=40, max_iter=40, random_state=seed).fit(X, y)
+    assert (ssn.drive(X) > 0).any(0).all()
+    assert ssn.score(X, y) > 0.8
