@@ -7,7 +7,6 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from scipy.special import softmax
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
@@ -19,6 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssn_estimators._compat import Interval, StrOptions, fit_context
+from ssn_estimators._readout import labels_of, probabilities_of, uniform_weights
 from ssn_estimators._threads import share_out
 from ssn_estimators._torch import in_blocks, minibatches, resolve_device
 from ssn_estimators.evolution import ESTIMATORS, EvolutionStrategy
@@ -161,11 +161,10 @@ class MorrisLecar:
         v = start.expand(shape)
         w = self.open_share(v)
         n_total = inputs.shape[1] * n_steps
-        total = torch.zeros(())
+        total, from_cells = torch.zeros(()), self.gain * recurrent_weights
         for i in range(n_total):
             if i % n_steps == 0:
                 from_input = inputs[:, i // n_steps] @ (self.gain * input_weights) + self.onset
-                from_cells = self.gain * recurrent_weights
             current = from_input + self.transmitter(v) @ from_cells
             v, w = self.step(v, w, current, dt)
             if i >= n_total - n_read:
@@ -443,13 +442,9 @@ class MorrisLecarClassifier(
 
     def _start(self, n_inputs, rng):
         n, n_classes = self.n_cells, len(self.classes_)
-
-        def uniform(n_from, *shape):
-            return rng.uniform(-1, 1, shape).astype(np.float32) / np.float32(np.sqrt(n_from))
-
-        self.input_weights_ = uniform(n_inputs, n_inputs, n)
-        self.recurrent_weights_ = uniform(n, n, n)
-        self.coef_ = uniform(n, n_classes, n)
+        self.input_weights_ = uniform_weights(rng, n_inputs, n_inputs, n)
+        self.recurrent_weights_ = uniform_weights(rng, n, n, n)
+        self.coef_ = uniform_weights(rng, n, n_classes, n)
         self.intercept_ = np.zeros(n_classes, np.float32)
         self.initial_potentials_ = _potentials(n, rng)
         self.loss_curve_, self.n_iter_, self.n_forward_, self.n_dropped_ = [], 0, 0, 0
@@ -538,9 +533,7 @@ class MorrisLecarClassifier(
         -------
         labels : ndarray of shape (n_samples,)
         """
-        decision = self.decision_function(X)
-        best = (decision > 0).astype(int) if decision.ndim == 1 else decision.argmax(1)
-        return self.classes_[best]
+        return labels_of(self.decision_function(X), self.classes_)
 
     def predict_proba(self, X):
         """Probabilities of the classes.
@@ -553,10 +546,7 @@ class MorrisLecarClassifier(
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
         """
-        decision = self.decision_function(X)
-        if decision.ndim == 1:
-            decision = np.column_stack([np.zeros_like(decision), decision])
-        return softmax(decision, axis=1)
+        return probabilities_of(self.decision_function(X))
 
     @property
     def _n_features_out(self):
@@ -596,9 +586,8 @@ class _Trainer:
         return self._n_dropped + (self.search.n_dropped_ if self.by_search else 0)
 
     def step(self, inputs, targets):
-        start = torch.from_numpy(
-            np.stack([_potentials(self.estimator.n_cells, self.rng) for _ in range(len(inputs))])
-        ).to(inputs)
+        shape = len(inputs), self.estimator.n_cells
+        start = torch.from_numpy(_potentials(shape, self.rng)).to(inputs)
         self.optimizer.zero_grad()
         if self.by_search:
             return self.search.step(lambda free: self._population(free, inputs, targets, start))
@@ -647,6 +636,6 @@ class _Trainer:
             )
 
 
-def _potentials(n, rng):
+def _potentials(shape, rng):
     """Potentials at the start, in mV."""
-    return rng.normal(-20, 5, n).astype(np.float32)
+    return rng.normal(-20, 5, shape).astype(np.float32)

@@ -20,7 +20,9 @@ class Classification:
 
     def start(self, n_excitatory, n_neurons, inputs, n_classes, rng):
         """Arrays for a circuit that has not been trained yet, and gets these inputs."""
-        coef = rng.normal(scale=1 / np.sqrt(n_excitatory), size=(n_classes, n_excitatory))
+        # with dense input, a readout that knows nothing would teach cells to ignore it for good
+        scale = 0.0 if self.dense else 1 / np.sqrt(n_excitatory)
+        coef = rng.normal(scale=scale, size=(n_classes, n_excitatory))
         arrays = {"coef": coef.astype(np.float32), "intercept": np.zeros(n_classes, np.float32)}
         if self.dense:
             n_features = inputs.shape[1]
@@ -28,8 +30,6 @@ class Classification:
             # a cell that no input drives has no gradient, and nor have any of its clones
             weights[weights @ np.asarray(inputs.mean(0)) < 0] *= -1
             arrays["input_weights"] = weights.astype(np.float32)
-            # nor may a readout that knows nothing teach cells to ignore their input for good
-            arrays["coef"] = np.zeros_like(arrays["coef"])
         return arrays
 
     def drive(self, circuit, arrays, inputs):

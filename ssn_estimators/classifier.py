@@ -7,7 +7,6 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from scipy.special import softmax
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler
@@ -22,6 +21,7 @@ from ssn_estimators._compat import (
     fit_context,
     with_callbacks,
 )
+from ssn_estimators._readout import labels_of, probabilities_of
 from ssn_estimators._torch import in_blocks, resolve_device
 from ssn_estimators.base import BaseSSN
 from ssn_estimators.batching import run_together
@@ -675,10 +675,7 @@ class SSNClassifier(
         labels : ndarray of shape (n_samples,)
             The same for a row whatever the other rows, but for rounding.
         """
-        decision = self.decision_function(X, method=method)
-        return self.classes_[
-            (decision > 0).astype(int) if decision.ndim == 1 else decision.argmax(1)
-        ]
+        return labels_of(self.decision_function(X, method=method), self.classes_)
 
     def predict_proba(self, X, *, method="simulation"):
         """Probabilities of the classes.
@@ -696,10 +693,7 @@ class SSNClassifier(
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
         """
-        decision = self.decision_function(X, method=method)
-        if decision.ndim == 1:
-            decision = np.column_stack([np.zeros_like(decision), decision])
-        return softmax(decision, axis=1)
+        return probabilities_of(self.decision_function(X, method=method))
 
     def transform(self, X, *, method="simulation"):
         """Mean potentials of the E cells.

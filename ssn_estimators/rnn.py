@@ -6,7 +6,6 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from scipy.special import softmax
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
@@ -18,6 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssn_estimators._compat import Interval, fit_context
+from ssn_estimators._readout import labels_of, probabilities_of, uniform_weights
 from ssn_estimators._torch import in_blocks, minibatches
 from ssn_estimators.initial_weights import initial_matrix, low_rank_init
 
@@ -214,13 +214,9 @@ class RNNClassifier(
     def _start(self, classes, n_inputs, rng):
         n = self.n_hidden
         init = self.init
-
-        def uniform(n_from, *shape):
-            return rng.uniform(-1, 1, shape).astype(np.float32) / np.float32(np.sqrt(n_from))
-
         self.classes_ = classes
-        self.input_weights_ = uniform(n_inputs, n, n_inputs)
-        self.coef_ = uniform(n, len(classes), n)
+        self.input_weights_ = uniform_weights(rng, n_inputs, n, n_inputs)
+        self.coef_ = uniform_weights(rng, n, len(classes), n)
         if init is None:
             init = low_rank_init(n, n, random_state=rng)
         self.recurrent_weights_ = initial_matrix(init, n, rng).astype(np.float32)
@@ -298,9 +294,7 @@ class RNNClassifier(
         -------
         labels : ndarray of shape (n_samples,) or (n_samples, n_steps)
         """
-        decision = self.decision_function(X)
-        best = (decision > 0).astype(int) if decision.ndim == 1 else decision.argmax(-1)
-        return self.classes_[best]
+        return labels_of(self.decision_function(X), self.classes_)
 
     def predict_proba(self, X):
         """Probabilities of the classes.
@@ -314,10 +308,7 @@ class RNNClassifier(
         probabilities : ndarray of shape (n_samples, n_classes), with an axis of steps before
             the last if the network was fitted to labels of every step
         """
-        decision = self.decision_function(X)
-        if decision.ndim == 1:
-            decision = np.column_stack([np.zeros_like(decision), decision])
-        return softmax(decision, axis=-1)
+        return probabilities_of(self.decision_function(X))
 
     def score(self, X, y, sample_weight=None):
         """Share of right labels of the last step.
