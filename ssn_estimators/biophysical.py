@@ -154,7 +154,8 @@ class MorrisLecar:
         mean : Tensor of shape (..., n_samples, n_cells)
         """
         tensors = (inputs, input_weights, recurrent_weights, start)
-        if _compiled and not any(x.requires_grad or x.is_cuda for x in tensors):
+        single = all(x.dtype == torch.float32 for x in tensors)
+        if _compiled and single and not any(x.requires_grad or x.is_cuda for x in tensors):
             return self._respond_compiled(*tensors, n_steps, n_read, dt)
         shape = torch.broadcast_shapes(input_weights.shape[:-2], recurrent_weights.shape[:-2])
         shape = (*shape, len(inputs), input_weights.shape[-1])
@@ -483,14 +484,15 @@ class MorrisLecarClassifier(
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         device, grid = resolve_device(self.device), self._grid()
+        # in double precision: libraries round the rows of a product differently, by their places
         weights = [
-            torch.tensor(w, device=device) for w in (self.input_weights_, self.recurrent_weights_)
+            torch.tensor(w, device=device, dtype=torch.float64)
+            for w in (self.input_weights_, self.recurrent_weights_, self.initial_potentials_)
         ]
-        start = torch.tensor(self.initial_potentials_, device=device)
         cell = MorrisLecar()
         with torch.no_grad():
             return in_blocks(
-                lambda block: cell.respond(block.to(device), *weights, start, **grid).cpu(),
+                lambda block: cell.respond(block.to(weights[0]), *weights, **grid).cpu(),
                 self._sequences(X),
             ).astype(X.dtype)
 
