@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssn_estimators._compat import CallbackSupportMixin, Interval, StrOptions
+from ssn_estimators.growth import SHARES
 from ssn_estimators.simulation import SCHEMES, simulate
 from ssn_estimators.simulation.setup import PRECISIONS
 from ssn_estimators.structures import STRUCTURES
@@ -29,6 +30,7 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         "growth": [StrOptions({"double", "single"}), None],
         "growth_iter": [Interval(Integral, 0, None, closed="left")],
         "parents": [StrOptions({"last", "random"}), callable],
+        "clone_shares": [StrOptions(set(SHARES))],
         "k": _POSITIVE,
         "gamma": [Interval(Real, 1, None, closed="left")],
         "tau_e": _POSITIVE,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch.nn.functional import cross_entropy
 
+from ssn_estimators.growth import shares_of
+
 __all__ = ["Classification"]
 
 
@@ -43,10 +45,12 @@ class Classification:
     def loss(self, simulation, arrays, targets):
         return cross_entropy(self.logits(simulation.mean, arrays), targets)
 
-    def grow(self, arrays, old, new, origin):
-        read = origin[: new.n_excitatory]
-        share = np.bincount(read, minlength=old.n_excitatory)[read]
-        grown = dict(arrays, coef=(arrays["coef"][:, read] / share).astype(arrays["coef"].dtype))
+    def grow(self, arrays, old, new, origin, shares):
+        read, coef = origin[: new.n_excitatory], arrays["coef"]
+        # clones that get different inputs need nothing else to become different
+        parts = (shares if self.dense else shares_of)(read, len(coef))
+        coef = (coef[:, read] * parts).astype(coef.dtype)
+        grown = dict(arrays, coef=coef)
         if self.dense:
             grown["input_weights"] = arrays["input_weights"][origin]
         return grown

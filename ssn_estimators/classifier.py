@@ -44,6 +44,8 @@ METHODS = ("simulation", "moments")
 _PUBLISHED = {
     "growth": "single",
     "parents": "last",
+    "clone_shares": "equal",
+    "input_noise": 0.0,
     "input_weights": "one_to_one",
     "solver": "euler",
     "dt": 0.2,
@@ -102,6 +104,10 @@ class SSNClassifier(
         Optimiser steps at each size before the last.
     parents : {"last", "random"} or callable, default="last"
         Which cells are split when not all are, see :func:`choose_parents`.
+    clone_shares : {"random", "equal"}, default="random"
+        How outgoing and readout weights of a cell are shared out between it and its clones,
+        see :func:`split`. Equal shares are the paper's. Both are neutral; random ones let
+        clones become different sooner.
     k, gamma : float, default=0.3 and 2.0
         Gain and exponent of the rate function.
     tau_e, tau_i, tau_eta : float, default=20.0, 10.0 and 20.0
@@ -111,9 +117,9 @@ class SSNClassifier(
         half as much, but circuits of strong inhibition oscillate under it.
     dt : float, default=1.0
         Time step in ms.
-    burn_in : float, default=80.0
+    burn_in : float, default=20.0
         Time before the window, in ms; gradients do not reach into it.
-    window : float, default=40.0
+    window : float, default=60.0
         Time over which potentials are averaged, in ms.
     n_trials : int, default=1
         Trials per input in training.
@@ -145,6 +151,9 @@ class SSNClassifier(
         Rate of Adam.
     max_grad_norm : float, default=1.0
         Gradients longer than this are scaled down to it.
+    input_noise : float, default=0.05
+        Standard deviation of the normal noise added to inputs (scaled to [0, 1]) in training,
+        anew at every step, against overfitting.
     potential_penalty : float, default=0.01
         Factor of the mean squared excess of mean potentials over 20 mV, added to the cost.
     max_rejected_steps : int, default=10
@@ -238,6 +247,7 @@ class SSNClassifier(
         "n_inhibitory": [Interval(Integral, 1, None, closed="left"), None],
         "input_weights": [StrOptions({"auto", "one_to_one", "dense"})],
         "shared_noise": ["boolean"],
+        "input_noise": [Interval(Real, 0, None, closed="left")],
         "trainer": [StrOptions({"bptt", "es"})],
         "es_samples": [Interval(Integral, 2, None, closed="left")],
         "es_sigma": [Interval(Real, 0, None, closed="neither")],
@@ -253,6 +263,7 @@ class SSNClassifier(
         growth="double",
         growth_iter=40,
         parents="last",
+        clone_shares="random",
         k=0.3,
         gamma=2.0,
         tau_e=20.0,
@@ -260,8 +271,8 @@ class SSNClassifier(
         tau_eta=20.0,
         solver="heun",
         dt=1.0,
-        burn_in=80.0,
-        window=40.0,
+        burn_in=20.0,
+        window=60.0,
         n_trials=1,
         n_trials_predict=10,
         shared_noise=True,
@@ -274,6 +285,7 @@ class SSNClassifier(
         learning_rate="cosine",
         learning_rate_init=0.01,
         max_grad_norm=1.0,
+        input_noise=0.05,
         potential_penalty=0.01,
         max_rejected_steps=10,
         early_stopping=False,
@@ -292,6 +304,7 @@ class SSNClassifier(
         self.growth = growth
         self.growth_iter = growth_iter
         self.parents = parents
+        self.clone_shares = clone_shares
         self.k = k
         self.gamma = gamma
         self.tau_e = tau_e
@@ -313,6 +326,7 @@ class SSNClassifier(
         self.learning_rate = learning_rate
         self.learning_rate_init = learning_rate_init
         self.max_grad_norm = max_grad_norm
+        self.input_noise = input_noise
         self.potential_penalty = potential_penalty
         self.max_rejected_steps = max_rejected_steps
         self.early_stopping = early_stopping

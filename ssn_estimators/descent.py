@@ -12,6 +12,7 @@ from ssn_estimators.circuit import Circuit
 __all__ = ["Descent", "Model"]
 
 WEAKENING = 0.8  # of E-to-E weights after a failed long run; without them no circuit runs away
+MAX_WEAKENED = 20  # times in a row; they leave a hundredth of it
 RECOVERY = 1.1  # of the learning rate per accepted step after it has been halved
 
 
@@ -110,6 +111,10 @@ class Descent:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * self.backoff
         self.optimizer.step()
+        magnitudes = self.settings.structure.magnitudes
+        if magnitudes:
+            with torch.no_grad():
+                self.parameters["circuit", magnitudes].clamp_(min=0)
         return loss
 
     def reject(self, weaken=False):
@@ -126,11 +131,20 @@ class Descent:
             for key, value in self.parameters.items():
                 value.copy_(source[key])
             if weaken:
-                free = {name: value for (group, name), value in self.parameters.items()}
-                factor = WEAKENING ** max(1, self.n_in_a_row - 1)
-                self.settings.structure.weaken(free, self.like.n_excitatory, factor)
+                self._weaken(self.parameters, WEAKENING ** max(1, self.n_in_a_row - 1))
         self.backoff /= 2
         self._restart()
+
+    def weakened(self):
+        """Models of the last good parameters, with ever less excitation among E cells."""
+        values = {key: value.clone() for key, value in self.good.items()}
+        for _ in range(MAX_WEAKENED):
+            self._weaken(values, WEAKENING)
+            yield self.model(values)
+
+    def _weaken(self, values, factor):
+        free = {name: value for (_, name), value in values.items()}
+        self.settings.structure.weaken(free, self.like.n_excitatory, factor)
 
     def optimizer_state(self):
         state = self.optimizer.state_dict()["state"]

@@ -13,13 +13,17 @@ from ssn_estimators.simulation import simulate
 
 __all__ = ["choose_parents", "random_circuit", "split", "stable_pair", "stage_sizes"]
 
+SHARES = ("equal", "random")
+PAIR_NOISE, PAIR_TRIALS = 2.0, 4  # of the test of a pair: what survives it is not metastable
+CONCENTRATION = 0.3  # of the Dirichlet distribution of random shares: mostly one has the most
 
-def split(circuit, parents):
+
+def split(circuit, parents, *, shares="equal", random_state=None):
     """Clone cells without changing the dynamics (Eq. 5 of [1]_).
 
     A clone copies its parent's incoming weights, and the outgoing weights are shared out
-    equally between a parent and its clones. With equal inputs and without noise every cell
-    goes on as before.
+    between a parent and its clones. With equal inputs and without noise every cell goes on as
+    before.
 
     Clones do not share their parent's private noise (its diagonal element of
     `noise_factor`): each gets as much from a draw of its own. What other cells took from it,
@@ -31,6 +35,16 @@ def split(circuit, parents):
         The circuit to grow.
     parents : sequence of int
         Index of the parent of every clone. A parent named m times is split into m + 1.
+    shares : {"equal", "random"}, default="equal"
+        How outgoing weights are shared out: equally, as in Eq. 5; or those of inhibitory cells
+        in random parts, others for every parent of the cells they lead to. Both leave the
+        dynamics as they are, and siblings with equal incoming weights, so that differences
+        between them decay. But clones with equal outgoing weights and inputs also get equal
+        gradients: but for their noise all inhibitory cells would for ever remain a single one.
+        (Excitatory cells in any case share equally. One that kept most of what excites its
+        like, and little of what excites inhibition, would run away once its input differs.)
+    random_state : int, RandomState instance or None, default=None
+        Source of random parts.
 
     Returns
     -------
@@ -43,7 +57,7 @@ def split(circuit, parents):
     Raises
     ------
     ValueError
-        If a parent is not a cell of the circuit.
+        If a parent is not a cell of the circuit, or `shares` is not known.
 
     References
     ----------
@@ -80,13 +94,44 @@ def split(circuit, parents):
             parents[~excitatory],
         ]
     )
+    n_excitatory = circuit.n_excitatory + int(excitatory.sum())
+    parts = shares_of(origin, len(origin), "equal")
+    # alike for siblings, which so get the same input, and whose differences go as they came
+    parts[:, n_excitatory:] = shares_of(origin[n_excitatory:], n, shares, random_state)[origin]
+    weights = (circuit.weights[np.ix_(origin, origin)] * parts).astype(circuit.weights.dtype)
     share = np.bincount(origin, minlength=n)[origin].astype(circuit.weights.dtype)
-    weights = circuit.weights[np.ix_(origin, origin)] / share
     noise = circuit.noise_factor[np.ix_(origin, origin)]
     siblings = origin[:, None] == origin
     noise = np.where(siblings, np.eye(len(origin)) * noise, noise / np.sqrt(share))
-    n_excitatory = circuit.n_excitatory + int(excitatory.sum())
     return replace(circuit, weights=weights, noise_factor=noise, n_excitatory=n_excitatory), origin
+
+
+def shares_of(origin, n_targets, how="equal", random_state=None):
+    """What part of a weight from its origin every cell keeps, by the target of the weight.
+
+    Parameters
+    ----------
+    origin : ndarray of int, shape (n_neurons,)
+        As :func:`split` returns it, or a part of that.
+    n_targets : int
+        Number of targets.
+    how : {"equal", "random"}, default="equal"
+        Whether siblings keep equal or random parts.
+    random_state : int, RandomState instance or None, default=None
+        Source of random parts.
+
+    Returns
+    -------
+    shares : ndarray of shape (n_targets, n_neurons)
+        Those of siblings add up to 1.
+    """
+    if how not in SHARES:
+        raise ValueError(f"shares must be one of {SHARES}, got {how!r}.")
+    parts = np.ones((n_targets, len(origin)))
+    if how == "random":
+        parts = check_random_state(random_state).gamma(CONCENTRATION, size=parts.shape)
+    siblings = (origin[:, None] == origin).astype(float)
+    return parts / (parts @ siblings)
 
 
 def stage_sizes(n_excitatory, n_inhibitory, schedule):
@@ -195,9 +240,9 @@ def stable_pair(
     """Search for a stable circuit of one excitatory and one inhibitory cell.
 
     Weights are magnitudes of draws from N(0, 1/2), that of the excitatory cell onto itself
-    times `excitation`, repeated until no trial diverges. A pair that starts with weak
-    self-excitation and an input of some mV learns to use its input; one with strong
-    self-excitation learns to amplify it, which ends in metastable networks.
+    times `excitation`, repeated until no trial diverges, even with twice the noise. A pair that
+    starts with weak self-excitation and an input of some mV learns to use its input; one with
+    strong self-excitation learns to amplify it, which ends in metastable networks.
 
     Parameters
     ----------
@@ -238,9 +283,9 @@ def stable_pair(
         weights = magnitudes * [[excitation, -1], [1, -1]]
         pair = Circuit(weights.astype(dtype), 1, noise, theta=theta, **constants)
         outcome = simulate(
-            pair,
+            replace(pair, noise_factor=PAIR_NOISE * pair.noise_factor),
             pair.drive(h),
-            n_trials=1,
+            n_trials=PAIR_TRIALS,
             duration=duration,
             burn_in=0.0,
             dt=dt,

@@ -85,6 +85,9 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Optimiser steps at each size before the last.
     parents : {"last", "random"} or callable, default="last"
         Which pairs are split when not all are. A callable is as in :func:`choose_parents`.
+    clone_shares : {"equal", "random"}, default="equal"
+        How the outgoing weights of a cell are shared out between it and its clones, see
+        :func:`split`.
     k, gamma : float, default=0.3 and 2.0
         Gain and exponent of the rate function.
     tau_e, tau_i, tau_eta : float, default=20.0, 10.0 and 20.0
@@ -252,6 +255,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         growth="double",
         growth_iter=10,
         parents="last",
+        clone_shares="equal",
         k=0.3,
         gamma=2.0,
         tau_e=20.0,
@@ -294,6 +298,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         self.growth = growth
         self.growth_iter = growth_iter
         self.parents = parents
+        self.clone_shares = clone_shares
         self.k = k
         self.gamma = gamma
         self.tau_e = tau_e

@@ -3,7 +3,9 @@
 A structure maps a circuit to a dictionary of free parameters (`parameters`, exact for
 circuits that have the structure and sensible ones for those that have not) and
 back (`circuit`, differentiable). Signs are fixed by Dale's law, so every value of the
-parameters is a legal circuit. `weaken` scales the weights among E cells in place.
+parameters is a legal circuit. `weaken` scales the weights among E cells in place. `magnitudes`
+names the parameter, if there is one, that is kept from falling below 0: at 0 a weight still has
+a gradient. (Of |w|, steps past 0 would let small weights grow whatever the sign of the gradient.)
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ LEAST_WEIGHT = 1e-6  # mV s; of weights that are trained as logarithms
 
 
 class Unconstrained:
-    """Every weight by itself: W = |w| sign(presynaptic cell), n and theta = roots**2 free."""
+    """Every weight by itself: W = w sign(presynaptic cell), n and theta = roots**2 free."""
 
     needs_pairs = False
     magnitudes = "weights"
@@ -44,7 +46,7 @@ class Unconstrained:
         signs = torch.as_tensor(like.signs, dtype=weights.dtype, device=weights.device)
         return replace(
             like,
-            weights=weights.abs() * signs,
+            weights=weights.clamp_min(0) * signs,
             noise_factor=parameters["noise_factor"],
             theta=parameters["theta_roots"] ** 2,
         )
@@ -76,7 +78,7 @@ class Circulant:
         signs = torch.as_tensor(like.signs, dtype=weights.dtype, device=weights.device)
         return replace(
             like,
-            weights=_from_blocks(weights.abs()[:, :, distance]) * signs,
+            weights=_from_blocks(weights.clamp_min(0)[:, :, distance]) * signs,
             noise_factor=_from_blocks(parameters["noise_profiles"][:, :, distance]),
             theta=parameters["theta_roots"] ** 2,
         )
@@ -90,6 +92,7 @@ class GaussianRing:
     """
 
     needs_pairs = True
+    magnitudes = None
     noise_floor = 0.01
 
     @staticmethod
@@ -138,6 +141,8 @@ class InLogs:
 
     A step then changes small and large weights by the same share.
     """
+
+    magnitudes = None
 
     def __init__(self, structure):
         self.structure, self.name = structure, structure.magnitudes

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, field, replace
-from itertools import repeat
+from functools import partial
+from itertools import chain, repeat
 from typing import Protocol
 
 import torch
@@ -15,7 +16,7 @@ from ssn_estimators._torch import minibatches
 from ssn_estimators.batching import Backward, Forward
 from ssn_estimators.descent import Descent, Model
 from ssn_estimators.evolution import estimate_gradient
-from ssn_estimators.growth import choose_parents, split
+from ssn_estimators.growth import choose_parents, shares_of, split
 from ssn_estimators.simulation.moments import stationary_moments
 from ssn_estimators.simulation.reference import integrate
 
@@ -25,6 +26,9 @@ CONFIRM_DURATION = 500.0  # ms; networks that pass training windows of 120 ms ma
 CONFIRM_INPUTS = (256, 2048)  # of each set of inputs, at the end of growth stages and of the last
 CONFIRM_NOISE = 2.0  # times the trained noise: what survives it is not merely metastable
 CONFIRM_INTERVAL = 25  # accepted steps between two confirmations on the running batch
+# Steps until the rate of a stage is whole, if not above an eighth of the stage. Adam's first
+# steps change all parameters by the rate, those of clones alike: far more than later ones do.
+WARM_UP = 20
 MANY_REJECTED = 0.1  # of all steps: the fit ended well, but the rate does not suit the network
 SOFT_LIMIT = 20.0  # mV; mean potentials beyond it are penalised, long before they run away
 SETTLING_TIME = 40.0  # ms; within it the means of the paper follow a new input (Fig. 4B)
@@ -39,8 +43,11 @@ class Task(Protocol):
     def loss(self, moments, arrays, targets):
         """Scalar cost of the moments, of all inputs as often as the settings have copies."""
 
-    def grow(self, arrays, old, new, origin):
-        """The arrays of the circuit `new`, grown from `old`."""
+    def grow(self, arrays, old, new, origin, shares):
+        """The arrays of the circuit `new`, grown from `old`.
+
+        `shares` is a function of origins and a number of targets, as `shares_of`.
+        """
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,14 @@ class Settings:
     growth_iter: int
     max_iter: int
     parents: object
+    clone_shares: str
     max_rejected: int
     evaluation_interval: int
     n_iter_no_change: int
     tol: float
     device: str
     verbose: bool
+    input_noise: float = 0.0
     covariance: bool = False  # whether the cost needs covariances
     n_copies: int = 1  # of every input, with noise of their own
     closure: str | None = None  # moments from `stationary_moments`, not from simulation
@@ -178,8 +187,10 @@ class _Run:
         parents = choose_parents(
             model.circuit, n_excitatory, n_inhibitory, self.settings.parents, self.rng
         )
-        circuit, origin = split(model.circuit, parents)
-        return Model(circuit, self.task.grow(model.arrays, model.circuit, circuit, origin))
+        how, rng = self.settings.clone_shares, self.rng
+        circuit, origin = split(model.circuit, parents, shares=how, random_state=rng)
+        shares = partial(shares_of, how=how, random_state=rng)
+        return Model(circuit, self.task.grow(model.arrays, model.circuit, circuit, origin, shares))
 
     def stage(self, start, last, state):
         """Train at one size; False if there is nothing left to do, for good or ill."""
@@ -192,7 +203,7 @@ class _Run:
         descent = Descent(start, settings, state)
         best = []  # (score, model) that raised the validation score, the latest last
         try:
-            yield from self._descend(descent, n_steps, last, best)
+            yield from self._descend(descent, n_steps, last, best, fresh=state is None)
             interrupted = False
         except KeyboardInterrupt:
             interrupted = True
@@ -241,7 +252,9 @@ class _Run:
             latest = descent.model()
             candidates = [(None, latest)]
         candidates += [(None, descent.model(values)) for values in descent.anchors[::-1]]
-        for score, model in [*candidates, (None, start), (None, result.model)]:
+        # what comes after them would not have been trained; weakened, it will be in later stages
+        rest = [start] if last else chain([start], descent.weakened())
+        for score, model in chain(candidates, zip(repeat(None), chain(rest, [result.model]))):
             share = yield from self.confirm(model, last)
             result.stability, result.validation_score = share, score
             if share == 1:
@@ -250,12 +263,14 @@ class _Run:
         result.optimizer_state = descent.optimizer_state() if model is latest else None
         return model
 
-    def _descend(self, descent, n_steps, last, best):
+    def _descend(self, descent, n_steps, last, best, fresh):
         settings, result = self.settings, self.result
         scores, n_accepted = [], 0
+        warm_up = min(WARM_UP, 1 + n_steps // 8) if fresh else 1
         for step in range(n_steps):
             batch = next(self.batches)
             rate = learning_rate(settings, step / n_steps if last else 0.0)
+            rate *= min(1.0, (step + 1) / warm_up)
             loss = yield from self._step(descent, batch, rate)
             result.n_steps += 1
             if loss is None:
@@ -287,6 +302,9 @@ class _Run:
         """One step; its loss, or None if it was rejected."""
         inputs, targets = (tensor[batch] for tensor in self.data)
         settings = self.settings
+        if settings.input_noise:
+            noise = self.rng.normal(scale=settings.input_noise, size=tuple(inputs.shape))
+            inputs = inputs + torch.as_tensor(noise, dtype=inputs.dtype, device=inputs.device)
         made = descent.made()
         if made is None:
             return descent.reject()

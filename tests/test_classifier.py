@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from ssn_estimators import SSNClassifier, simulate, split, stable_pair
 from ssn_estimators.classification import Classification
 from ssn_estimators.descent import Model
+from ssn_estimators.growth import shares_of
 
 METHODS = ["predict", "predict_proba", "decision_function", "transform"]
 DENSE = {"input_weights": "dense", "n_excitatory": 5, "n_inhibitory": 2}
@@ -68,7 +70,8 @@ def test_company_changes_only_the_rounding_of_larger_networks(small_ssn, blobs):
 @pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-12), (np.float32, 1e-5)])
 @pytest.mark.parametrize("parents", [[[0]], [[1]], [[0, 1]], [[0, 0, 1], [0, 4, 1], range(8)]])
 @pytest.mark.parametrize("dense", [True, False])
-def test_growth_leaves_the_logits_as_they_are(dense, parents, dtype, rtol):
+@pytest.mark.parametrize("how", ["equal", "random"])
+def test_growth_leaves_the_logits_as_they_are(how, dense, parents, dtype, rtol):
     rng = np.random.RandomState(0)
     inputs = rng.uniform(size=(5, 16)).astype(dtype)
     if not dense:  # one-to-one input is neutral where clones receive the same
@@ -89,8 +92,9 @@ def test_growth_leaves_the_logits_as_they_are(dense, parents, dtype, rtol):
     before = logits(model)
     for cells in parents:
         old = model.circuit
-        new, origin = split(old, cells)
-        model = Model(new, task.grow(model.arrays, old, new, origin))
+        new, origin = split(old, cells, shares=how, random_state=rng)
+        shares = partial(shares_of, how=how, random_state=rng)
+        model = Model(new, task.grow(model.arrays, old, new, origin, shares))
         assert all(array.dtype == dtype for array in model.arrays.values())
     after = logits(model)
     assert after.dtype == before.dtype == dtype

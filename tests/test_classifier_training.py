@@ -1,15 +1,18 @@
 """SSNClassifier: warm start, partial_fit, validation, callbacks, and training that fails."""
 
+from dataclasses import replace
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
 from sklearn.callback import ScoringMonitor
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_iris, make_blobs
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
 
-from ssn_estimators import AutoencoderEncoder, DivergenceError, SSNClassifier
+from ssn_estimators import AutoencoderEncoder, DivergenceError, SSNClassifier, stable_pair
 
 SHORT = {"max_iter": 3, "growth_iter": 2}
 
@@ -240,3 +243,27 @@ def test_evolution_strategy_learns(small_ssn, blobs):
     assert ssn.stability_ == 1
     again = small_ssn(trainer="es", es_samples=10, max_iter=40).fit(*blobs)
     assert_array_equal(ssn.circuit_.weights, again.circuit_.weights)
+
+
+def test_input_noise_is_a_matter_of_training_only(small_ssn, blobs):
+    quiet, noisy = (small_ssn(**SHORT, input_noise=noise).fit(*blobs) for noise in (0.0, 0.1))
+    assert (quiet.circuit_.weights != noisy.circuit_.weights).any()
+    assert_array_equal(noisy.drive(blobs[0]), noisy.drive(blobs[0]))
+    again = small_ssn(**SHORT, input_noise=0.1).fit(*blobs)
+    assert_array_equal(noisy.circuit_.weights, again.circuit_.weights)
+
+
+def test_inhibitory_cells_become_different_with_random_shares():
+    # without noise, clones of equal shares get equal gradients for ever
+    X, y = make_blobs(300, n_features=8, centers=8, random_state=1)
+    parameters = {"n_inhibitory": 8, "growth_iter": 5, "max_iter": 30, "random_state": 0}
+    for how, different in (("equal", False), ("random", True)):
+        with mock.patch("ssn_estimators.classifier.stable_pair", quiet_pair):
+            ssn = SSNClassifier(clone_shares=how, **parameters).fit(X, y)
+        inhibition = ssn.circuit_.weights[:, 8:]
+        singular = np.linalg.svd(inhibition, compute_uv=False)
+        assert (singular[1] > 0.05 * singular[0]) == different
+
+
+def quiet_pair(*args, **kwargs):
+    return replace(stable_pair(*args, **kwargs), noise_factor=0.0)

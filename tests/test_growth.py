@@ -15,6 +15,7 @@ from ssn_estimators import (
     stable_pair,
     stage_sizes,
 )
+from ssn_estimators.growth import shares_of
 
 WEIGHTS = [[0.6, 0.2, -0.5], [0.3, 0.4, -0.3], [0.7, 0.5, -0.6]]
 # Sequences of splits: one parent, one of each kind, one several times, E, I, all, all again
@@ -35,10 +36,10 @@ def example(noise_factor=0.0, dtype=float):
     return Circuit(np.array(WEIGHTS, dtype), 2, noise_factor, theta=theta, k=0.05, tau_i=12.0)
 
 
-def grown(circuit, splits):
+def grown(circuit, splits, **how):
     origin = np.arange(circuit.n_neurons)
     for parents in splits:
-        circuit, latest = split(circuit, parents)
+        circuit, latest = split(circuit, parents, **how)
         origin = origin[latest]
     return circuit, origin
 
@@ -58,11 +59,12 @@ def test_split_is_equation_5():
     assert (larger.n_excitatory, larger.n_inhibitory, larger.k) == (3, 3, 0.1)
 
 
+@pytest.mark.parametrize("shares", ["equal", "random"])
 @pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-12), (np.float32, 1e-5)])
 @pytest.mark.parametrize("splits", SPLITS.values(), ids=SPLITS)
-def test_cells_go_on_as_their_origins(splits, dtype, rtol):
+def test_cells_go_on_as_their_origins(splits, dtype, rtol, shares):
     circuit = example(dtype=dtype)
-    larger, origin = grown(circuit, splits)
+    larger, origin = grown(circuit, splits, shares=shares, random_state=0)
     h = np.array([[2.0, 1.0, 1.5], [0.5, 4.0, 3.0]])
     settings = {"n_trials": 1, "burn_in": 0.0, "duration": 400.0, "record": "u"}
     before = simulate(circuit, circuit.drive(h), **settings)
@@ -71,6 +73,36 @@ def test_cells_go_on_as_their_origins(splits, dtype, rtol):
     assert_allclose(after.u, before.u[..., origin], rtol=rtol)
     # the end of the trajectory is the fixed point
     assert_allclose(before.u[-1], before.u[-51], rtol=1e-3)
+
+
+def test_random_shares_of_inhibition_differ_between_clones_and_targets():
+    (larger, origin), (again, _) = (
+        split(example(), [0, 1, 2, 2], shares="random", random_state=0) for _ in range(2)
+    )
+    assert_array_equal(larger.weights, again.weights)
+    assert_array_equal(larger.weights[:, :4], split(example(), [0, 1, 2, 2])[0].weights[:, :4])
+    parts = larger.weights[:, 4:] / np.array(WEIGHTS)[origin, 2][:, None]
+    assert_allclose(parts.sum(1), 1.0, rtol=1e-12)
+    assert (parts > 0).all()
+    assert len(np.unique(parts[[0, 1, 4]].round(12))) == 3 * 3  # of the three parents
+    # siblings get the same input, so that nothing but their leak acts on their differences
+    for cell, parent in enumerate(origin):
+        assert_allclose(larger.weights[cell], larger.weights[parent if parent < 2 else 4])
+
+
+def test_mean_random_share_is_equal():
+    origin = np.array([0, 0, 0, 1, 1])
+    shares = shares_of(origin, 20_000, "random", 0)
+    # a part of a Dirichlet distribution of n times c has the variance (n - 1) / (n^2 (n c + 1))
+    n, c = np.array([3, 3, 3, 2, 2]), 0.3
+    deviation = np.sqrt((n - 1) / (n * c + 1)) / n
+    assert_array_equal(np.abs(shares.mean(0) - 1 / n) < 4 * deviation / np.sqrt(len(shares)), True)
+    assert_allclose(shares.std(0), deviation, rtol=0.03)
+
+
+def test_split_refuses_unknown_shares():
+    with pytest.raises(ValueError, match=r"shares must be one of \('equal', 'random'\), got 'all'"):
+        split(example(), [0], shares="all")
 
 
 @pytest.mark.parametrize("splits", SPLITS.values(), ids=SPLITS)

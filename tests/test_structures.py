@@ -135,6 +135,9 @@ def test_all_values_of_the_parameters_are_legal(name, seed):
 def test_gradients_reach_every_parameter(name):
     circuit = example(name)
     parameters = random_parameters(STRUCTURES[name], circuit, seed=0, scale=0.5)
+    if STRUCTURES[name].magnitudes:  # never below 0
+        with torch.no_grad():
+            parameters[STRUCTURES[name].magnitudes].abs_()
     other = STRUCTURES[name].circuit(parameters, circuit)
     n = circuit.n_neurons
     by_place = torch.tensor(np.random.RandomState(3).uniform(1, 2, size=(n, n)))
@@ -179,3 +182,22 @@ def test_gaussian_ring_parameters_are_recovered(dtype):
         ring.noise_factor @ ring.noise_factor.T,
         atol=10 * tolerance,
     )
+
+
+@pytest.mark.parametrize("name", [None, "circulant"])
+def test_weights_of_zero_have_a_gradient_and_steps_stop_at_zero(name):
+    structure, circuit = STRUCTURES[name], example(name)
+    free = structure.parameters(circuit)
+    free[structure.magnitudes][:] = 0
+    free = as_tensors(free)
+    structure.circuit(free, circuit).weights.sum().backward()
+    assert (free[structure.magnitudes].grad != 0).all()
+
+
+def test_steps_past_zero_end_there(small_ssn, blobs):
+    ssn = small_ssn(max_iter=120).fit(*blobs)
+    before = ssn.circuit_
+    assert (before.weights == 0).any()
+    ssn.set_params(warm_start=True).fit(*blobs)
+    # some that were 0 have grown again
+    assert (ssn.circuit_.weights[before.weights == 0] != 0).any()
