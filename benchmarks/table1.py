@@ -39,7 +39,8 @@ from ssn_estimators import (
 )
 
 N_VALIDATION, N_CLIPPED = 10_000, 1000
-GROWTH_ITER, MAX_ITER = 40, 3000
+GROWTH_ITER, MAX_ITER = 40, 6000
+DT, DT_JUDGED = 2.0, 1.0  # ms, of training, and of all that is measured afterwards
 N_GROWTH = 6 * GROWTH_ITER  # steps before the last size, of 50:50 by doubling
 
 
@@ -59,7 +60,13 @@ class Row:
     variants: bool = False  # whether to predict without noise and by moments too
 
 
-BASE = {"n_excitatory": 50, "n_inhibitory": 50, "growth_iter": GROWTH_ITER, "max_iter": MAX_ITER}
+BASE = {
+    "n_excitatory": 50,
+    "n_inhibitory": 50,
+    "growth_iter": GROWTH_ITER,
+    "max_iter": MAX_ITER,
+    "dt": DT,
+}
 WIDE = BASE | {"n_excitatory": 80, "n_inhibitory": 20}
 ONE_BY_ONE = {"growth": "single", "growth_iter": 5}  # as many steps in all
 SIZES = (10, 25, 100, 200, 500)  # E cells; as many I cells
@@ -78,6 +85,11 @@ ROWS = {
     "full size from small weights": Row(
         50, BASE | {"growth": None, "max_iter": N_GROWTH + MAX_ITER}
     ),
+    "clones with equal shares": Row(50, BASE | {"clone_shares": "equal"}),
+    "no noise on inputs in training": Row(50, BASE | {"input_noise": 0.0}),
+    "gradient through 40 ms, not 60": Row(50, BASE | {"burn_in": 80.0, "window": 40.0}),
+    "half as many steps": Row(50, BASE | {"max_iter": MAX_ITER // 2}),
+    "half the time step": Row(50, BASE | {"dt": DT / 2}),
     "clones halve incoming weights": Row(50, BASE, growth_rule="halve_rows"),
     "clones halve nothing": Row(50, BASE, growth_rule="halve_nothing"),
     "one cell at a time": Row(50, BASE | {"growth": "single", "growth_iter": 5}),
@@ -136,13 +148,13 @@ class RNNClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[torch.cat([self._logits(x).argmax(1) for x in blocks]).numpy()]
 
 
-def halve_nothing(circuit, parents):
+def halve_nothing(circuit, parents, **how):
     """Plain copies: what a clone sends out comes on top."""
     grown, origin = split(circuit, parents)
     return replace(grown, weights=grown.weights * shares(grown, origin)), origin
 
 
-def halve_rows(circuit, parents):
+def halve_rows(circuit, parents, **how):
     """The rule of the published code: parent and clone share incoming, not outgoing weights."""
     grown, origin = halve_nothing(circuit, parents)
     return replace(grown, weights=grown.weights / shares(grown, origin)[:, None]), origin
@@ -246,6 +258,7 @@ def figures(args, name, seed):
     out |= {"settings": row.settings, "code": code()}
     if row.model != "ssn":
         return out | {"accuracy": accuracy(model, X_test, y_test)}
+    model = copy.copy(model).set_params(dt=DT_JUDGED)
     stable = stability_score(model, X_test)  # 2 s, every input
     out |= {
         "n_iter": model.n_iter_,
@@ -258,6 +271,8 @@ def figures(args, name, seed):
     with mock.patch("ssn_estimators.classifier.simulate", simulate_clipped):
         out["accuracy clipped at 30 mV"] = accuracy(model, X_test, y_test)
     if row.variants:
+        published = copy.copy(model).set_params(dt=0.2, solver="euler")
+        out["accuracy at the published step"] = accuracy(published, X_test, y_test)
         out["accuracy without noise"] = accuracy(silenced(model), X_test, y_test)
         out["accuracy by moments"] = accuracy(model, X_test, y_test, method="moments")
     n_surrogates, n_trials = row.surrogates
