@@ -1,0 +1,117 @@
+"""Figures of Table 1, from its result file alone.
+
+    python benchmarks/table1_figures.py benchmarks/results/table1.json
+
+writes accuracy.png, stability.png and size.png, with the name of the result file before them,
+beside it.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from table1 import ROWS, interval
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+PAPER = {"SSN 50:50": 0.949, "SSN 80:20": 0.952}  # mean test accuracies
+PAPER_SHUFFLED = {"SSN 50:50": 0.790, "SSN 80:20": 0.794}  # shares of diverging trials
+SSN, OTHER, PUBLISHED = "#0072b2", "#999999", "#d55e00"
+DENSE = "dense input, "
+
+
+def accuracy(networks):
+    """Mean test accuracy of every kind of model, with its 95% confidence interval."""
+    names = [name for name in ROWS if by_row(networks, name, "accuracy")]
+    names = [name for name in names if not name.startswith(DENSE) or ROWS[name].pixels][::-1]
+    figure, axes = plt.subplots(figsize=(7, 1 + 0.27 * len(names)), layout="constrained")
+    for y, name in enumerate(names):
+        values = by_row(networks, name, "accuracy")
+        mean, half = interval(values)
+        axes.plot(values, np.full(len(values), y), ".", color="#cccccc", zorder=1)
+        color = SSN if ROWS[name].model == "ssn" else OTHER
+        axes.errorbar(mean, y, xerr=np.nan_to_num(half), fmt="o", color=color, capsize=3)
+        if name in PAPER:
+            axes.plot(PAPER[name], y, "|", color=PUBLISHED, markersize=14, markeredgewidth=2)
+    axes.set_yticks(
+        range(len(names)), [f"{n} ({len(by_row(networks, n, 'accuracy'))})" for n in names]
+    )
+    axes.set_xlim(left=max(0.88, axes.get_xlim()[0]))
+    axes.set_xlabel("MNIST test accuracy\n(mean, 95% CI; points: networks; |: the paper)")
+    return figure
+
+
+def stability(networks):
+    """Shares of diverging trials of trained, shuffled and random weights."""
+    rows = [name for name in PAPER if by_row(networks, name, "diverging_trials")]
+    figure, all_axes = plt.subplots(
+        1, len(rows), figsize=(3.6 * len(rows), 3), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axes, name in zip(all_axes[0], rows, strict=True):
+        trials = by_row(networks, name, "diverging_trials")
+        kinds = {
+            "trained\n(2 s)": [x["diverging_in_2s"] for x in networks if x["row"] == name],
+            "shuffled": [np.mean(t["shuffled"]) for t in trials],
+            "random": [np.mean(t["random"]) for t in trials],
+        }
+        for x, values in enumerate(kinds.values()):
+            spread = np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else [0]
+            axes.plot(x + np.asarray(spread), values, ".", color="#cccccc")
+            mean, half = interval(values)
+            axes.errorbar(x, mean, np.nan_to_num(half), fmt="o", color=SSN, capsize=3)
+        axes.plot([0, 1, 2], [0, PAPER_SHUFFLED[name], 1], "_", color=PUBLISHED, markersize=22)
+        axes.set_xticks(range(3), kinds)
+        axes.set_title(f"{name} ({len(trials)} networks)")
+    all_axes[0, 0].set_ylabel("share of trials that diverge\n(-: the paper)")
+    return figure
+
+
+def size(networks):
+    """Accuracy and time against the number of cells, dense input."""
+    found = {size_of(x["row"]): x["row"] for x in networks if size_of(x["row"]) is not None}
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3), layout="constrained")
+    cells = np.array(sorted(found))
+    for axes, what in ((left, "accuracy"), (right, "fit_seconds")):
+        means = [np.mean(by_row(networks, found[n], what)) for n in cells]
+        axes.plot(2 * cells, means, "o-", color=SSN)
+        axes.set_xscale("log")
+        axes.set_xlabel("cells (half of them inhibitory)")
+    left.set_ylabel("MNIST test accuracy")
+    right.set_ylabel("seconds of fitting, one core")
+    right.set_yscale("log")
+    return figure
+
+
+def by_row(networks, name, what):
+    """What the networks of a row have of it, where they have an answer."""
+    found = [x.get(what) for x in networks if x["row"] == name]
+    return [x for x in found if x is not None]
+
+
+def size_of(name):
+    """Excitatory cells of a row of the sweep over sizes; None of others."""
+    if name == "dense input":
+        return ROWS[name].settings["n_excitatory"]
+    rest = name.removeprefix(DENSE)
+    return int(rest.split(":")[0]) if rest != name and ":" in rest else None
+
+
+FIGURES = {"accuracy": accuracy, "stability": stability, "size": size}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path, help="result file of table1.py")
+    args = parser.parse_args()
+    networks = json.loads(args.results.read_text())["networks"]
+    for name, draw in FIGURES.items():
+        path = args.results.with_name(f"{args.results.stem}_{name}.png")
+        draw(networks).savefig(path, dpi=120)
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
