@@ -87,7 +87,7 @@ ROWS = {
     ),
     "clones with equal shares": Row(50, BASE | {"clone_shares": "equal"}),
     "no noise on inputs in training": Row(50, BASE | {"input_noise": 0.0}),
-    "gradient through 40 ms, not 60": Row(50, BASE | {"burn_in": 80.0, "window": 40.0}),
+    "gradient through 40 ms, not 60": Row(50, BASE | {"window": 40.0}),
     "half as many steps": Row(50, BASE | {"max_iter": MAX_ITER // 2}),
     "half the time step": Row(50, BASE | {"dt": DT / 2}),
     "clones halve incoming weights": Row(50, BASE, growth_rule="halve_rows"),

@@ -117,7 +117,7 @@ class SSNClassifier(
         half as much, but circuits of strong inhibition oscillate under it.
     dt : float, default=1.0
         Time step in ms.
-    burn_in : float, default=20.0
+    burn_in : float, default=60.0
         Time before the window, in ms; gradients do not reach into it.
     window : float, default=60.0
         Time over which potentials are averaged, in ms.
@@ -271,7 +271,7 @@ class SSNClassifier(
         tau_eta=20.0,
         solver="heun",
         dt=1.0,
-        burn_in=20.0,
+        burn_in=60.0,
         window=60.0,
         n_trials=1,
         n_trials_predict=10,
