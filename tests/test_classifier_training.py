@@ -6,13 +6,20 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.callback import ScoringMonitor
 from sklearn.datasets import load_iris, make_blobs
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
 
-from ssn_estimators import AutoencoderEncoder, DivergenceError, SSNClassifier, stable_pair
+from ssn_estimators import (
+    AutoencoderEncoder,
+    DivergenceError,
+    SSNClassifier,
+    random_circuit,
+    stable_pair,
+)
+from ssn_estimators.descent import Descent, Model
 
 SHORT = {"max_iter": 3, "growth_iter": 2}
 
@@ -263,6 +270,17 @@ def test_inhibitory_cells_become_different_with_random_shares():
         inhibition = ssn.circuit_.weights[:, 8:]
         singular = np.linalg.svd(inhibition, compute_uv=False)
         assert (singular[1] > 0.05 * singular[0]) == different
+
+
+def test_weakened_networks_have_ever_less_excitation_among_excitatory_cells(small_ssn):
+    circuit = random_circuit(3, 2, random_state=0, dtype=np.float32)
+    settings = small_ssn()._settings("cpu", evaluation_interval=50)
+    weights = [m.circuit.weights for m in Descent(Model(circuit, {}), settings).weakened()]
+    for i, weaker in enumerate(weights, start=1):
+        assert_allclose(weaker[:3, :3], 0.8**i * circuit.weights[:3, :3], rtol=1e-5)
+        assert_array_equal(weaker[:, 3:], circuit.weights[:, 3:])
+        assert_array_equal(weaker[3:], circuit.weights[3:])
+    assert 0.8 ** len(weights) < 0.02
 
 
 def quiet_pair(*args, **kwargs):
