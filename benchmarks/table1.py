@@ -92,10 +92,8 @@ ROWS = {
     "half the time step": Row(50, BASE | {"dt": DT / 2}),
     "clones halve incoming weights": Row(50, BASE, growth_rule="halve_rows"),
     "clones halve nothing": Row(50, BASE, growth_rule="halve_nothing"),
-    "one cell at a time": Row(50, BASE | {"growth": "single", "growth_iter": 5}),
-    "parents at random": Row(
-        50, BASE | {"growth": "single", "growth_iter": 5, "parents": "random"}
-    ),
+    "one cell at a time": Row(50, BASE | ONE_BY_ONE),
+    "parents at random": Row(50, BASE | ONE_BY_ONE | {"parents": "random"}),
     "no guard": Row(50, BASE, guard=False),
     "no guard, no penalty": Row(50, BASE | {"potential_penalty": 0.0}, guard=False),
     "clipped in training, no penalty": Row(50, BASE | {"potential_penalty": 0.0}, 2, clip=True),

@@ -14,7 +14,8 @@ from ssn_estimators.simulation import simulate
 __all__ = ["choose_parents", "random_circuit", "split", "stable_pair", "stage_sizes"]
 
 SHARES = ("equal", "random")
-PAIR_NOISE, PAIR_TRIALS = 2.0, 4  # of the test of a pair: what survives it is not metastable
+CONFIRM_NOISE = 2.0  # times a network's noise: what survives it is not merely metastable
+PAIR_TRIALS = 4
 CONCENTRATION = 0.3  # of the Dirichlet distribution of random shares: mostly one has the most
 
 
@@ -283,7 +284,7 @@ def stable_pair(
         weights = magnitudes * [[excitation, -1], [1, -1]]
         pair = Circuit(weights.astype(dtype), 1, noise, theta=theta, **constants)
         outcome = simulate(
-            replace(pair, noise_factor=PAIR_NOISE * pair.noise_factor),
+            replace(pair, noise_factor=CONFIRM_NOISE * pair.noise_factor),
             pair.drive(h),
             n_trials=PAIR_TRIALS,
             duration=duration,

@@ -16,7 +16,7 @@ from ssn_estimators._torch import minibatches
 from ssn_estimators.batching import Backward, Forward
 from ssn_estimators.descent import Descent, Model
 from ssn_estimators.evolution import estimate_gradient
-from ssn_estimators.growth import choose_parents, shares_of, split
+from ssn_estimators.growth import CONFIRM_NOISE, choose_parents, shares_of, split
 from ssn_estimators.simulation.moments import stationary_moments
 from ssn_estimators.simulation.reference import integrate
 
@@ -24,7 +24,6 @@ __all__ = ["Settings", "Task", "Training", "train", "unsettled"]
 
 CONFIRM_DURATION = 500.0  # ms; networks that pass training windows of 120 ms may diverge later
 CONFIRM_INPUTS = (256, 2048)  # of each set of inputs, at the end of growth stages and of the last
-CONFIRM_NOISE = 2.0  # times the trained noise: what survives it is not merely metastable
 CONFIRM_INTERVAL = 25  # accepted steps between two confirmations on the running batch
 # Steps until the rate of a stage is whole, if not above an eighth of the stage. Adam's first
 # steps change all parameters by the rate, those of clones alike: far more than later ones do.
@@ -252,9 +251,9 @@ class _Run:
             latest = descent.model()
             candidates = [(None, latest)]
         candidates += [(None, descent.model(values)) for values in descent.anchors[::-1]]
-        # what comes after them would not have been trained; weakened, it will be in later stages
-        rest = [start] if last else chain([start], descent.weakened())
-        for score, model in chain(candidates, zip(repeat(None), chain(rest, [result.model]))):
+        # weakened networks answer badly, but later stages train on
+        rest = chain([start], () if last else descent.weakened(), [result.model])
+        for score, model in chain(candidates, ((None, model) for model in rest)):
             share = yield from self.confirm(model, last)
             result.stability, result.validation_score = share, score
             if share == 1:

@@ -255,7 +255,8 @@ def test_evolution_strategy_learns(small_ssn, blobs):
 def test_input_noise_is_a_matter_of_training_only(small_ssn, blobs):
     quiet, noisy = (small_ssn(**SHORT, input_noise=noise).fit(*blobs) for noise in (0.0, 0.1))
     assert (quiet.circuit_.weights != noisy.circuit_.weights).any()
-    assert_array_equal(noisy.drive(blobs[0]), noisy.drive(blobs[0]))
+    inputs = noisy.scaler_.transform(blobs[0]).astype(np.float32)
+    assert_array_equal(noisy.drive(blobs[0]), noisy.circuit_.drive(inputs))
     again = small_ssn(**SHORT, input_noise=0.1).fit(*blobs)
     assert_array_equal(noisy.circuit_.weights, again.circuit_.weights)
 
