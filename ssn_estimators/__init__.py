@@ -21,7 +21,7 @@ _MODULES = {
     "SSNSampler": "sampler",
     "SpikingRegressor": "spiking",
     "SpikingSimulation": "spiking",
-    "MorrisLecar": "biophysical",
+    "MorrisLecar": "morris_lecar",
     "MorrisLecarClassifier": "biophysical",
     "RNNClassifier": "rnn",
     "EvolutionStrategy": "evolution",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
 from numbers import Integral, Real
 
 import numpy as np
@@ -19,197 +18,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssn_estimators._compat import Interval, StrOptions, fit_context
 from ssn_estimators._readout import labels_of, probabilities_of, uniform_weights
-from ssn_estimators._threads import share_out
 from ssn_estimators._torch import in_blocks, minibatches, resolve_device
 from ssn_estimators.evolution import ESTIMATORS, EvolutionStrategy
+from ssn_estimators.morris_lecar import MorrisLecar
 
-try:
-    from ssn_estimators import biophysical_compiled as _compiled
-except ImportError:  # Numba comes with an extra
-    _compiled = None
+__all__ = ["MorrisLecarClassifier"]
 
-__all__ = ["MorrisLecar", "MorrisLecarClassifier"]
-
-SMALL_BLOCK = 2**14  # cells simulated at once: their state fits the cache
 _POSITIVE = [Interval(Real, 0, None, closed="neither")]
 _COUNT = [Interval(Integral, 1, None, closed="left")]
-
-
-@dataclass(frozen=True)
-class MorrisLecar:
-    r"""The cell of Morris and Lecar, at the onset of firing without input.
-
-    .. math::
-        C \dot V &= I - g_{Ca} m(V) (V - E_{Ca}) - g_K w (V - E_K) - g_L (V - E_L), \\
-        \dot w &= \phi \cosh \frac{V - V_3}{2 V_4} \, (w_\infty(V) - w), \\
-        m &= \tfrac12 (1 + \tanh \tfrac{V - V_1}{V_2}), \qquad
-        w_\infty = \tfrac12 (1 + \tanh \tfrac{V - V_3}{V_4}),
-
-    with potentials in mV, times in ms, conductances in mS/cm**2, C in uF/cm**2 and currents in
-    uA/cm**2. The current of an input z is ``gain * z + onset``; between cells passes the
-    transmitter :math:`T = 1 / (1 + \exp(-(V - V_T) / K_T))`.
-    """
-
-    g_ca: float = 4.0
-    g_k: float = 8.0
-    g_l: float = 2.0
-    e_ca: float = 120.0
-    e_k: float = -84.0
-    e_l: float = -60.0
-    v1: float = -1.2
-    v2: float = 18.0
-    v3: float = 12.0
-    v4: float = 17.0
-    phi: float = 2 / 30
-    capacitance: float = 20.0
-    gain: float = 36.75
-    onset: float = 39.9
-    v_t: float = -3.0
-    k_t: float = 8.0
-
-    def step(self, v, w, current, dt):
-        """One semi-implicit Euler step: w first, and V with the new w.
-
-        Parameters
-        ----------
-        v, w, current : Tensors of one shape
-            Potential, open share of potassium channels, and current.
-        dt : float
-            In ms.
-
-        Returns
-        -------
-        v, w : Tensors
-        """
-        x = (v - self.v3) / (2 * self.v4)
-        half = torch.tanh(x)
-        # tanh(2 x), and cosh(x), both from tanh(x)
-        square = half * half
-        target = 0.5 + half / (1 + square)
-        pace = (dt * self.phi) * torch.cosh(x)
-        w = w + pace * (target - w)
-        m = 0.5 + 0.5 * torch.tanh((v - self.v1) / self.v2)
-        ionic = self.g_ca * m * (v - self.e_ca) + self.g_k * w * (v - self.e_k)
-        v = v + (dt / self.capacitance) * (current - ionic - self.g_l * (v - self.e_l))
-        return v, w
-
-    def transmitter(self, v):
-        """Share of transmitter that is released at a potential."""
-        return torch.sigmoid((v - self.v_t) / self.k_t)
-
-    def open_share(self, v):
-        """The stationary w at a potential."""
-        return 0.5 + 0.5 * torch.tanh((v - self.v3) / self.v4)
-
-    def rate(self, current, *, duration=2000.0, dt=0.1, settling=500.0):
-        """Firing rate at constant currents, by simulation.
-
-        Parameters
-        ----------
-        current : array-like of shape (n,)
-        duration, dt, settling : float
-            Time in which spikes are counted, time step and the time before, in ms.
-
-        Returns
-        -------
-        rate : ndarray of shape (n,)
-            Upward crossings of 0 mV, in Hz: of the time between the first and the last.
-        """
-        current = torch.as_tensor(np.asarray(current, float))
-        v = torch.full_like(current, -60.0)
-        w = self.open_share(v)
-        n_settling, n_steps = round(settling / dt), round((settling + duration) / dt)
-        count = torch.zeros_like(v)
-        first, last = torch.full_like(v, torch.nan), torch.full_like(v, torch.nan)
-        for i in range(n_steps):
-            before = v
-            v, w = self.step(v, w, current, dt)
-            if i >= n_settling:
-                crossed = (before <= 0) & (v > 0)
-                first = torch.where(crossed & first.isnan(), i * dt, first)
-                last = torch.where(crossed, i * dt, last)
-                count += crossed
-        rate = 1000 * (count - 1) / (last - first)
-        return torch.where(count > 1, rate, 1000 * count / duration).numpy()
-
-    def respond(self, inputs, input_weights, recurrent_weights, start, *, n_steps, n_read, dt):
-        """Mean transmitter of a network's cells at the end of a sequence of inputs.
-
-        Parameters
-        ----------
-        inputs : Tensor of shape (n_samples, n_words, n_inputs)
-        input_weights : Tensor of shape (..., n_inputs, n_cells)
-            With any leading axes, of networks that are simulated side by side.
-        recurrent_weights : Tensor of shape (..., n_cells, n_cells)
-            From rows to columns.
-        start : Tensor of shape (n_samples, n_cells) or (n_cells,)
-            Potentials at the start.
-        n_steps, n_read : int
-            Time steps of each word, and those at the end over which is averaged.
-        dt : float
-            In ms.
-
-        Returns
-        -------
-        mean : Tensor of shape (..., n_samples, n_cells)
-        """
-        tensors = (inputs, input_weights, recurrent_weights, start)
-        single = all(x.dtype == torch.float32 for x in tensors)
-        if _compiled and single and not any(x.requires_grad or x.is_cuda for x in tensors):
-            return self._respond_compiled(*tensors, n_steps, n_read, dt)
-        shape = torch.broadcast_shapes(input_weights.shape[:-2], recurrent_weights.shape[:-2])
-        shape = (*shape, len(inputs), input_weights.shape[-1])
-        v = start.expand(shape)
-        w = self.open_share(v)
-        n_total = inputs.shape[1] * n_steps
-        total, from_cells = torch.zeros(()), self.gain * recurrent_weights
-        for i in range(n_total):
-            if i % n_steps == 0:
-                from_input = inputs[:, i // n_steps] @ (self.gain * input_weights) + self.onset
-            current = from_input + self.transmitter(v) @ from_cells
-            v, w = self.step(v, w, current, dt)
-            if i >= n_total - n_read:
-                total = total + self.transmitter(v)
-        return total / n_read
-
-    def _respond_compiled(
-        self, inputs, input_weights, recurrent_weights, start, n_steps, n_read, dt
-    ):
-        """`respond` without gradients, in float32 and on all cores."""
-        n_words, n_cells = inputs.shape[1], input_weights.shape[-1]
-        leading = torch.broadcast_shapes(input_weights.shape[:-2], recurrent_weights.shape[:-2])
-        inputs, input_weights, recurrent_weights, start = (
-            x.detach().float().numpy() for x in (inputs, input_weights, recurrent_weights, start)
-        )
-        into, among = (
-            np.broadcast_to(np.float32(self.gain) * w, (*leading, *w.shape[-2:])).reshape(
-                -1, *w.shape[-2:]
-            )
-            for w in (input_weights, recurrent_weights)
-        )
-        constants = tuple(np.float32(x) for x in (dt, *astuple(self)))
-        words = np.ascontiguousarray(inputs.swapaxes(0, 1))
-
-        def work(networks):
-            own = among[networks]
-            v = np.empty((len(own), words.shape[1], n_cells), np.float32)
-            v[:] = start
-            w = self.open_share(torch.from_numpy(v)).numpy()
-            t = self.transmitter(torch.from_numpy(v)).numpy()
-            current, total = np.empty_like(v), np.zeros_like(v)
-            for i in range(n_words * n_steps):
-                if i % n_steps == 0:
-                    outside = words[i // n_steps] @ into[networks] + np.float32(self.onset)
-                np.matmul(t, own, out=current)
-                _compiled.step(*(x.reshape(-1) for x in (v, w, t, current, outside)), constants)
-                if i >= n_words * n_steps - n_read:
-                    total += t
-            return total / np.float32(n_read)
-
-        size = max(1, SMALL_BLOCK // (len(inputs) * n_cells))
-        parts = share_out(work, [slice(i, i + size) for i in range(0, len(among), size)])
-        mean = torch.from_numpy(np.concatenate(parts))
-        return mean.view(*leading, *mean.shape[1:])
 
 
 class MorrisLecarClassifier(

@@ -7,13 +7,12 @@ from scipy.linalg import circulant
 from scipy.stats import norm
 
 from ssn_estimators.datasets import (
-    _posterior,
-    _transformed_moments,
     make_cued_sinusoids,
     make_ring_gsm,
     make_robertson,
     make_spiral,
 )
+from ssn_estimators.datasets.ring import _posterior, _transformed_moments
 
 CELLS = [0, 13, 25, 38]
 PAIRS = [(0, 0), (25, 25), (25, 24), (20, 32)]

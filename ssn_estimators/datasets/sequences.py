@@ -1,0 +1,94 @@
+"""Sequences of words whose most frequent one counts."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+__all__ = ["make_evidence_integration", "make_working_memory"]
+
+
+def make_evidence_integration(
+    n_samples=1000, *, n_words=50, n_inputs=50, n_classes=3, delay=0, random_state=None
+):
+    """Sequences of words for one of several options; the most frequent option wins.
+
+    Words are random binary vectors over 5: one for each class, one that stands for nothing,
+    and one that ends every sequence. Sequences in which two options are equally frequent are
+    left out [1]_.
+
+    Parameters
+    ----------
+    n_samples : int, default=1000
+        Number of sequences.
+    n_words : int, default=50
+        Words of a sequence, the delay and the end marker included.
+    n_inputs : int, default=50
+        Numbers of a word.
+    n_classes : int, default=3
+        Options.
+    delay : int, default=0
+        Words of zeros before the end marker.
+    random_state : int, RandomState instance or None, default=None
+        Source of words and sequences. Sequences drawn at once share their words; split them
+        to get training and test data.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_words * n_inputs)
+        Word after word.
+    y : ndarray of shape (n_samples,), int
+        The most frequent option.
+
+    References
+    ----------
+    .. [1] Hazelden, Liu, Shlizerman & Shea-Brown (2023). Evolutionary algorithms as an
+       alternative to backpropagation for supervised training of biophysical neural networks
+       and neural ODEs. arXiv:2311.10869. As in its first author's public code.
+    """
+    n_evidence = n_words - delay - 1
+    if n_evidence < 1:
+        raise ValueError(
+            f"n_words={n_words} leaves no evidence before a delay of {delay} words and an end."
+        )
+    rng = check_random_state(random_state)
+    words = rng.randint(0, 2, (n_classes + 2, n_inputs)) / 5
+    drawn, labels, n_found = [], [], 0
+    while n_found < n_samples:
+        sequences = rng.randint(0, n_classes + 1, (n_samples, n_evidence))
+        counts = (sequences[:, :, None] == np.arange(n_classes)).sum(1)
+        first, second = np.sort(counts, axis=1)[:, :-3:-1].T
+        drawn.append(sequences[first > second])
+        labels.append(counts[first > second].argmax(1))
+        n_found += len(labels[-1])
+    sequences, y = np.concatenate(drawn)[:n_samples], np.concatenate(labels)[:n_samples]
+    end = np.broadcast_to(words[-1], (n_samples, 1, n_inputs))
+    silence = np.zeros((n_samples, delay, n_inputs))
+    return np.concatenate([words[sequences], silence, end], axis=1).reshape(n_samples, -1), y
+
+
+def make_working_memory(
+    n_samples=1000, *, n_words=50, n_inputs=50, n_classes=3, delay=20, random_state=None
+):
+    """Evidence integration with a silent delay before the end marker.
+
+    Parameters
+    ----------
+    n_samples, n_words, n_inputs, n_classes, random_state
+        See :func:`make_evidence_integration`.
+    delay : int, default=20
+        Words of zeros before the end marker.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_words * n_inputs)
+    y : ndarray of shape (n_samples,), int
+    """
+    return make_evidence_integration(
+        n_samples,
+        n_words=n_words,
+        n_inputs=n_inputs,
+        n_classes=n_classes,
+        delay=delay,
+        random_state=random_state,
+    )
