@@ -24,6 +24,7 @@ _MODULES = {
     "MorrisLecar": "morris_lecar",
     "MorrisLecarClassifier": "biophysical",
     "RNNClassifier": "rnn",
+    "FokkerPlanckRegressor": "density",
     "EvolutionStrategy": "evolution",
     "estimate_gradient": "evolution",
     "block_init": "initial_weights",
@@ -52,7 +53,7 @@ _MODULES = {
     "TrajectoryDisplay": "plotting",
     "DivergenceError": "exceptions",
 }
-_SUBMODULES = ("datasets", "inspection", "spike_statistics")
+_SUBMODULES = ("datasets", "density", "inspection", "spike_statistics")
 __all__ = ["__version__", *_SUBMODULES, *_MODULES]
 
 

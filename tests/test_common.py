@@ -10,6 +10,7 @@ import ssn_estimators
 from ssn_estimators import (
     AutoencoderEncoder,
     ContrastNormalizer,
+    FokkerPlanckRegressor,
     GaborEncoder,
     GaussianScaleMixture,
     MorrisLecarClassifier,
@@ -39,6 +40,7 @@ ESTIMATORS = [
     RNNClassifier(30, max_iter=300, learning_rate_init=0.03),
     AutoencoderEncoder(3, hidden_layer_sizes=(8,), max_iter=10),
     ContrastNormalizer(),
+    FokkerPlanckRegressor(n_frequencies=60),
     GaborEncoder(3),
     GaussianScaleMixture(3, max_iter=20),
     SSNSampler(
@@ -56,6 +58,7 @@ N_CHECKS = {
     RNNClassifier: 61,
     AutoencoderEncoder: 47,
     ContrastNormalizer: 47,
+    FokkerPlanckRegressor: 41,
     GaborEncoder: 47,
     GaussianScaleMixture: 47,
     SSNSampler: 47,

@@ -1,0 +1,433 @@
+"""`FokkerPlanckRegressor`: dynamics from samples that have no order."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.linalg import LinAlgWarning, block_diag
+from scipy.optimize import lsq_linear
+from sklearn.base import BaseEstimator
+from sklearn.utils import Bunch, check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ssn_estimators._compat import Interval, StrOptions, fit_context
+from ssn_estimators.density.dynamics import Langevin
+from ssn_estimators.density.stationarity import random_frequencies, wave_moments
+
+__all__ = ["FokkerPlanckRegressor", "circuit_from_samples"]
+
+
+class FokkerPlanckRegressor(BaseEstimator):
+    r"""Drift of stochastic dynamics, from samples of their stationary state without times.
+
+    The drift is affine in its unknown coefficients, :math:`f(x) = f_0(x) + \sum_j \theta_j
+    \varphi_j(x)`, and the diffusion D is known. In the stationary state the mean of
+    :math:`\mathcal{L} \psi = f \cdot \nabla \psi + \mathrm{tr}(D \nabla \nabla \psi)` is 0 for
+    every function :math:`\psi`; with cosines and sines of random frequencies this is a linear
+    least-squares problem [1]_, which needs neither density nor score. Its minimum is that of the
+    kernel deviation from stationarity [2]_ with a Gaussian kernel, by random features.
+
+    A density does not determine all dynamics: a current without sources leaves it unchanged, as
+    the rotation of a Gaussian does. What the samples do not say shows in `condition_number_`,
+    `sensitivity_` and `stderr_`. The remedies are fewer unknowns, signs, and samples under
+    several conditions, such as inputs, that share the coefficients.
+
+    Parameters
+    ----------
+    features : "linear" or callable, default="linear"
+        :math:`\varphi`, from X of shape (n, d) to shape (n, d, n_coefficients), or from X and
+        conditions of shape (n, n_conditions) where `fit` is given these. "linear" has the
+        coefficients of :math:`f_i = \sum_k A_{ik} x_k + b_i`: A row by row, and then b.
+    offset : callable, default=None
+        :math:`f_0`, alike, to shape (n, d); None is 0.
+    diffusion : float, array-like of shape (d, d) or callable, default=1.0
+        D, as in :class:`Langevin`; a number stands for that multiple of the identity. It sets
+        the scale of the drift.
+    n_frequencies : int, default=400
+        Number of random frequencies.
+    length_scale : float, default=0.5
+        Width of the kernel, in standard deviations of the samples.
+    signs : array-like of shape (n_coefficients,), default=None
+        1 for coefficients that are not negative, -1 for those that are not positive, 0 for any.
+    alpha : float, default=0.0
+        Ridge penalty, on coefficients in units in which all columns of the problem have norm 1.
+    random_state : int, RandomState instance or None, default=None
+        Source of the frequencies.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_coefficients,)
+        The coefficients :math:`\theta`.
+    stderr_ : ndarray of shape (n_coefficients,)
+        Their standard errors, if samples are independent; NaN for those that a sign keeps at 0.
+    gram_ : ndarray of shape (n_coefficients, n_coefficients)
+        Matrix of the normal equations.
+    sensitivity_ : Bunch
+        `values` in falling order, and `vectors` (as columns), of `gram_` scaled to a diagonal of 1:
+        directions with small values are those that the samples say little of.
+    condition_number_ : float
+        Root of the ratio of the largest to the smallest of these values; infinite if the fit is
+        singular, and then of all minima the one of least norm is taken.
+    frequencies_ : list of ndarray of shape (n_frequencies, d)
+        Those of every condition.
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    See Also
+    --------
+    stationarity_test : Whether samples contradict given dynamics.
+    circuit_from_samples : Weights of an SSN, with Dale's law.
+
+    References
+    ----------
+    .. [1] Lu, Kuśmierz & Mihalas (2025). A Fokker-Planck-based loss function that bridges
+       dynamics with density estimation. arXiv.
+    .. [2] Lorch, Krause & Schölkopf (2024). Causal modeling with stationary diffusions. AISTATS.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ssn_estimators import FokkerPlanckRegressor
+    >>> X = np.random.RandomState(0).normal(scale=0.5**0.5, size=(4000, 1))
+    >>> relaxation = FokkerPlanckRegressor(random_state=0).fit(X)  # dx = -2 x dt + sqrt(2) dW
+    >>> bool(abs(relaxation.coef_[0] + 2) < 0.2)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "features": [StrOptions({"linear"}), callable],
+        "offset": [callable, None],
+        "diffusion": [Interval(Real, 0, None, closed="left"), "array-like", callable],
+        "n_frequencies": [Interval(Integral, 1, None, closed="left")],
+        "length_scale": [Interval(Real, 0, None, closed="neither")],
+        "signs": ["array-like", None],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        features="linear",
+        *,
+        offset=None,
+        diffusion=1.0,
+        n_frequencies=400,
+        length_scale=0.5,
+        signs=None,
+        alpha=0.0,
+        random_state=None,
+    ):
+        self.features = features
+        self.offset = offset
+        self.diffusion = diffusion
+        self.n_frequencies = n_frequencies
+        self.length_scale = length_scale
+        self.signs = signs
+        self.alpha = alpha
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, condition=None):
+        """Find the coefficients.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, d)
+            Samples of the stationary state, in any order.
+        y : None
+            Ignored.
+        condition : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
+            Numbers that features and offset depend on beside x. Samples with the same numbers
+            are of one stationary state.
+
+        Returns
+        -------
+        self : FokkerPlanckRegressor
+
+        Raises
+        ------
+        ValueError
+            If the shapes of features, offset, diffusion, signs or conditions do not match, or
+            there are fewer test functions than coefficients.
+
+        Warns
+        -----
+        LinAlgWarning
+            If the fit is singular.
+        """
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        condition = _conditions(condition, len(X))
+        rng = check_random_state(self.random_state)
+        states = _states(condition, len(X))
+        self.frequencies_ = [
+            random_frequencies(
+                X[rows], self.n_frequencies, length_scale=self.length_scale, random_state=rng
+            )
+            for rows in states
+        ]
+        parts = [
+            self._equations(X[rows], None if condition is None else condition[rows], waves)
+            for rows, waves in zip(states, self.frequencies_, strict=True)
+        ]
+        weight = np.repeat(
+            [np.sqrt(len(rows) / len(X)) for rows in states], [len(b) for _, b in parts]
+        )
+        matrix = weight[:, None] * np.concatenate([a for a, _ in parts])
+        target = -weight * np.concatenate([b for _, b in parts])
+        if matrix.shape[1] > len(matrix):
+            raise ValueError(
+                f"{matrix.shape[1]} coefficients cannot be found from {len(matrix)} test "
+                "functions; raise n_frequencies."
+            )
+        signs = np.zeros(matrix.shape[1]) if self.signs is None else np.asarray(self.signs, float)
+        if signs.shape != (matrix.shape[1],) or not np.isin(signs, (-1, 0, 1)).all():
+            raise ValueError(
+                f"signs must be -1, 0 or 1 for each of the {matrix.shape[1]} coefficients."
+            )
+        self._solve(matrix, target, signs)
+        self.stderr_ = self._errors(X, condition, states, weight * self._inverse(matrix))
+        return self
+
+    def _solve(self, matrix, target, signs):
+        self.gram_ = matrix.T @ matrix
+        self._scale = np.sqrt(np.diag(self.gram_))
+        scaled = matrix / np.where(self._scale > 0, self._scale, 1.0)
+        _, singular, vectors = np.linalg.svd(scaled, full_matrices=False)
+        self.sensitivity_ = Bunch(values=singular**2, vectors=vectors.T)
+        lost = singular[-1] <= singular[0] * len(singular) * np.finfo(float).eps
+        self.condition_number_ = np.inf if lost else float(singular[0] / singular[-1])
+        if lost:
+            warnings.warn(
+                "the samples do not determine all coefficients (singular fit); of all minima, that "
+                "of least norm is taken. See sensitivity_, and fit samples of more conditions.",
+                LinAlgWarning,
+                stacklevel=4,
+            )
+        rows = np.vstack([scaled, np.sqrt(self.alpha) * np.eye(len(signs))])
+        wanted = np.concatenate([target, np.zeros(len(signs))])
+        if signs.any():
+            low, high = np.where(signs > 0, 0, -np.inf), np.where(signs < 0, 0, np.inf)
+            found = lsq_linear(rows, wanted, bounds=(low, high), method="bvls").x
+        else:
+            found = np.linalg.lstsq(rows, wanted)[0]
+        self._free = (found != 0) | (signs == 0)
+        self.coef_ = found / np.where(self._scale > 0, self._scale, 1.0)
+
+    def _inverse(self, matrix):
+        """From residual moments to minus the change of the free coefficients."""
+        scale = np.where(self._scale > 0, self._scale, 1.0)[self._free]
+        scaled = matrix[:, self._free] / scale
+        gram = scaled.T @ scaled + self.alpha * np.eye(scaled.shape[1])
+        return np.linalg.pinv(gram, hermitian=True) @ scaled.T / scale[:, None]
+
+    def _errors(self, X, condition, states, inverse):
+        covariance, start = np.zeros((len(inverse), len(inverse))), 0
+        for rows, waves in zip(states, self.frequencies_, strict=True):
+            own = None if condition is None else condition[rows]
+            dynamics = self._dynamics(lambda x, own=own: self._drift(x, own), X.shape[1])
+            part = inverse[:, start : start + 2 * len(waves)]
+            start += 2 * len(waves)
+            moved = wave_moments(dynamics, X[rows], waves) @ part.T
+            covariance += np.atleast_2d(np.cov(moved.T, bias=True)) / len(rows)
+        errors = np.full(len(self.coef_), np.nan)
+        errors[self._free] = np.sqrt(np.diag(covariance))
+        return errors
+
+    def _equations(self, X, condition, waves):
+        """Matrix and constant part of the moments of one stationary state."""
+        n, d = X.shape
+        phi, offset = self._phi(X, condition), self._offset(X, condition)
+        phase = X @ waves.T
+        flat = phi.reshape(n, -1)
+        by_sine, by_cosine = (
+            np.einsum("fi,fij->fj", waves, (wave.T @ flat / n).reshape(len(waves), d, -1))
+            for wave in (np.sin(phase), np.cos(phase))
+        )
+        constant = wave_moments(self._dynamics(lambda _: offset, d), X, waves).mean(0)
+        return np.concatenate([-by_sine, by_cosine]), constant
+
+    def _dynamics(self, drift, d):
+        diffusion = self.diffusion
+        if isinstance(diffusion, Real):
+            diffusion = diffusion * np.eye(d)
+        return Langevin(drift, diffusion)
+
+    def _phi(self, X, condition):
+        if isinstance(self.features, str):
+            return _linear(X)
+        phi = np.asarray(_called(self.features, X, condition), dtype=float)
+        if phi.ndim != 3 or phi.shape[:2] != X.shape:
+            raise ValueError(
+                f"features must give an array of shape {X.shape} and an axis of coefficients, got "
+                f"{phi.shape}."
+            )
+        if not np.isfinite(phi).all():
+            raise ValueError("features are not finite at some sample.")
+        return phi
+
+    def _offset(self, X, condition):
+        if self.offset is None:
+            return np.zeros_like(X)
+        offset = np.asarray(_called(self.offset, X, condition), dtype=float)
+        if offset.shape != X.shape or not np.isfinite(offset).all():
+            raise ValueError(
+                f"offset must give finite numbers of shape {X.shape}, got shape {offset.shape}."
+            )
+        return offset
+
+    def _drift(self, X, condition):
+        return self._offset(X, condition) + self._phi(X, condition) @ self.coef_
+
+    def predict(self, X, *, condition=None):
+        """The drift.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, d)
+        condition : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
+            See `fit`.
+
+        Returns
+        -------
+        drift : ndarray of shape (n_samples, d)
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return self._drift(X, _conditions(condition, len(X)))
+
+    def score(self, X, y=None, *, condition=None):
+        """How well the dynamics keep other samples stationary.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, d)
+        y : None
+            Ignored.
+        condition : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
+            Those of `fit`.
+
+        Returns
+        -------
+        score : float
+            Minus the mean squared moment of the generator, over test functions and conditions.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        condition = _conditions(condition, len(X))
+        states = _states(condition, len(X))
+        if len(states) != len(self.frequencies_):
+            raise ValueError(
+                f"score needs samples of all {len(self.frequencies_)} conditions of fit, got "
+                f"{len(states)}."
+            )
+        total = 0.0
+        for rows, waves in zip(states, self.frequencies_, strict=True):
+            own = None if condition is None else condition[rows]
+            dynamics = self._dynamics(lambda x, own=own: self._drift(x, own), X.shape[1])
+            total += (wave_moments(dynamics, X[rows], waves).mean(0) ** 2).mean()
+        return -float(total / len(states))
+
+
+def _linear(X):
+    """Features of an affine drift: those of every row of A, and those of b."""
+    n, d = X.shape
+    phi = np.zeros((n, d, d * d + d))
+    for i in range(d):
+        phi[:, i, i * d : (i + 1) * d] = X
+        phi[:, i, d * d + i] = 1.0
+    return phi
+
+
+def _called(function, X, condition):
+    return function(X) if condition is None else function(X, condition)
+
+
+def _conditions(condition, n_samples):
+    if condition is None:
+        return None
+    condition = check_array(condition, ensure_2d=False, dtype=float, input_name="condition")
+    condition = condition.reshape(len(condition), -1)
+    if len(condition) != n_samples:
+        raise ValueError(f"condition has {len(condition)} rows, X has {n_samples}.")
+    return condition
+
+
+def _states(condition, n_samples):
+    """Rows of every stationary state, in the order of the sorted conditions."""
+    if condition is None:
+        return [np.arange(n_samples)]
+    _, state = np.unique(condition, axis=0, return_inverse=True)
+    return [np.flatnonzero(state.ravel() == i) for i in range(state.max() + 1)]
+
+
+def circuit_from_samples(circuit, X, drive, *, dale=True, **options):
+    r"""Weights of a circuit from potentials and noise, :math:`(u, \eta)`, in no order.
+
+    The drift of the potentials is affine in the weights, so that they are a
+    :class:`FokkerPlanckRegressor`'s coefficients; everything else about the circuit is known.
+    Inputs of different strengths make the weights unique.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        Its weights do not matter.
+    X : array-like of shape (n_inputs, n_samples, 2 * n_neurons)
+        Samples of the stationary state under every input: potentials, then noise, in mV.
+    drive : array-like of shape (n_inputs, n_neurons)
+        External drive f(h) in mV.
+    dale : bool, default=True
+        Whether weights keep Dale's law. Without, they may break it, and are returned only in
+        `regressor`.
+    **options
+        Of :class:`FokkerPlanckRegressor`: `n_frequencies`, `length_scale`, `alpha`,
+        `random_state`.
+
+    Returns
+    -------
+    found : Bunch
+        `weights` and their standard errors `stderr` of shape (n_neurons, n_neurons), the fitted
+        `regressor`, and the `circuit` with these weights (None without Dale's law).
+
+    References
+    ----------
+    .. [1] Soo & Lengyel (2022). Training stochastic stabilized supralinear networks by
+       dynamics-neutral growth. NeurIPS 35. Eqs. 1-3.
+    """
+    n, circuit = circuit.n_neurons, circuit.to_numpy()
+    X, drive = np.asarray(X, dtype=float), np.asarray(drive, dtype=float)
+    if X.ndim != 3 or X.shape[2] != 2 * n or drive.shape != (len(X), n):
+        raise ValueError(
+            f"X must have shape (n_inputs, n_samples, {2 * n}) and drive (n_inputs, {n}); got "
+            f"{X.shape} and {drive.shape}."
+        )
+
+    def offset(x, outside):
+        du = (outside - x[:, :n] + x[:, n:]) / circuit.tau
+        return np.hstack([du, -x[:, n:] / circuit.tau_eta])
+
+    def features(x, _):
+        rates = circuit.k * np.maximum(x[:, :n], 0) ** circuit.gamma
+        phi = np.zeros((len(x), 2 * n, n * n))
+        for i in range(n):
+            phi[:, i, i * n : (i + 1) * n] = rates / circuit.tau[i]
+        return phi
+
+    noise = circuit.noise_factor @ circuit.noise_factor.T / circuit.tau_eta
+    regressor = FokkerPlanckRegressor(
+        features,
+        offset=offset,
+        diffusion=block_diag(np.zeros((n, n)), noise),
+        signs=np.tile(circuit.signs, n) if dale else None,
+        **options,
+    )
+    regressor.fit(X.reshape(-1, 2 * n), condition=np.repeat(drive, X.shape[1], axis=0))
+    weights, stderr = (a.reshape(n, n) for a in (regressor.coef_, regressor.stderr_))
+    return Bunch(
+        weights=weights,
+        stderr=stderr,
+        regressor=regressor,
+        circuit=replace(circuit, weights=weights) if dale else None,
+    )
