@@ -25,6 +25,7 @@ _MODULES = {
     "MorrisLecarClassifier": "biophysical",
     "RNNClassifier": "rnn",
     "FokkerPlanckRegressor": "density",
+    "GMMFlow": "density",
     "EvolutionStrategy": "evolution",
     "estimate_gradient": "evolution",
     "block_init": "initial_weights",

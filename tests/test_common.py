@@ -13,6 +13,7 @@ from ssn_estimators import (
     FokkerPlanckRegressor,
     GaborEncoder,
     GaussianScaleMixture,
+    GMMFlow,
     MorrisLecarClassifier,
     RNNClassifier,
     SpikingRegressor,
@@ -41,6 +42,7 @@ ESTIMATORS = [
     AutoencoderEncoder(3, hidden_layer_sizes=(8,), max_iter=10),
     ContrastNormalizer(),
     FokkerPlanckRegressor(n_frequencies=60),
+    GMMFlow(2, n_layers=2, hidden_layer_sizes=(8,), max_iter=10),
     GaborEncoder(3),
     GaussianScaleMixture(3, max_iter=20),
     SSNSampler(
@@ -59,6 +61,7 @@ N_CHECKS = {
     AutoencoderEncoder: 47,
     ContrastNormalizer: 47,
     FokkerPlanckRegressor: 41,
+    GMMFlow: 41,
     GaborEncoder: 47,
     GaussianScaleMixture: 47,
     SSNSampler: 47,

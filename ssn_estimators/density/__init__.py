@@ -1,6 +1,7 @@
 """Stationary densities of stochastic dynamics: tested, turned into dynamics, and learned."""
 
 from ssn_estimators.density.dynamics import Langevin, circuit_dynamics
+from ssn_estimators.density.flow import GMMFlow
 from ssn_estimators.density.regressor import FokkerPlanckRegressor, circuit_from_samples
 from ssn_estimators.density.stationarity import (
     GeneratorMoments,
@@ -12,6 +13,7 @@ from ssn_estimators.density.stationarity import (
 
 __all__ = [
     "FokkerPlanckRegressor",
+    "GMMFlow",
     "GeneratorMoments",
     "Langevin",
     "circuit_dynamics",

@@ -1,0 +1,489 @@
+"""`GMMFlow`: a mixture of Gaussians behind a normalising flow, from samples or from dynamics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.cluster import KMeans
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch.func import grad, jacfwd, vmap
+
+from ssn_estimators._compat import Interval, StrOptions, fit_context
+from ssn_estimators._torch import in_blocks, minibatches
+from ssn_estimators.density.dynamics import Langevin
+from ssn_estimators.density.stationarity import fokker_planck_residual
+
+__all__ = ["GMMFlow"]
+
+OBJECTIVES = ("likelihood", "score_matching", "fokker_planck")
+SAME_MODE = 1e-3  # distance in the latent space, of standardised data
+_COUNT = [Interval(Integral, 1, None, closed="left")]
+
+
+class GMMFlow(DensityMixin, BaseEstimator):
+    r"""Density as a mixture of Gaussians in the latent space of a normalising flow.
+
+    .. math::
+        \log p(x) = \log \sum_k \pi_k N(T(x); \mu_k, v I) + \log |\det J_T(x)|
+
+    In the latent space this is a modern Hopfield network with patterns :math:`\mu_k`: the
+    concave-convex procedure :math:`z \leftarrow \sum_k r_k(z) \mu_k`, with r the posterior
+    probabilities of the components, never raises its energy. A few steps remove noise, and its
+    fixed points are clusters [1]_. With the default flow, of additive couplings [2]_, volumes are
+    preserved and the energy is that of the data space. Flows come from the library zuko (``pip
+    install "ssn_estimators[density]"``).
+
+    Parameters
+    ----------
+    n_components : int, default=32
+        Number K of Gaussians.
+    flow : {"additive", "affine"}, default="additive"
+        Couplings T is made of; with "affine" ones the flow may change volumes.
+    n_layers : int, default=6
+        Number of couplings; 0 leaves a mixture. There are none for one-dimensional data.
+    hidden_layer_sizes : tuple of int, default=(64, 64)
+        Of the perceptron in each.
+    objective : str or dict of str to float, default="likelihood"
+        What is minimised, or the weights of a sum: "likelihood", minus the mean log-likelihood
+        of the samples; "score_matching", after Hyvärinen [3]_; "fokker_planck", the mean squared
+        :func:`fokker_planck_residual` under `dynamics`, over the samples and as many of the
+        density's own. Under the last alone, samples say where to begin, and no more.
+    dynamics : Langevin, default=None
+        Of "fokker_planck". Its drift gets tensors.
+    max_iter : int, default=1000
+        Steps of Adam.
+    batch_size : int, default=256
+        Samples in a step.
+    learning_rate_init : float, default=0.003
+        Learning rate at first; it falls to 0 along a cosine.
+    random_state : int, RandomState instance or None, default=None
+        Source of initial weights, batches and own samples.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        Shares :math:`\pi` of the components.
+    means_ : ndarray of shape (n_components, n_features)
+        Their means in the latent space.
+    variance_ : float
+        Their variance v.
+    modes_ : ndarray of shape (n_modes, n_features)
+        Fixed points of the concave-convex procedure from all means, in the latent space.
+    center_, scale_ : ndarray of shape (n_features,)
+        Samples are standardised by them before T.
+    flow_parameters_ : dict of str to ndarray
+        Those of T.
+    loss_curve_ : list of float
+        The objective in every step.
+    n_iter_ : int
+        Number of steps.
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    References
+    ----------
+    .. [1] Lu, Kuśmierz & Mihalas (2025). A Fokker-Planck-based loss function that bridges
+       dynamics with density estimation. arXiv.
+    .. [2] Dinh, Krueger & Bengio (2014). NICE: non-linear independent components estimation.
+       arXiv:1410.8516.
+    .. [3] Hyvärinen (2005). Estimation of non-normalized statistical models by score matching.
+       JMLR 6, 695-709.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_moons
+    >>> from ssn_estimators import GMMFlow
+    >>> X, _ = make_moons(200, noise=0.05, random_state=0)
+    >>> density = GMMFlow(8, max_iter=20, random_state=0).fit(X)
+    >>> density.score_samples(X[:3]).shape, density.sample(5, random_state=0).shape
+    ((3,), (5, 2))
+    """
+
+    _parameter_constraints: dict = {
+        "n_components": _COUNT,
+        "flow": [StrOptions({"additive", "affine"})],
+        "n_layers": [Interval(Integral, 0, None, closed="left")],
+        "hidden_layer_sizes": ["array-like"],
+        "objective": [StrOptions(set(OBJECTIVES)), Mapping],
+        "dynamics": [Langevin, None],
+        "max_iter": _COUNT,
+        "batch_size": _COUNT,
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_components=32,
+        *,
+        flow="additive",
+        n_layers=6,
+        hidden_layer_sizes=(64, 64),
+        objective="likelihood",
+        dynamics=None,
+        max_iter=1000,
+        batch_size=256,
+        learning_rate_init=0.003,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.flow = flow
+        self.n_layers = n_layers
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.objective = objective
+        self.dynamics = dynamics
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Fit the density.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            At least as many samples as components.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : GMMFlow
+
+        Raises
+        ------
+        ValueError
+            If the objective is not one, lacks its dynamics, or there are too few samples.
+        FloatingPointError
+            If the objective is not finite at some step.
+        ImportError
+            If zuko is not installed.
+        """
+        objective = self._weights()
+        X = validate_data(self, X, dtype=np.float64)
+        if len(X) < self.n_components:
+            raise ValueError(
+                f"n_samples={len(X)} is less than n_components={self.n_components}: every "
+                "component starts as a cluster of samples."
+            )
+        rng = check_random_state(self.random_state)
+        self.center_, spread = X.mean(0), X.std(0)
+        self.scale_ = np.where(spread > 0, spread, 1.0)
+        density = self._start((X - self.center_) / self.scale_, rng)
+        self._train(density, torch.tensor(X), objective, rng)
+        state = {name: value.numpy() for name, value in density.state_dict().items()}
+        self.weights_ = density.log_weights.detach().softmax(0).numpy()
+        self.means_ = state.pop("means")
+        self.variance_ = float(np.exp(state.pop("log_variance")))
+        state.pop("log_weights")
+        self.flow_parameters_ = state
+        self.modes_ = _distinct(self._descend(self.means_, 10_000))
+        return self
+
+    def _weights(self):
+        """Weight of every objective, checked."""
+        weights = self.objective
+        if isinstance(weights, str):
+            weights = {weights: 1.0}
+        if not weights or set(weights) - set(OBJECTIVES) or min(weights.values()) < 0:
+            raise ValueError(
+                f"objective must name some of {OBJECTIVES}, with weights that are not negative; "
+                f"got {self.objective!r}."
+            )
+        if weights.get("fokker_planck") and self.dynamics is None:
+            raise ValueError('objective "fokker_planck" needs the dynamics.')
+        return {name: weight for name, weight in weights.items() if weight}
+
+    def _start(self, Z, rng):
+        """The density whose components are clusters, behind an identity."""
+        seed = int(rng.randint(2**31 - 1))
+        clusters = KMeans(self.n_components, n_init=1, random_state=seed).fit(Z)
+        share = np.bincount(clusters.labels_, minlength=self.n_components) / len(Z)
+        spread = max(clusters.inertia_ / Z.size, 1e-4)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            density = self._density(Z.shape[1])
+        with torch.no_grad():
+            density.means.copy_(torch.from_numpy(clusters.cluster_centers_))
+            density.log_weights.copy_(torch.from_numpy(np.log(np.maximum(share, 1e-6))))
+            density.log_variance.fill_(float(np.log(spread)))
+        return density
+
+    def _density(self, d):
+        n_layers = self.n_layers if d > 1 else 0
+        return _Density(
+            self.n_components, d, self.flow, n_layers, list(self.hidden_layer_sizes)
+        ).double()
+
+    def _train(self, density, X, objective, rng):
+        center, scale = torch.from_numpy(self.center_), torch.from_numpy(self.scale_)
+        optimizer = torch.optim.Adam(density.parameters(), self.learning_rate_init)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.max_iter)
+        batches = minibatches(len(X), self.batch_size, rng)
+
+        def log_density(x):
+            return density((x - center) / scale)
+
+        def score(x):
+            return vmap(grad(log_density))(x)
+
+        self.loss_curve_, self.n_iter_ = [], 0
+        # scores are of the order of one over the variance, too large to begin with
+        warm_up = 0 if "likelihood" in objective else self.max_iter // 4
+        for i in range(self.max_iter):
+            x, loss = X[next(batches)], 0.0
+            weights = {"likelihood": 1.0} if i < warm_up else objective
+            if "likelihood" in weights:
+                loss = loss - weights["likelihood"] * log_density(x).mean()
+            if "score_matching" in weights:
+                loss = loss + weights["score_matching"] * _score_matching(log_density, x)
+            if "fokker_planck" in weights:
+                residual = fokker_planck_residual(self.dynamics, score, x)
+                loss = loss + weights["fokker_planck"] * (residual**2).mean()
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"the objective of step {self.n_iter_ + 1} is not finite; lower "
+                    f"learning_rate_init (now {self.learning_rate_init:g})."
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(density.parameters(), 10.0)
+            optimizer.step()
+            schedule.step()
+            self.loss_curve_.append(loss.item())
+            self.n_iter_ += 1
+
+    def _fitted(self):
+        check_is_fitted(self)
+        density = self._density(len(self.center_))
+        state = {name: torch.tensor(value) for name, value in self.flow_parameters_.items()}
+        state["means"] = torch.tensor(self.means_)
+        state["log_weights"] = torch.tensor(np.log(self.weights_))
+        state["log_variance"] = torch.tensor(np.log(self.variance_))
+        density.load_state_dict(state)
+        return density.requires_grad_(False)
+
+    def _standardized(self, X):
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return (X - self.center_) / self.scale_
+
+    def score_samples(self, X):
+        """Log-density of every sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+        """
+        return in_blocks(self._fitted(), self._standardized(X)) - np.log(self.scale_).sum()
+
+    def score(self, X, y=None):
+        """Mean log-density of samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        score : float
+        """
+        return float(self.score_samples(X).mean())
+
+    def score_function(self, X):
+        r"""Gradient of the log-density, :math:`\nabla \log p`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples, n_features)
+        """
+        slope = vmap(grad(self._fitted()))
+        return in_blocks(slope, self._standardized(X)) / self.scale_
+
+    def sample(self, n_samples=1, *, random_state=None):
+        """Draw samples.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+        """
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        drawn = self._fitted().sample(n_samples, torch.Generator().manual_seed(seed))
+        return drawn.numpy() * self.scale_ + self.center_
+
+    def energy(self, X):
+        r"""Hopfield energy in the latent space, :math:`-\log \sum_k \pi_k e^{-|z - \mu_k|^2 / 2v}`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        energy : ndarray of shape (n_samples,)
+            With an additive flow, minus the log-density but for a constant.
+        """
+        density = self._fitted()
+        return in_blocks(lambda x: density.energy(density.encode(x)[0]), self._standardized(X))
+
+    def denoise(self, X, *, n_steps=1):
+        """Move samples towards where the density is high, by the concave-convex procedure.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        n_steps : int, default=1
+            The first removes the noise of variance `variance_` in the latent space, as well as
+            can be in the mean squared error; further ones lead on to a mode.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+        """
+        if not isinstance(n_steps, Integral) or n_steps < 0:
+            raise ValueError(f"n_steps must be an integer of at least 0, got {n_steps!r}.")
+        density = self._fitted()
+        z = in_blocks(lambda x: density.encode(x)[0], self._standardized(X))
+        x = in_blocks(density.decode, self._descend(z, n_steps))
+        return x * self.scale_ + self.center_
+
+    def predict(self, X):
+        """Cluster of every sample: the mode that the concave-convex procedure leads to.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Rows of `modes_`.
+        """
+        density = self._fitted()
+        z = in_blocks(lambda x: density.encode(x)[0], self._standardized(X))
+        z = self._descend(z, 10_000)
+        return ((z[:, None] - self.modes_) ** 2).sum(-1).argmin(1)
+
+    def _descend(self, z, n_steps):
+        """Latent places after steps of the procedure, or where it stands still before."""
+        for _ in range(n_steps):
+            distance = ((z[:, None] - self.means_) ** 2).sum(-1)
+            logits = np.log(self.weights_) - distance / (2 * self.variance_)
+            share = np.exp(logits - logits.max(1, keepdims=True))
+            new = share @ self.means_ / share.sum(1, keepdims=True)
+            moved, z = np.abs(new - z).max(), new
+            if moved < 1e-6:
+                break
+        return z
+
+
+class _Density(torch.nn.Module):
+    """log p of standardised samples, and its parts."""
+
+    def __init__(self, n_components, d, flow, n_layers, hidden):
+        super().__init__()
+        self.means = torch.nn.Parameter(torch.zeros(n_components, d))
+        self.log_weights = torch.nn.Parameter(torch.zeros(n_components))
+        self.log_variance = torch.nn.Parameter(torch.zeros(()))
+        self.couplings = torch.nn.ModuleList(
+            [_coupling(d, i, flow, hidden) for i in range(n_layers)]
+        )
+
+    def forward(self, x):
+        z, log_volume = self.encode(x)
+        size = x.shape[-1] * (self.log_variance + np.log(2 * np.pi)) / 2
+        return log_volume - size - self.energy(z)
+
+    def encode(self, x):
+        """Latent places, and the logarithm of |det J|."""
+        log_volume = torch.zeros_like(x[..., 0])
+        for coupling in self.couplings:
+            x, change = coupling().call_and_ladj(x)
+            log_volume = log_volume + change
+        return x, log_volume
+
+    def decode(self, z):
+        for coupling in reversed(self.couplings):
+            z = coupling().inv(z)
+        return z
+
+    def energy(self, z):
+        distance = ((z[..., None, :] - self.means) ** 2).sum(-1)
+        logits = self.log_weights.log_softmax(0) - distance / (2 * self.log_variance.exp())
+        return -logits.logsumexp(-1)
+
+    @torch.no_grad()
+    def sample(self, n, generator):
+        shares = self.log_weights.softmax(0)
+        chosen = torch.multinomial(shares, n, replacement=True, generator=generator)
+        noise = torch.randn(n, self.means.shape[1], generator=generator, dtype=self.means.dtype)
+        return self.decode(self.means[chosen] + (self.log_variance / 2).exp() * noise)
+
+
+def _coupling(d, number, flow, hidden):
+    """One layer that starts as the identity; odd and even layers move the other features."""
+    try:
+        from zuko.flows.coupling import GeneralCouplingTransform
+        from zuko.transforms import AdditiveTransform, MonotonicAffineTransform
+    except ImportError as error:
+        raise ImportError(
+            "GMMFlow needs zuko: pip install 'ssn_estimators[density]' (or n_layers=0)."
+        ) from error
+    univariate, shapes = {
+        "additive": (AdditiveTransform, [()]),
+        "affine": (MonotonicAffineTransform, [(), ()]),
+    }[flow]
+    coupling = GeneralCouplingTransform(
+        d,
+        mask=torch.arange(d) % 2 == number % 2,
+        univariate=univariate,
+        shapes=shapes,
+        hidden_features=hidden,
+        activation=torch.nn.SiLU,
+    )
+    with torch.no_grad():
+        for parameter in coupling.hyper[-1].parameters():
+            parameter.zero_()
+    return coupling
+
+
+def _score_matching(log_density, x):
+    """Mean of |s|^2 / 2 and the divergence of s."""
+    score = grad(log_density)
+
+    def single(x):
+        s = score(x)
+        return (s @ s) / 2 + jacfwd(score)(x).trace()
+
+    return vmap(single)(x).mean()
+
+
+def _distinct(places):
+    """Places without those that are the same as an earlier one."""
+    kept = []
+    for place in places:
+        if all(np.abs(place - other).max() > SAME_MODE for other in kept):
+            kept.append(place)
+    return np.array(kept)

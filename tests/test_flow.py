@@ -1,0 +1,197 @@
+"""Mixtures behind flows: densities, scores and the concave-convex procedure, against theory."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from sklearn.datasets import make_blobs, make_moons
+from sklearn.metrics import adjusted_rand_score
+from sklearn.mixture import GaussianMixture
+
+from ssn_estimators import GMMFlow
+from ssn_estimators.density import Langevin
+
+pytest.importorskip("zuko")
+
+
+@pytest.fixture(scope="module")
+def moons():
+    return make_moons(500, noise=0.08, random_state=0)[0]
+
+
+@pytest.fixture(scope="module", params=["additive", "affine"])
+def density(request, moons):
+    return GMMFlow(8, flow=request.param, n_layers=4, max_iter=150, random_state=0).fit(moons)
+
+
+def test_densities_are_normalised(density):
+    x, y = np.meshgrid(np.linspace(-2.5, 3.5, 301), np.linspace(-2, 2.5, 301))
+    values = np.exp(density.score_samples(np.column_stack([x.ravel(), y.ravel()])))
+    assert_allclose(values.mean() * 6 * 4.5 * (301 / 300) ** 2, 1, atol=0.01)
+
+
+def test_scores_are_gradients(density, moons):
+    step, X = 1e-5, moons[:20]
+    for i, unit in enumerate(np.eye(2)):
+        above, below = (density.score_samples(X + sign * step * unit) for sign in (1, -1))
+        slope = (above - below) / (2 * step)
+        assert_allclose(density.score_function(X)[:, i], slope, rtol=1e-5, atol=1e-6)
+
+
+def test_training_raises_the_likelihood_over_that_of_a_mixture(density, moons):
+    other = make_moons(2000, noise=0.08, random_state=1)[0]
+    mixture = GMMFlow(8, n_layers=0, max_iter=150, random_state=0).fit(moons)
+    spherical = GaussianMixture(8, covariance_type="spherical", random_state=0).fit(moons)
+    assert abs(mixture.score(other) - spherical.score(other)) < 0.1
+    assert density.score(other) > mixture.score(other) + 0.05
+
+
+def test_samples_are_of_the_density(density):
+    X = density.sample(4000, random_state=0)
+    # E[score] = 0, and E[x score^T] = -I
+    assert_allclose(density.score_function(X).mean(0), 0, atol=0.15)
+    assert_allclose(X.T @ density.score_function(X) / len(X), -np.eye(2), atol=0.15)
+    assert_allclose(X, density.sample(4000, random_state=0))
+
+
+def test_the_concave_convex_procedure_never_raises_the_energy(density):
+    X = np.random.RandomState(0).uniform([-2, -1.5], [3, 2], size=(200, 2))
+    energies = [density.energy(density.denoise(X, n_steps=n)) for n in range(61)]
+    assert (np.diff(energies, axis=0) < 1e-10).all()
+
+
+def test_a_step_of_it_is_a_step_along_the_score(moons):
+    # without a flow: z + v s
+    mixture = GMMFlow(8, n_layers=0, max_iter=20, random_state=0).fit(moons)
+    variance = mixture.variance_ * mixture.scale_**2
+    moved = moons + variance * mixture.score_function(moons)
+    assert_allclose(mixture.denoise(moons), moved, atol=1e-10)
+
+
+def test_additive_flows_preserve_volumes(moons):
+    density = GMMFlow(8, max_iter=50, random_state=0).fit(moons)
+    total = density.energy(moons) + density.score_samples(moons)
+    assert_allclose(total, total[0], atol=1e-10)
+
+
+def test_denoising_brings_samples_closer(moons):
+    density = GMMFlow(16, max_iter=300, random_state=0).fit(moons)
+    clean, _ = make_moons(300, random_state=1)
+    noisy = clean + np.random.RandomState(0).normal(scale=0.08, size=clean.shape)
+
+    def distance(X):
+        dense, _ = make_moons(1000)
+        return np.sqrt(((X[:, None] - dense) ** 2).sum(-1).min(1)).mean()
+
+    assert distance(density.denoise(noisy)) < 0.75 * distance(noisy)
+
+
+def test_modes_are_clusters():
+    X, y = make_blobs(300, centers=[[-4, 0], [4, 0], [0, 6]], random_state=0)
+    density = GMMFlow(3, n_layers=2, max_iter=100, random_state=0).fit(X)
+    assert len(density.modes_) == 3
+    assert adjusted_rand_score(y, density.predict(X)) > 0.98
+    # more components than clusters
+    merged = GMMFlow(6, n_layers=0, max_iter=300, random_state=0).fit(X)
+    assert len(merged.modes_) <= 6
+    assert set(merged.predict(X)) <= set(range(len(merged.modes_)))
+
+
+def test_score_matching_finds_a_gaussian():
+    rng = np.random.RandomState(0)
+    X = rng.multivariate_normal([1, -2], [[2.0, 0.6], [0.6, 0.5]], size=4000)
+    density = GMMFlow(
+        1,
+        flow="affine",
+        n_layers=2,
+        hidden_layer_sizes=(8,),
+        objective="score_matching",
+        max_iter=150,
+        batch_size=128,
+        learning_rate_init=0.02,
+        random_state=0,
+    ).fit(X)
+    places = rng.multivariate_normal([1, -2], [[2.0, 0.6], [0.6, 0.5]], size=200)
+    exact = -(places - [1, -2]) @ np.linalg.inv([[2.0, 0.6], [0.6, 0.5]])
+    error = density.score_function(places) - exact
+    assert (error**2).mean() < 0.02 * (exact**2).mean()
+
+
+def test_a_density_from_dynamics_alone():
+    # f = (Q - I) grad U has the density exp(-U), whatever the rotation Q
+    def cycle(speed):
+        def drift(x):
+            turned = x.new_tensor([[-1.0, speed], [-speed, -1.0]])
+            return 4 * ((x**2).sum(-1, keepdims=True) - 1) * x @ turned.T
+
+        return Langevin(drift, np.eye(2))
+
+    rng = np.random.RandomState(0)
+    radius, angle = 1.5 * np.sqrt(rng.uniform(size=1000)), rng.uniform(0, 2 * np.pi, 1000)
+    places = radius[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
+    found = [
+        GMMFlow(
+            24,
+            n_layers=0,
+            objective="fokker_planck",
+            dynamics=cycle(speed),
+            max_iter=300,
+            batch_size=64,
+            learning_rate_init=0.02,
+            random_state=0,
+        )
+        .fit(places)
+        .score_samples(places)
+        for speed in (0.0, 2.0)
+    ]
+    r = np.linspace(0, 4, 4001)
+    mass = np.trapezoid(2 * np.pi * r * np.exp(-((r**2 - 1) ** 2)), r)
+    exact = -((radius**2 - 1) ** 2) - np.log(mass)
+    for log_density in found:
+        assert np.abs(log_density - exact).mean() < 0.2
+    assert np.abs(found[0] - found[1]).mean() < 0.2
+
+
+def test_sums_of_objectives(moons):
+    relaxation = Langevin(lambda x: -x, np.eye(2))
+    weights = {"likelihood": 1.0, "score_matching": 0.1, "fokker_planck": 0.1}
+    options = {"n_layers": 2, "max_iter": 5, "random_state": 0}
+    parts = [
+        GMMFlow(4, objective={name: weight}, dynamics=relaxation, **options).fit(moons)
+        for name, weight in weights.items()
+    ]
+    total = GMMFlow(4, objective=weights, dynamics=relaxation, **options).fit(moons)
+    # the others begin with the likelihood
+    assert total.loss_curve_[0] > parts[0].loss_curve_[0]
+    assert np.isfinite(total.loss_curve_).all()
+
+
+def test_one_dimension():
+    X = np.random.RandomState(0).normal(3, 2, size=(500, 1))
+    density = GMMFlow(2, max_iter=100, random_state=0).fit(X)
+    assert_allclose(density.score(X), -np.log(2 * np.sqrt(2 * np.pi * np.e)), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objective": "accuracy"}, "objective"),
+        ({"objective": {"likelihood": -1.0}}, "not negative"),
+        ({"objective": {}}, "objective"),
+        ({"objective": "fokker_planck"}, "dynamics"),
+        ({"n_components": 600}, "n_samples=500"),
+    ],
+)
+def test_bad_input(moons, change, message):
+    with pytest.raises(ValueError, match=message):
+        GMMFlow(**change).fit(moons)
+
+
+def test_objectives_that_are_not_finite_end_the_fit(moons):
+    explosive = Langevin(lambda x: x / 0, np.eye(2))
+    with pytest.raises(FloatingPointError, match="step 1 "):
+        GMMFlow(4, objective="fokker_planck", dynamics=explosive, max_iter=3).fit(moons)
+
+
+def test_steps_of_denoising_are_counted(density, moons):
+    with pytest.raises(ValueError, match="n_steps"):
+        density.denoise(moons, n_steps=-1)
