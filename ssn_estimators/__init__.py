@@ -26,6 +26,9 @@ _MODULES = {
     "RNNClassifier": "rnn",
     "FokkerPlanckRegressor": "density",
     "GMMFlow": "density",
+    "CNNClassifier": "lateral",
+    "LateralContext": "lateral",
+    "robustness_curve": "lateral",
     "EvolutionStrategy": "evolution",
     "estimate_gradient": "evolution",
     "block_init": "initial_weights",
@@ -54,7 +57,7 @@ _MODULES = {
     "TrajectoryDisplay": "plotting",
     "DivergenceError": "exceptions",
 }
-_SUBMODULES = ("datasets", "density", "inspection", "spike_statistics")
+_SUBMODULES = ("datasets", "density", "inspection", "lateral", "spike_statistics")
 __all__ = ["__version__", *_SUBMODULES, *_MODULES]
 
 

@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssn_estimators._compat import Interval, StrOptions, fit_context
 
-__all__ = ["ContrastNormalizer", "GaborEncoder", "gabor_filters"]
+__all__ = ["ContrastNormalizer", "GaborEncoder", "gabor_filters", "image_shape_of"]
 
 SIDE = 32  # pixels; the sizes and centres of Gabor filters are in units of an image of this side
 RIDGE = 1e-9  # against filters that depend on each other
@@ -91,7 +91,7 @@ def explained_energy(filters, second_moments):
     return torch.linalg.solve(gram, seen).trace()
 
 
-def _image_shape(image_shape, n_pixels):
+def image_shape_of(image_shape, n_pixels):
     """Given, or as close to a square as the number of pixels allows."""
     if image_shape is None:
         rows = next(n for n in range(math.isqrt(n_pixels), 0, -1) if n_pixels % n == 0)
@@ -321,7 +321,7 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             If learning was not over after `max_iter` iterations.
         """
         X = validate_data(self, X, dtype=(np.float64, np.float32))
-        shape = _image_shape(self.image_shape, X.shape[1])
+        shape = image_shape_of(self.image_shape, X.shape[1])
         moments = torch.from_numpy(_second_moments(X))
         if self.filters is not None:
             filters = check_filters(self.filters, X.shape[1])

@@ -1,0 +1,362 @@
+"""`CNNClassifier`: a small convolutional network, with lateral layers or without."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch.nn import functional
+
+from ssn_estimators._compat import Interval, StrOptions, fit_context
+from ssn_estimators._readout import labels_of, probabilities_of
+from ssn_estimators._torch import in_blocks, minibatches, resolve_device
+from ssn_estimators.images import image_shape_of
+from ssn_estimators.lateral.rule import CoActivation, gated, shares_of_features
+
+__all__ = ["CNNClassifier"]
+
+N_UPDATES = 5  # times that lateral weights are learned in the second half of training
+MOST_SEEN = 2000  # images in each but the last
+_COUNT = [Interval(Integral, 1, None, closed="left")]
+
+
+class CNNClassifier(ClassifierMixin, BaseEstimator):
+    r"""Convolutional network whose feature maps may be gated by their surround.
+
+    Layers of rectified convolutions, each followed by its lateral gate and by maximum pooling;
+    then a rectified layer and a softmax. Filters are learned by backpropagation, lateral weights
+    from what is active together, without labels [1]_, see :class:`LateralContext`. They are
+    learned first after half of the steps, and again as the filters go on changing under them.
+
+    Parameters
+    ----------
+    filters : tuple of int, default=(16, 32)
+        Filters of every convolution.
+    kernel_size : int, default=3
+        Their width; odd.
+    pool_size : int, default=2
+        Width and stride of pooling.
+    n_hidden : int, default=64
+        Cells of the rectified layer.
+    lateral : {None, "linear", "product"}, default=None
+        Form of the gates, if any.
+    lateral_extent : int, default=1
+        Neighbours to each side, `kernel_size` places apart, so that their filters share no input.
+    lateral_alpha : float, default=0.5
+        Strength of the gates.
+    dropout : float, default=0.0
+        Probability of a cell of the pooled maps and of the rectified layer to be left out in a
+        step.
+    weight_decay : float, default=0.0
+        Of the filters and weights (decoupled, as in AdamW).
+    image_shape : tuple of int, default=None
+        Rows and columns of the images, and channels if more than one (last in X). None means
+        images of one channel, as close to a square as can be.
+    max_iter : int, default=2000
+        Steps of the optimiser.
+    batch_size : int, default=128
+        Images in each.
+    learning_rate_init : float, default=0.002
+        Learning rate at first; it falls to 0 along a cosine.
+    device : str, default="auto"
+        Torch device of training; "auto" takes a GPU where there is one.
+    random_state : int, RandomState instance or None, default=None
+        Source of initial weights, batches and dropout.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    parameters_ : dict of str to ndarray
+        Filters, weights and biases.
+    lateral_weights_ : list of ndarray of shape (side, side, n_filters, n_filters)
+        Of every layer, as in :class:`LateralContext`; empty without gates.
+    lateral_means_ : list of ndarray of shape (n_filters,)
+        Mean shares of the features.
+    input_mean_, input_scale_ : float
+        Mean and standard deviation of all pixels seen during fit.
+    loss_curve_ : list of float
+        Cross-entropy of every step.
+    n_iter_ : int
+        Number of steps.
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    References
+    ----------
+    .. [1] Hu & Mihalas (2018). Convolutional neural networks with extra-classical receptive
+       fields. arXiv:1810.11594.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from ssn_estimators import CNNClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> CNNClassifier((4,), max_iter=50, random_state=0).fit(X, y).predict(X[:5]).shape
+    (5,)
+    """
+
+    _parameter_constraints: dict = {
+        "filters": ["array-like"],
+        "kernel_size": _COUNT,
+        "pool_size": _COUNT,
+        "n_hidden": _COUNT,
+        "lateral": [StrOptions({"linear", "product"}), None],
+        "lateral_extent": _COUNT,
+        "lateral_alpha": [Interval(Real, 0, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "image_shape": ["array-like", None],
+        "max_iter": _COUNT,
+        "batch_size": _COUNT,
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "device": [str],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        filters=(16, 32),
+        *,
+        kernel_size=3,
+        pool_size=2,
+        n_hidden=64,
+        lateral=None,
+        lateral_extent=1,
+        lateral_alpha=0.5,
+        dropout=0.0,
+        weight_decay=0.0,
+        image_shape=None,
+        max_iter=2000,
+        batch_size=128,
+        learning_rate_init=0.002,
+        device="auto",
+        random_state=None,
+    ):
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.pool_size = pool_size
+        self.n_hidden = n_hidden
+        self.lateral = lateral
+        self.lateral_extent = lateral_extent
+        self.lateral_alpha = lateral_alpha
+        self.dropout = dropout
+        self.weight_decay = weight_decay
+        self.image_shape = image_shape
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.device = device
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y):
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_rows * n_columns * n_channels)
+            Images, row after row, the channels of a pixel side by side.
+        y : array-like of shape (n_samples,)
+            Class labels.
+
+        Returns
+        -------
+        self : CNNClassifier
+
+        Raises
+        ------
+        ValueError
+            If the images do not fit `image_shape`, or there is only one class.
+        FloatingPointError
+            If the loss is not finite at some step.
+        """
+        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"CNNClassifier needs samples of at least 2 classes, got one class: "
+                f"{self.classes_[0]!r}."
+            )
+        self._check_layers(X.shape[1])
+        rng, device = check_random_state(self.random_state), resolve_device(self.device)
+        self.input_mean_, spread = float(X.mean()), float(X.std())
+        self.input_scale_ = spread if spread > 0 else 1.0
+        images = torch.from_numpy(self._images(X))
+        labels = torch.from_numpy(labels)
+        with torch.random.fork_rng():
+            torch.manual_seed(int(rng.randint(2**31 - 1)))
+            network = self._network(X.shape[1], len(self.classes_)).to(device)
+            self._train(network, images, labels, minibatches(len(X), self.batch_size, rng))
+        self.parameters_ = {k: v.cpu().numpy() for k, v in network.state_dict().items()}
+        self.lateral_weights_, self.lateral_means_ = (
+            [x.cpu().numpy() for x in parts] for parts in (network.weights, network.means)
+        )
+        return self
+
+    def _train(self, network, images, labels, batches):
+        device = next(network.parameters()).device
+        optimizer = torch.optim.AdamW(
+            network.parameters(), self.learning_rate_init, weight_decay=self.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.max_iter)
+        half = self.max_iter // 2
+        every = max(1, (self.max_iter - half) // N_UPDATES)
+        self.loss_curve_, self.n_iter_ = [], 0
+        for i in range(self.max_iter):
+            batch = next(batches)
+            if self.lateral is not None and i >= half and (i - half) % every == 0:
+                network.learn_context(images[:MOST_SEEN])
+            logits = network(images[batch].to(device))
+            loss = functional.cross_entropy(logits, labels[batch].to(device))
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"the loss of step {i + 1} is not finite; lower learning_rate_init (now "
+                    f"{self.learning_rate_init:g})."
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            self.loss_curve_.append(loss.item())
+            self.n_iter_ += 1
+        if self.lateral is not None:
+            network.learn_context(images)
+
+    def _check_layers(self, n_features):
+        if not len(self.filters) or min(self.filters) < 1:
+            raise ValueError(f"filters must be one or more positive numbers, got {self.filters!r}.")
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {self.kernel_size}.")
+        self._shape(n_features)
+
+    def _shape(self, n_features):
+        """Rows, columns and channels."""
+        if self.image_shape is None:
+            return (*image_shape_of(None, n_features), 1)
+        shape = tuple(self.image_shape)
+        shape = (*shape, 1) if len(shape) == 2 else shape
+        if len(shape) != 3 or min(shape) < 1 or math.prod(shape) != n_features:
+            raise ValueError(
+                f"image_shape={self.image_shape!r} does not fit images of {n_features} numbers."
+            )
+        return shape
+
+    def _images(self, X):
+        X = ((X - self.input_mean_) / self.input_scale_).astype(np.float32)
+        images = X.reshape(len(X), *self._shape(X.shape[1]))
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+    def _network(self, n_features, n_classes):
+        return _Network(self, self._shape(n_features), n_classes)
+
+    def decision_function(self, X):
+        """Logits of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        logits : ndarray of shape (n_samples, n_classes), or (n_samples,) if binary
+            In the binary case, the log odds of ``classes_[1]``.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        # in double precision: libraries round the rows of a product differently
+        network = self._network(X.shape[1], len(self.classes_)).double()
+        network.load_state_dict({k: torch.tensor(v) for k, v in self.parameters_.items()})
+        network.weights, network.means = (
+            [torch.tensor(x, dtype=torch.float64) for x in parts]
+            for parts in (self.lateral_weights_, self.lateral_means_)
+        )
+        network.eval().requires_grad_(False)
+        logits = in_blocks(network, self._images(X).astype(float))
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict(self, X):
+        """Most probable class of every image.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+        """
+        return labels_of(self.decision_function(X), self.classes_)
+
+    def predict_proba(self, X):
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+        """
+        return probabilities_of(self.decision_function(X))
+
+
+class _Network(torch.nn.Module):
+    """Convolutions, gates, pooling and the dense layers."""
+
+    def __init__(self, estimator, shape, n_classes):
+        super().__init__()
+        rows, columns, n = shape
+        self.convolutions = torch.nn.ModuleList()
+        for n_filters in estimator.filters:
+            kernel = estimator.kernel_size
+            self.convolutions.append(torch.nn.Conv2d(n, n_filters, kernel, padding=kernel // 2))
+            n = n_filters
+            rows, columns = (-(-size // estimator.pool_size) for size in (rows, columns))
+        self.hidden = torch.nn.Linear(rows * columns * n, estimator.n_hidden)
+        self.readout = torch.nn.Linear(estimator.n_hidden, n_classes)
+        self.pool_size, self.dropout = estimator.pool_size, estimator.dropout
+        self.extent, self.spacing = estimator.lateral_extent, estimator.kernel_size
+        self.form, self.alpha = estimator.lateral, estimator.lateral_alpha
+        self.weights, self.means = [], []
+
+    def forward(self, x):
+        for i in range(len(self.convolutions)):
+            x = self._layer(i, x)
+            x = functional.dropout(x, self.dropout, self.training)
+        x = functional.relu(self.hidden(x.flatten(1)))
+        return self.readout(functional.dropout(x, self.dropout, self.training))
+
+    def _layer(self, i, x):
+        """Gated and pooled maps of a layer."""
+        maps = functional.relu(self.convolutions[i](x))
+        if i < len(self.weights):
+            maps = maps.permute(0, 2, 3, 1)
+            shares = shares_of_features(maps, self.means[i])
+            options = {"spacing": self.spacing, "form": self.form, "alpha": self.alpha}
+            maps = gated(maps, shares, self.weights[i], **options).permute(0, 3, 1, 2)
+        return functional.max_pool2d(maps, self.pool_size, ceil_mode=True)
+
+    @torch.no_grad()
+    def learn_context(self, images):
+        """Lateral weights of one layer after the other, each under the gates before it."""
+        device = self.hidden.weight.device
+        blocks = [block.to(device) for block in images.split(256)]
+        self.weights, self.means = [], []
+        for i, convolution in enumerate(self.convolutions):
+            seen = CoActivation(convolution.out_channels, self.extent, self.spacing)
+            for block in blocks:
+                maps = functional.relu(convolution(block)).permute(0, 2, 3, 1)
+                seen.add(shares_of_features(maps, None).cpu())
+            weights, mean = (x.to(block) for x in seen.weights(1e-6))
+            self.weights.append(weights)
+            self.means.append(mean)
+            blocks = [self._layer(i, block) for block in blocks]

@@ -1,0 +1,245 @@
+"""`LateralContext`: lateral weights from what is active together, and their gates."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ssn_estimators._compat import Interval, StrOptions, fit_context
+from ssn_estimators._torch import in_blocks
+from ssn_estimators.images import image_shape_of
+from ssn_estimators.lateral.rule import CoActivation, gated, offsets, shares_of_features
+
+__all__ = ["LateralContext"]
+
+
+class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    r"""Gate feature maps by their surround, through weights learned without labels.
+
+    The activity f of feature k at a place is read as the probability that k is there, given
+    what the place alone shows. Neighbours at a distance :math:`\Delta` change that through
+
+    .. math:: W^\Delta_{jk} = \frac{\langle f_j^{n + \Delta} f_k^n \rangle}{\langle f_j \rangle
+       \langle f_k \rangle} - 1,
+
+    means over images and places n: what has been seen together supports each other, and the -1
+    is an inhibition that all features share [1]_. If places are independent given their
+    features, the product form is Bayes' rule,
+
+    .. math:: g_k^n \propto f_k^n \prod_\Delta \Big(\sum_j f_j^{n + \Delta}
+       (1 + W^\Delta_{jk}) \Big)^\alpha,
+
+    and the linear form is its first order, :math:`g_k^n = f_k^n \lfloor 1 + \alpha \sum_\Delta
+    \sum_j W^\Delta_{jk} f_j^{n + \Delta} \rfloor_+`, one convolution. One pass over the data
+    learns the weights.
+
+    Parameters
+    ----------
+    image_shape : tuple of int, default=None
+        Rows and columns of the maps; X has as many features at every place as are left. None
+        means one feature, in a square or else in one column.
+    extent : int, default=1
+        Neighbours to each side.
+    spacing : int, default=3
+        Distance between neighbours, in places. Best that of features which share no pixels:
+        noise in pixels that both see looks like context.
+    form : {"linear", "product"}, default="linear"
+        See above.
+    alpha : float, default=1.0
+        Strength; 0 leaves maps as they are.
+    normalize : bool, default=True
+        Whether gates and weights see the maps over their sum at each place. Without, sums
+        should be 1, or the linear form grows with the activity.
+    eps : float, default=1e-6
+        Weight of independence, as if it had been seen in so many places more, as a share.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (2 * extent + 1, 2 * extent + 1, n_channels, n_channels)
+        From feature j of the neighbour to feature k of the centre; 0 at the centre.
+    mean_ : ndarray of shape (n_channels,)
+        Mean activity.
+    n_channels_ : int
+        Number of features at each place.
+    n_samples_seen_ : int
+        Number of images seen so far.
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    See Also
+    --------
+    CNNClassifier : A convolutional network with such layers.
+
+    References
+    ----------
+    .. [1] Hu & Mihalas (2018). Convolutional neural networks with extra-classical receptive
+       fields. arXiv:1810.11594.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ssn_estimators import LateralContext
+    >>> maps = np.random.RandomState(0).dirichlet(np.ones(4), size=(20, 6, 6))
+    >>> context = LateralContext((6, 6), spacing=1).fit(maps.reshape(20, -1))
+    >>> context.weights_.shape, context.transform(maps.reshape(20, -1)).shape
+    ((3, 3, 4, 4), (20, 144))
+    """
+
+    _parameter_constraints: dict = {
+        "image_shape": ["array-like", None],
+        "extent": [Interval(Integral, 1, None, closed="left")],
+        "spacing": [Interval(Integral, 1, None, closed="left")],
+        "form": [StrOptions({"linear", "product"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "normalize": ["boolean"],
+        "eps": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        image_shape=None,
+        *,
+        extent=1,
+        spacing=3,
+        form="linear",
+        alpha=1.0,
+        normalize=True,
+        eps=1e-6,
+    ):
+        self.image_shape = image_shape
+        self.extent = extent
+        self.spacing = spacing
+        self.form = form
+        self.alpha = alpha
+        self.normalize = normalize
+        self.eps = eps
+
+    def fit(self, X, y=None):
+        """Learn the weights, afresh.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_rows * n_columns * n_channels)
+            Maps, not negative, the features of a place side by side.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : LateralContext
+        """
+        if hasattr(self, "_sums"):
+            del self._sums
+        return self.partial_fit(X)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Go on learning from more maps.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_rows * n_columns * n_channels)
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : LateralContext
+        """
+        first = not hasattr(self, "_sums")
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=first)
+        _refuse_negative(X)
+        if first:
+            self._shape = self._map_shape(X.shape[1])
+            self.n_channels_ = X.shape[1] // np.prod(self._shape)
+            self._sums = CoActivation(self.n_channels_, self.extent, self.spacing)
+            self.n_samples_seen_ = 0
+        for start in range(0, len(X), 256):
+            maps = self._maps(torch.tensor(X[start : start + 256]))
+            self._sums.add(shares_of_features(maps, None) if self.normalize else maps)
+        self.n_samples_seen_ += len(X)
+        weights, mean = self._sums.weights(self.eps)
+        self.weights_, self.mean_ = weights.numpy(), mean.numpy()
+        return self
+
+    def _map_shape(self, n_features):
+        if self.image_shape is None:
+            return image_shape_of(None, n_features)
+        shape = tuple(self.image_shape)
+        if len(shape) != 2 or min(shape) < 1 or n_features % np.prod(shape):
+            raise ValueError(
+                f"image_shape={self.image_shape!r} does not fit maps of {n_features} numbers."
+            )
+        return shape
+
+    def _maps(self, X):
+        return X.view(len(X), *self._shape, self.n_channels_)
+
+    def transform(self, X):
+        """Maps under the gates of their surround.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_rows * n_columns * n_channels)
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_rows * n_columns * n_channels)
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        _refuse_negative(X)
+        weights, mean = (torch.tensor(a.astype(X.dtype)) for a in (self.weights_, self.mean_))
+
+        def gate(block):
+            maps = self._maps(block)
+            shares = shares_of_features(maps, mean) if self.normalize else maps
+            options = {"spacing": self.spacing, "form": self.form, "alpha": self.alpha}
+            return gated(maps, shares, weights, **options).flatten(1)
+
+        return in_blocks(gate, X)
+
+    def connectivity(self, image_shape=None):
+        """Weights between all features of all places, as a matrix.
+
+        As initial excitatory weights of a spatial circuit: their positive part with
+        :func:`~ssn_estimators.from_connectivity`; the inhibition that all share is that of the
+        circuit's own inhibitory cells.
+
+        Parameters
+        ----------
+        image_shape : tuple of int, default=None
+            Rows and columns; None takes those of the maps.
+
+        Returns
+        -------
+        weights : ndarray of shape (n, n)
+            To rows from columns, n the number of places times that of features.
+        """
+        check_is_fitted(self)
+        rows, columns = self._shape if image_shape is None else image_shape
+        k = self.n_channels_
+        matrix = np.zeros((rows, columns, k, rows, columns, k))
+        for a, b in offsets(self.extent):
+            down, right = ((x - self.extent) * self.spacing for x in (a, b))
+            for i in range(max(0, -down), min(rows, rows - down)):
+                for j in range(max(0, -right), min(columns, columns - right)):
+                    matrix[i, j, :, i + down, j + right] = self.weights_[a, b].T
+        return matrix.reshape(rows * columns * k, -1)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        return tags
+
+
+def _refuse_negative(X):
+    if X.min(initial=0) < 0:
+        raise ValueError(
+            f"Negative values in data: maps are read as probabilities, and the least is "
+            f"{X.min():.3g}. Rectify them first."
+        )

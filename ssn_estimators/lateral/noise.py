@@ -1,0 +1,118 @@
+"""Noise on images, and how accuracy falls with it."""
+
+from __future__ import annotations
+
+from numbers import Real
+
+import numpy as np
+from sklearn.metrics import check_scoring
+from sklearn.utils import check_array, check_random_state
+
+__all__ = ["add_gaussian_noise", "add_salt_pepper", "robustness_curve"]
+
+
+def add_gaussian_noise(X, sigma, *, clip=(0.0, 1.0), random_state=None):
+    """Add independent normal noise to every pixel.
+
+    Parameters
+    ----------
+    X : array-like
+        Images, of any shape.
+    sigma : float
+        Standard deviation.
+    clip : tuple of two floats or None, default=(0.0, 1.0)
+        Legal range of pixels.
+    random_state : int, RandomState instance or None, default=None
+
+    Returns
+    -------
+    X : ndarray
+
+    Examples
+    --------
+    >>> from ssn_estimators.lateral import add_gaussian_noise
+    >>> add_gaussian_noise([[0.5, 0.5]], 0.0)
+    array([[0.5, 0.5]])
+    """
+    X = _images(X)
+    if not isinstance(sigma, Real) or not sigma >= 0:
+        raise ValueError(f"sigma must be at least 0, got {sigma!r}.")
+    noise = check_random_state(random_state).normal(size=X.shape).astype(X.dtype)
+    X = X + X.dtype.type(sigma) * noise
+    return X if clip is None else np.clip(X, *clip)
+
+
+def add_salt_pepper(X, p, *, low=0.0, high=1.0, random_state=None):
+    """Set a share of all pixels to black or white.
+
+    Parameters
+    ----------
+    X : array-like
+        Images, of any shape.
+    p : float
+        Probability of a pixel to be changed, to either with the same probability.
+    low, high : float, default=0.0 and 1.0
+        Black and white.
+    random_state : int, RandomState instance or None, default=None
+
+    Returns
+    -------
+    X : ndarray
+    """
+    X = _images(X)
+    if not isinstance(p, Real) or not 0 <= p <= 1:
+        raise ValueError(f"p must be between 0 and 1, got {p!r}.")
+    drawn = check_random_state(random_state).uniform(size=X.shape)
+    X = np.where(drawn < p / 2, X.dtype.type(low), X)
+    return np.where((drawn >= p / 2) & (drawn < p), X.dtype.type(high), X)
+
+
+def _images(X):
+    X = check_array(X, dtype=(np.float64, np.float32), allow_nd=True, ensure_2d=False)
+    return X
+
+
+NOISES = {"gaussian": add_gaussian_noise, "salt_pepper": add_salt_pepper}
+
+
+def robustness_curve(
+    estimator,
+    X,
+    y,
+    *,
+    noise="gaussian",
+    levels=(0.0, 0.2, 0.4, 0.6),
+    n_repeats=3,
+    scoring=None,
+    random_state=0,
+):
+    """Score of a fitted estimator on ever noisier inputs.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted.
+    X : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,)
+    noise : {"gaussian", "salt_pepper"} or callable, default="gaussian"
+        :func:`add_gaussian_noise`, :func:`add_salt_pepper`, or a function of X, the level and
+        `random_state`.
+    levels : sequence of float, default=(0.0, 0.2, 0.4, 0.6)
+    n_repeats : int, default=3
+        Draws of the noise; the same for any estimator with the same `random_state`.
+    scoring : str, callable or None, default=None
+        As in scikit-learn.
+    random_state : int or RandomState instance, default=0
+
+    Returns
+    -------
+    scores : ndarray of shape (n_levels, n_repeats)
+    """
+    if not callable(noise) and noise not in NOISES:
+        raise ValueError(f"noise must be callable or one of {sorted(NOISES)}, got {noise!r}.")
+    add = NOISES.get(noise, noise) if isinstance(noise, str) else noise
+    score = check_scoring(estimator, scoring)
+    seeds = check_random_state(random_state).randint(2**31 - 1, size=n_repeats)
+    return np.array(
+        [[score(estimator, add(X, level, random_state=s), y) for s in seeds] for level in levels]
+    )

@@ -1,0 +1,93 @@
+"""The rule: weights from co-activation, and the gates that they make. Tensors only."""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["CoActivation", "gated", "offsets", "shares_of_features"]
+
+
+def offsets(extent):
+    """Places in the surround, as (row, column) of the weights: all but the centre."""
+    side = range(2 * extent + 1)
+    return [(a, b) for a in side for b in side if (a, b) != (extent, extent)]
+
+
+def _windows(shape, offset, extent, spacing):
+    """Slices of centres and of their neighbours at an offset, where both are in the map."""
+    here, there = [], []
+    for size, place in zip(shape, offset, strict=True):
+        shift = (place - extent) * spacing
+        here.append(slice(max(0, -shift), max(0, size - max(0, shift))))
+        there.append(slice(max(0, shift), max(0, size + min(0, shift))))
+    return (slice(None), *here), (slice(None), *there)
+
+
+def shares_of_features(maps, mean):
+    """Maps over their sums at each place; the mean shares where nothing is active."""
+    total = maps.sum(-1, keepdim=True)
+    shares = maps / torch.where(total > 0, total, 1.0)
+    if mean is None:
+        return shares
+    return torch.where(total > 0, shares, mean / mean.sum().clamp(min=1e-12))
+
+
+class CoActivation:
+    """Running sums of activities and of their products at all offsets."""
+
+    def __init__(self, n_features, extent, spacing):
+        side = 2 * extent + 1
+        self.extent, self.spacing = extent, spacing
+        self.single = torch.zeros(n_features, dtype=torch.float64)
+        self.pairs = torch.zeros(side, side, n_features, n_features, dtype=torch.float64)
+        self.n_single = 0
+        self.n_pairs = torch.zeros(side, side, dtype=torch.float64)
+
+    def add(self, maps):
+        """Count maps of shape (n, rows, columns, features)."""
+        self.single += maps.sum((0, 1, 2), dtype=torch.float64)
+        self.n_single += maps[..., 0].numel()
+        for a, b in offsets(self.extent):
+            here, there = _windows(maps.shape[1:3], (a, b), self.extent, self.spacing)
+            centre, neighbour = maps[here].flatten(0, 2), maps[there].flatten(0, 2)
+            self.pairs[a, b] += (neighbour.T @ centre).double()
+            self.n_pairs[a, b] += len(centre)
+
+    def weights(self, eps):
+        r""":math:`\langle f_j f_k \rangle / (\langle f_j \rangle \langle f_k \rangle) - 1`."""
+        mean = self.single / max(self.n_single, 1)
+        together = self.pairs / self.n_pairs.clamp(min=1)[..., None, None]
+        apart = mean[:, None] * mean
+        weights = (together + eps * apart) / ((1 + eps) * apart).clamp(min=1e-300) - 1
+        weights = torch.where(apart > 0, weights, 0.0)
+        seen = self.n_pairs > 0
+        return torch.where(seen[..., None, None], weights, 0.0), mean
+
+
+def gated(maps, shares, weights, *, spacing, form, alpha):
+    """Maps under their lateral gates.
+
+    Parameters
+    ----------
+    maps, shares : Tensors of shape (n, rows, columns, features)
+        What is gated, and what the gates see.
+    weights : Tensor of shape (2 * extent + 1, 2 * extent + 1, features, features)
+        From a neighbour's feature to the centre's.
+    """
+    extent = len(weights) // 2
+    if form == "linear":
+        kernel = weights.permute(3, 2, 0, 1)  # to, from, rows, columns
+        context = torch.nn.functional.conv2d(
+            shares.permute(0, 3, 1, 2), kernel, padding=extent * spacing, dilation=spacing
+        )
+        return maps * (1 + alpha * context.permute(0, 2, 3, 1)).clamp(min=0)
+    evidence = torch.zeros_like(maps)
+    for a, b in offsets(extent):
+        here, there = _windows(maps.shape[1:3], (a, b), extent, spacing)
+        likelihood = shares[there] @ (1 + weights[a, b])
+        evidence[here] += torch.log(likelihood.clamp(min=1e-30))
+    gate = torch.exp(alpha * (evidence - evidence.amax(-1, keepdim=True)))
+    product = maps * gate
+    # features compete: their sum at a place stays
+    total = product.sum(-1, keepdim=True)
+    return product * (maps.sum(-1, keepdim=True) / torch.where(total > 0, total, 1.0))
