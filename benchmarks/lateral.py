@@ -4,9 +4,9 @@
     python benchmarks/lateral.py --data FOLDER --out benchmarks/results/lateral.json
 
 The first: scikit-learn's digits, three times as large, 12 features of 3 x 3 pixels (k-means), a
-logistic regression (its penalty by cross-validation) on their pooled maps; clean training data, noisy test data, the same noise for
-all models of a seed. Beside it the negative control, in which neighbours see common pixels. The
-second, for folders with mnist.npz and cifar10_*.npz: networks of two convolutions, with lateral
+logistic regression (its penalty by cross-validation) on their pooled maps; clean training data,
+noisy test data, the same noise for all models of a seed. Beside it the negative control, in which
+neighbours see common pixels. The second, for folders with mnist.npz and cifar10_*.npz: networks of two convolutions, with lateral
 layers or without, the same seeds, and dropout and weight decay or none. What is there already is
 not done again.
 """
@@ -122,7 +122,12 @@ def digits(settings, seed):
         FunctionTransformer(pooled, kw_args={"side": side, "pool": settings["pool"]}),
         OneScale(),
         LogisticRegressionCV(
-            Cs=5, cv=3, l1_ratios=(0.0,), use_legacy_attributes=False, max_iter=500
+            Cs=5,
+            cv=3,
+            l1_ratios=(0.0,),
+            use_legacy_attributes=False,
+            scoring="accuracy",
+            max_iter=500,
         ),
     )
     return model, X, y, X_test, y_test

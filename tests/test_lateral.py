@@ -1,0 +1,249 @@
+"""Lateral weights and gates against theory; noise; convolutional networks that have them."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+
+from ssn_estimators import CNNClassifier, LateralContext, from_connectivity, robustness_curve
+from ssn_estimators.lateral import add_gaussian_noise, add_salt_pepper
+
+ROWS, COLUMNS, K = 6, 5, 3
+
+
+def random_maps(n, seed=0, shape=(ROWS, COLUMNS, K)):
+    return np.random.RandomState(seed).dirichlet(np.ones(shape[2]), size=(n, *shape[:2]))
+
+
+def flat(maps):
+    return maps.reshape(len(maps), -1)
+
+
+def of_places(a, b, extent, spacing, shape):
+    """All pairs of places at an offset that are both in the map."""
+    for i in range(shape[0]):
+        for j in range(shape[1]):
+            y, x = i + (a - extent) * spacing, j + (b - extent) * spacing
+            if 0 <= y < shape[0] and 0 <= x < shape[1]:
+                yield (i, j), (y, x)
+
+
+@pytest.mark.parametrize(("extent", "spacing"), [(1, 1), (1, 2), (2, 1), (2, 3)])
+def test_weights_and_gates_are_those_of_the_formula(extent, spacing):
+    maps = random_maps(30)
+    context = LateralContext((ROWS, COLUMNS), extent=extent, spacing=spacing, eps=0.0)
+    context.fit(flat(maps))
+    side, mean = 2 * extent + 1, maps.mean((0, 1, 2))
+    assert_allclose(context.mean_, mean)
+    sums = np.zeros_like(maps)
+    for a in range(side):
+        for b in range(side):
+            pairs = list(of_places(a, b, extent, spacing, maps.shape[1:3]))
+            expected = np.zeros((K, K))
+            if (a, b) != (extent, extent) and pairs:
+                products = [maps[:, y, x].T @ maps[:, i, j] / 30 for (i, j), (y, x) in pairs]
+                expected = np.mean(products, 0) / np.outer(mean, mean) - 1
+            assert_allclose(context.weights_[a, b], expected, atol=1e-12)
+            for (i, j), (y, x) in pairs:
+                sums[:, i, j] += maps[:, y, x] @ context.weights_[a, b]
+    gates = np.maximum(1 + sums, 0)
+    assert_allclose(context.transform(flat(maps)), flat(maps * gates), atol=1e-12)
+    # and as one matrix
+    linear = 1 + flat(maps) @ context.connectivity().T
+    assert_allclose(np.maximum(linear, 0), flat(gates), atol=1e-12)
+
+
+def test_the_product_form_is_bayes_rule_in_a_world_of_two_places():
+    rng = np.random.RandomState(0)
+    counts = rng.randint(1, 9, (K, K))
+    counts = counts + counts.T  # one law of both places
+    joint = counts / counts.sum()
+    seen = np.repeat([(j, k) for j in range(K) for k in range(K)], counts.ravel(), axis=0)
+    context = LateralContext((1, 2), spacing=1, form="product", eps=0.0)
+    context.fit(np.eye(K)[seen].reshape(len(seen), -1))
+    # patches z that say more or less about what is there: P(z | feature)
+    likelihood = rng.uniform(0.1, 1, (50, 2, K))
+    share = likelihood * joint.sum(1)
+    share /= share.sum(-1, keepdims=True)
+    both = likelihood[:, 0, :, None] * likelihood[:, 1, None] * joint
+    both /= both.sum((1, 2), keepdims=True)
+    exact = np.stack([both.sum(2), both.sum(1)], axis=1)
+    found = context.transform(share.reshape(50, -1)).reshape(50, 2, K)
+    assert_allclose(found, exact, atol=1e-12)
+
+
+def test_independent_features_have_no_weights():
+    context = LateralContext((ROWS, COLUMNS), spacing=1).fit(flat(random_maps(5000)))
+    # as many products of relative deviations, of variance 1 / 2 each (Dirichlet)
+    assert np.abs(context.weights_).max() < 5 * 0.5 / np.sqrt(5000 * ROWS * COLUMNS / 2)
+    maps = flat(random_maps(20, seed=1))
+    assert_allclose(context.transform(maps), maps, rtol=0.05)
+
+
+def test_like_supports_like():
+    # every image has one feature all over
+    shares = np.random.RandomState(0).dirichlet(0.3 * np.ones(K), size=200)
+    maps = np.broadcast_to(shares[:, None, None], (200, ROWS, COLUMNS, K))
+    weights = LateralContext((ROWS, COLUMNS), spacing=1).fit(flat(maps)).weights_
+    surround = weights.reshape(9, K, K)[[0, 1, 2, 3, 5, 6, 7, 8]]
+    same = np.eye(K, dtype=bool)
+    assert surround[:, same].min() > 0.3
+    assert surround[:, ~same].max() < 0
+    assert_array_equal(weights[1, 1], 0)
+
+
+def test_weights_are_symmetric_but_for_edges():
+    maps = random_maps(40, shape=(12, 12, K))
+    maps[:, 1:] = 0.5 * maps[:, 1:] + 0.5 * maps[:, :-1]
+    weights = LateralContext((12, 12), spacing=1, extent=2).fit(flat(maps)).weights_
+    assert_allclose(weights, weights[::-1, ::-1].swapaxes(2, 3), atol=1e-12)
+    assert weights[3, 2].diagonal().min() > 0.1
+
+
+@pytest.mark.parametrize("form", ["linear", "product"])
+def test_without_strength_nothing_changes(form):
+    X = 3 * flat(random_maps(20))
+    context = LateralContext((ROWS, COLUMNS), form=form, alpha=0.0).fit(X)
+    assert_allclose(context.transform(X), X, rtol=1e-12)
+
+
+def test_the_product_form_keeps_sums_and_scales():
+    X = flat(random_maps(50) * np.random.RandomState(0).uniform(0, 5, (50, ROWS, COLUMNS, 1)))
+    X[0] = 0
+    context = LateralContext((ROWS, COLUMNS), form="product", spacing=1).fit(X)
+    found = context.transform(X)
+    assert_allclose(found.reshape(-1, K).sum(1), X.reshape(-1, K).sum(1), rtol=1e-10)
+    # normalised weights and gates do not see the scale
+    assert_allclose(
+        LateralContext((ROWS, COLUMNS), spacing=1).fit(7 * X).weights_,
+        LateralContext((ROWS, COLUMNS), spacing=1).fit(X).weights_,
+    )
+
+
+def test_learning_in_parts_is_learning_at_once():
+    X = flat(random_maps(300))
+    parts = LateralContext((ROWS, COLUMNS))
+    for part in np.split(X, [10, 150]):
+        parts.partial_fit(part)
+    whole = LateralContext((ROWS, COLUMNS)).fit(X)
+    assert_allclose(parts.weights_, whole.weights_, atol=1e-12)
+    assert parts.n_samples_seen_ == 300
+    parts.fit(X[:10])
+    assert parts.n_samples_seen_ == 10
+
+
+def test_weights_as_a_connectivity():
+    context = LateralContext((ROWS, COLUMNS), spacing=1).fit(flat(random_maps(100)))
+    positive = np.maximum(context.connectivity(), 0)
+    n = ROWS * COLUMNS * K
+    assert context.connectivity((2, 2)).shape == (4 * K, 4 * K)
+    weights = from_connectivity(positive, signs=np.ones(n), random_state=0)
+    assert weights.shape == (n, n)
+    assert weights.min() >= 0
+
+
+def test_noise():
+    X = np.full((100, 100), 0.5)
+    noisy = add_gaussian_noise(X, 0.1, random_state=0)
+    assert_allclose(noisy.std(), 0.1, rtol=0.03)
+    assert add_gaussian_noise(X, 2.0, random_state=0).max() == 1
+    assert add_gaussian_noise(X, 2.0, clip=None, random_state=0).max() > 1
+    salted = add_salt_pepper(X, 0.3, random_state=0)
+    assert_allclose([(salted == v).mean() for v in (0, 0.5, 1)], [0.15, 0.7, 0.15], atol=0.015)
+    assert_array_equal(add_salt_pepper(X, 0.0), X)
+    assert add_salt_pepper(X.astype(np.float32), 0.1).dtype == np.float32
+
+
+def test_robustness_falls_with_noise():
+    X, y = load_digits(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X / 16, y, random_state=0)
+    model = LogisticRegression(max_iter=500).fit(X, y)
+    scores = robustness_curve(model, X_test, y_test, levels=(0.0, 0.3, 1.0), n_repeats=2)
+    assert scores.shape == (3, 2)
+    assert_allclose(scores[0], model.score(X_test, y_test))
+    assert (np.diff(scores.mean(1)) < 0).all()
+    again = robustness_curve(model, X_test, y_test, levels=(0.0, 0.3, 1.0), n_repeats=2)
+    assert_array_equal(scores, again)
+
+    def black(X, level, random_state):
+        return X * (1 - level)
+
+    assert robustness_curve(model, X_test, y_test, noise=black, levels=(0.0,)).shape == (1, 3)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return train_test_split(X / 16, y, random_state=0, stratify=y)
+
+
+NETWORK = {"filters": (8, 16), "n_hidden": 32, "max_iter": 500, "learning_rate_init": 0.01}
+
+
+@pytest.mark.parametrize("lateral", [None, "linear", "product"])
+def test_networks_learn_digits(digits, lateral):
+    X, X_test, y, y_test = digits
+    network = CNNClassifier(lateral=lateral, random_state=0, **NETWORK).fit(X, y)
+    assert network.score(X_test, y_test) > 0.95
+    assert len(network.lateral_weights_) == (0 if lateral is None else 2)
+    alone = np.concatenate([network.predict_proba(X_test[i : i + 1]) for i in range(5)])
+    assert_allclose(network.predict_proba(X_test)[:5], alone, atol=1e-10)
+
+
+def test_gates_without_strength_are_none(digits):
+    X, _, y, _ = digits
+    settings = NETWORK | {"max_iter": 20, "dropout": 0.2, "weight_decay": 0.1, "random_state": 0}
+    plain = CNNClassifier(**settings).fit(X, y)
+    gated = CNNClassifier(lateral="linear", lateral_alpha=0.0, **settings).fit(X, y)
+    assert_allclose(plain.loss_curve_, gated.loss_curve_, rtol=1e-4)
+    assert_allclose(plain.decision_function(X), gated.decision_function(X), atol=1e-3)
+
+
+def test_weights_of_a_layer_are_those_of_its_maps(digits):
+    X, _, y, _ = digits
+    network = CNNClassifier((4,), lateral="linear", max_iter=20, random_state=0).fit(X, y)
+    images = (X - network.input_mean_) / network.input_scale_
+    images = np.pad(images.reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(images, (3, 3), axis=(1, 2))
+    kernel = network.parameters_["convolutions.0.weight"][:, 0]
+    maps = np.einsum("nijab,kab->nijk", windows, kernel)
+    maps = np.maximum(maps + network.parameters_["convolutions.0.bias"], 0)
+    context = LateralContext((8, 8), spacing=3).fit(flat(maps))
+    assert_allclose(network.lateral_weights_[0], context.weights_, atol=1e-3)
+
+
+def test_images_with_channels():
+    X = np.random.RandomState(0).uniform(size=(60, 5 * 4 * 3))
+    y = X.reshape(60, 20, 3)[..., 0].mean(1) > X.reshape(60, 20, 3)[..., 1].mean(1)
+    network = CNNClassifier((4,), image_shape=(5, 4, 3), max_iter=150, random_state=0).fit(X, y)
+    assert network.score(X, y) > 0.9
+    assert network.parameters_["convolutions.0.weight"].shape == (4, 3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda X, y: LateralContext((8, 8)).fit(-X), "Negative values"),
+        (lambda X, y: LateralContext((8, 8)).fit(X).transform(-X), "Negative values"),
+        (lambda X, y: LateralContext((7, 5)).fit(X), "does not fit"),
+        (lambda X, y: LateralContext((0, 5)).fit(X), "does not fit"),
+        (lambda X, y: CNNClassifier(image_shape=(8, 8, 3)).fit(X, y), "does not fit"),
+        (lambda X, y: CNNClassifier(filters=()).fit(X, y), "filters"),
+        (lambda X, y: CNNClassifier(kernel_size=2).fit(X, y), "odd"),
+        (lambda X, y: add_gaussian_noise(X, -1.0), "sigma"),
+        (lambda X, y: add_salt_pepper(X, 2.0), "p must"),
+        (lambda X, y: robustness_curve(None, X, y, noise="snow"), "noise must"),
+    ],
+)
+def test_bad_input(digits, call, message):
+    X, _, y, _ = digits
+    with pytest.raises(ValueError, match=message):
+        call(X, y)
+
+
+def test_a_loss_that_is_not_finite_ends_the_fit(digits):
+    X, _, y, _ = digits
+    with pytest.raises(FloatingPointError, match="learning_rate_init"):
+        CNNClassifier(learning_rate_init=1e30, max_iter=20, random_state=0).fit(X, y)
