@@ -6,9 +6,9 @@
 The first: scikit-learn's digits, three times as large, 12 features of 3 x 3 pixels (k-means), a
 logistic regression (its penalty by cross-validation) on their pooled maps; clean training data,
 noisy test data, the same noise for all models of a seed. Beside it the negative control, in which
-neighbours see common pixels. The second, for folders with mnist.npz and cifar10_*.npz: networks of two convolutions, with lateral
-layers or without, the same seeds, and dropout and weight decay or none. What is there already is
-not done again.
+neighbours see common pixels. The second, for folders with mnist.npz and cifar10_*.npz: networks
+of two convolutions, with lateral layers or without, the same seeds, and dropout and weight decay or
+none. What is there already is not done again.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from images import cifar10, mnist
 from machine import code
 from resumable import open_results, run, timed
 from scipy.stats import t
@@ -53,7 +54,6 @@ NETWORKS = {
     for gate, settings in GATES.items()
 }
 ROWS = DIGITS | NETWORKS
-N_TEST = 10_000
 
 
 class PatchFeatures(TransformerMixin, BaseEstimator):
@@ -134,18 +134,14 @@ def digits(settings, seed):
 
 
 def images(folder, name):
-    """Training and test images with pixels between 0 and 1."""
+    """Training and test images with pixels between 0 and 1, and their shape."""
     if name == "mnist":
-        with np.load(folder / "mnist.npz") as data:
-            parts = [data[k] for k in ("x_train", "y_train", "x_test", "y_test")]
-    else:
-        parts = []
-        for part in ("train", "test"):
-            with np.load(folder / f"cifar10_{part}.npz") as data:
-                parts += [data["x"], data["y"]]
-    X, y, X_test, y_test = parts
-    X, X_test = (x.reshape(len(x), -1).astype(np.float32) / 255 for x in (X, X_test))
-    return X, y.ravel(), X_test[:N_TEST], y_test.ravel()[:N_TEST]
+        return *mnist(folder, "train"), *mnist(folder, "test"), (28, 28)
+    parts = []
+    for part in ("train", "test"):
+        X, y = cifar10(folder, part)
+        parts += [X.reshape(len(X), -1).astype(np.float32) / 255, y]
+    return *parts, (32, 32, 3)
 
 
 def figures(folder, row, seed):
@@ -154,9 +150,8 @@ def figures(folder, row, seed):
         model, X, y, X_test, y_test = digits(settings, seed)
         repeats = 3
     else:
-        X, y, X_test, y_test = images(folder, settings["data"])
+        X, y, X_test, y_test, shape = images(folder, settings["data"])
         own = {k: v for k, v in settings.items() if k != "data"}
-        shape = (28, 28) if settings["data"] == "mnist" else (32, 32, 3)
         model, repeats = CNNClassifier(image_shape=shape, random_state=seed, **own), 1
     model, seconds = timed(lambda: model.fit(X, y))
     scores = {

@@ -22,6 +22,7 @@ import joblib
 import numpy as np
 import torch
 from clipped import share_clipped, simulate_clipped, simulate_clipped_many
+from images import mnist
 from machine import code
 from resumable import dump, open_results, run, timed
 from scipy.stats import t
@@ -207,24 +208,18 @@ def make(row, seed):
     return LogisticRegression(**row.settings)
 
 
-def images(args, part):
-    with np.load(args.data / "mnist.npz") as data:
-        X, y = data[f"x_{part}"], data[f"y_{part}"].astype(int)
-    return X.reshape(-1, 784).astype(np.float32) / 255, y
-
-
 def data(args, n_components):
     """Training inputs, and those to judge by; codes from the folder of models if there."""
     validation = "validation " if args.validate else ""
     path = args.models / f"{validation}codes {n_components}.joblib"
     if path.exists():
         return joblib.load(path)
-    X, y = images(args, "train")
+    X, y = mnist(args.data, "train")
     if args.validate:
         held_out = X[-N_VALIDATION:], y[-N_VALIDATION:]
         X, y = X[:-N_VALIDATION], y[:-N_VALIDATION]
     else:
-        held_out = images(args, "test")
+        held_out = mnist(args.data, "test")
     X_test, y_test = held_out
     if n_components != 784:
         encoder = AutoencoderEncoder(n_components, max_iter=2800, random_state=0).fit(X)

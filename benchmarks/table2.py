@@ -3,8 +3,7 @@
     python benchmarks/table2.py --data FOLDER --models MODELS --out benchmarks/results/table2.json
 
 FOLDER holds CIFAR-10: the files data_batch_1 to 5 and test_batch of its version for Python, or
-cifar10_train.npz and cifar10_test.npz, each with all images as JPEG files one after the other
-(`jpeg`, bytes) and where they begin and end (`offsets`). Every network is written to the folder
+cifar10_train.npz and cifar10_test.npz (see images.py). Every network is written to the folder
 MODELS, and its figures to the result file, when it is done; what is there already, with the same
 settings, is not done again. Networks are trained on the training split; the test split is read
 when a network is done.
@@ -15,17 +14,14 @@ ms), without clipping.
 
 import argparse
 import copy
-import io
 import json
-import pickle
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import joblib
 import numpy as np
+from images import cifar10
 from machine import code, save
-from PIL import Image
 from resumable import dump, open_results, run, timed
 
 from ssn_estimators import (
@@ -83,15 +79,7 @@ ROWS = {
 
 def grey_images(folder, split):
     """All images of a split, shape (n, 1024)."""
-    if (folder / "test_batch").exists():
-        names = ["test_batch"] if split == "test" else [f"data_batch_{i}" for i in range(1, 6)]
-        batches = [pickle.loads((folder / n).read_bytes(), encoding="bytes") for n in names]
-        colours = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 1024)
-        return np.einsum("ncp,c->np", colours.astype(np.float32), GREY)
-    with np.load(folder / f"cifar10_{split}.npz") as data:
-        jpeg, ends = data["jpeg"].tobytes(), data["offsets"]
-    files = (io.BytesIO(jpeg[a:b]) for a, b in pairwise(ends))
-    images = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+    images, _ = cifar10(folder, split)
     return images.reshape(len(images), -1, 3) @ GREY
 
 
