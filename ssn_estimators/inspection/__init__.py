@@ -1,5 +1,11 @@
 """What one asks of a network: its stability, and how rich the learning was that made it."""
 
+from ssn_estimators.inspection.operating_point import (
+    ei_balance,
+    fixed_points,
+    is_inhibition_stabilized,
+    transient_amplification,
+)
 from ssn_estimators.inspection.regime import (
     LearningRegime,
     effective_rank,
@@ -23,11 +29,15 @@ __all__ = [
     "closure_bias",
     "compare_moments",
     "effective_rank",
+    "ei_balance",
+    "fixed_points",
+    "is_inhibition_stabilized",
     "jacobian",
     "kernel_alignment",
     "learning_regime",
     "representation_alignment",
     "spectral_abscissa",
     "tangent_kernel",
+    "transient_amplification",
     "weight_change",
 ]

@@ -1,0 +1,216 @@
+"""Where a circuit works: its fixed points, what stabilises them, balance, transients."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.linalg import expm
+from scipy.optimize import root
+from sklearn.utils import Bunch, check_random_state
+
+from ssn_estimators.inspection.stationary import jacobian
+from ssn_estimators.simulation.closure import mean_activity
+from ssn_estimators.simulation.moments import stationary_moments
+
+__all__ = ["ei_balance", "fixed_points", "is_inhibition_stabilized", "transient_amplification"]
+
+SAME_POINT = 1e-4  # mV
+
+
+def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
+    r"""Fixed points of the noise-free dynamics, stable or not.
+
+    Solutions of :math:`u = f(h) + W k \lfloor u \rfloor_+^\gamma` by Powell's hybrid method from
+    random places. None is made up, but some may be missed.
+
+    Parameters
+    ----------
+    circuit : Circuit
+    drive : array-like of shape (n_inputs, n_neurons)
+        External drive f(h) in mV.
+    n_starts : int, default=50
+        Starts of the search for each input: the drive, and places around it at distances of all
+        orders from 0.1 mV to 100 mV.
+    random_state : int, RandomState instance or None, default=0
+
+    Returns
+    -------
+    points : list of Bunch
+        For each input, with the points in the order of their abscissae: `u` of shape (n_points,
+        n_neurons) in mV; `abscissa` of shape (n_points,), the largest real part of the
+        Jacobian's eigenvalues in 1/ms; `stable`, whether it is below 0.
+
+    Examples
+    --------
+    >>> from ssn_estimators import Circuit
+    >>> from ssn_estimators.inspection import fixed_points
+    >>> cell = Circuit([[0.5]], n_excitatory=1, noise_factor=0.0)  # u = 1 + 0.15 u^2
+    >>> fixed_points(cell, [[1.0]])[0].u.round(2).ravel().tolist()
+    [1.23, 5.44]
+    """
+    circuit, drive = circuit.to_numpy(), _checked(circuit, drive)
+    if not isinstance(n_starts, Integral) or n_starts < 1:
+        raise ValueError(f"n_starts must be a positive integer, got {n_starts!r}.")
+    rng, n = check_random_state(random_state), circuit.n_neurons
+    weights, tau = circuit.weights.astype(float), circuit.tau
+
+    def gain(u):
+        return circuit.k * circuit.gamma * np.maximum(u, 0) ** (circuit.gamma - 1)
+
+    def slope(u):
+        return weights * gain(u) - np.eye(n)
+
+    every = []
+    for own in drive:
+
+        def excess(u, own=own):
+            return own - u + weights @ (circuit.k * np.maximum(u, 0) ** circuit.gamma)
+
+        size = 10 ** rng.uniform(-1, 2, (n_starts, 1))
+        starts = own + size * rng.standard_normal((n_starts, n))
+        starts[0] = own
+        found = []
+        for start in starts:
+            with np.errstate(over="ignore", invalid="ignore"):
+                solution = root(excess, start, jac=slope, tol=1e-10)
+            tolerance = 1e-6 * (1 + np.abs(solution.x).max())
+            if not np.abs(excess(solution.x)).max() < tolerance:
+                continue
+            if all(np.abs(solution.x - other).max() > SAME_POINT for other in found):
+                found.append(solution.x)
+        u = np.array(found).reshape(-1, n)
+        abscissa = np.array(
+            [np.linalg.eigvals(slope(point) / tau[:, None]).real.max() for point in u]
+        )
+        order = np.argsort(abscissa)
+        every.append(Bunch(u=u[order], abscissa=abscissa[order], stable=abscissa[order] < 0))
+    return every
+
+
+def is_inhibition_stabilized(circuit, drive, *, closure="gaussian"):
+    """Would the E cells alone run away, if inhibition stayed as it is?
+
+    In this regime more input to I cells lowers their rates, the paradoxical response.
+
+    Parameters
+    ----------
+    circuit, drive, closure
+        As in :func:`~ssn_estimators.inspection.jacobian`.
+
+    Returns
+    -------
+    stabilized : ndarray of shape (n_inputs,), bool
+        Whether the E to E block of the Jacobian has an eigenvalue with a positive real part. False
+        for inputs without a stable stationary state.
+
+    Examples
+    --------
+    >>> from ssn_estimators import Circuit
+    >>> from ssn_estimators.inspection import is_inhibition_stabilized
+    >>> pair = Circuit([[1.25, -0.65], [1.2, -0.5]], n_excitatory=1, noise_factor=0.2)
+    >>> is_inhibition_stabilized(pair, [[0.1, 0.1], [5.0, 5.0]])
+    array([False,  True])
+    """
+    n = circuit.n_excitatory
+    matrices = jacobian(circuit.to_numpy(), drive, closure=closure)[:, :n, :n]
+    return np.array([_abscissa(m) > 0 for m in matrices])
+
+
+def _abscissa(matrix):
+    """NaN for a matrix with NaN, at which LAPACK aborts."""
+    return np.linalg.eigvals(matrix).real.max() if np.isfinite(matrix).all() else np.nan
+
+
+def transient_amplification(circuit, drive, *, duration=200.0, dt=1.0, closure="gaussian"):
+    r"""How much small deviations can grow before they decay.
+
+    Dynamics that are stable but not normal amplify some patterns on the way:
+    :math:`\max_t |\exp(J t)|_2` exceeds 1 (balanced amplification [1]_).
+
+    Parameters
+    ----------
+    circuit, drive, closure
+        As in :func:`~ssn_estimators.inspection.jacobian`.
+    duration, dt : float, default=200.0 and 1.0
+        Times at which to look, in ms.
+
+    Returns
+    -------
+    transient : Bunch
+        `amplification` and `time` (ms) of the peak, of shape (n_inputs,); the `pattern` of
+        shape (n_inputs, n_neurons), of norm 1, that grows by as much, and the `response` that it
+        has become. NaN for inputs without a stable stationary state.
+
+    References
+    ----------
+    .. [1] Murphy & Miller (2009). Balanced amplification: a new mechanism of selective
+       amplification of neural activity patterns. Neuron 61, 635-648.
+    """
+    if not isinstance(dt, Real) or not isinstance(duration, Real) or not 0 < dt <= duration:
+        raise ValueError(f"dt and duration must be 0 < dt <= duration, got {dt!r}, {duration!r}.")
+    matrices = jacobian(circuit.to_numpy(), drive, closure=closure).astype(float)
+    n_inputs, n = matrices.shape[:2]
+    shapes = {"amplification": (), "time": (), "pattern": (n,), "response": (n,)}
+    found = Bunch(**{name: np.full((n_inputs, *shape), np.nan) for name, shape in shapes.items()})
+    for i, matrix in enumerate(matrices):
+        if not np.isfinite(matrix).all():
+            continue
+        step, now = expm(matrix * dt), np.eye(n)
+        found.amplification[i] = 0.0
+        for k in range(round(duration / dt) + 1):
+            left, values, right = np.linalg.svd(now)
+            if values[0] > found.amplification[i]:
+                found.amplification[i], found.time[i] = values[0], k * dt
+                found.pattern[i], found.response[i] = right[0], values[0] * left[:, 0]
+            now = step @ now
+    return found
+
+
+def ei_balance(circuit, drive, *, closure="gaussian"):
+    r"""Excitation and inhibition of every cell in the stationary state, and how they cancel.
+
+    Parameters
+    ----------
+    circuit, drive, closure
+        As in :func:`~ssn_estimators.inspection.jacobian`.
+
+    Returns
+    -------
+    balance : Bunch
+        `excitation` (recurrent, and external where positive) and `inhibition` (negative), in mV,
+        and `index` = \|excitation + inhibition\| / (excitation - inhibition), from 0, where they
+        cancel, to 1, where there is only one of them; all of shape (n_inputs, n_neurons). NaN for
+        inputs without a stable stationary state.
+
+    Examples
+    --------
+    >>> from ssn_estimators import Circuit
+    >>> from ssn_estimators.inspection import ei_balance
+    >>> pair = Circuit([[1.25, -0.65], [1.2, -0.5]], n_excitatory=1, noise_factor=0.2)
+    >>> ei_balance(pair, [[5.0, 5.0]]).index.round(2)
+    array([[0.2 , 0.31]])
+    """
+    circuit, drive = circuit.to_numpy(), _checked(circuit, drive)
+    tensors = circuit.to_torch()
+    moments = stationary_moments(tensors, drive, closure=closure)
+    variance = moments.covariance.diagonal(dim1=1, dim2=2)
+    rates = mean_activity(moments.mean, variance, circuit.k, circuit.gamma, closure)[0]
+    rates = np.where(moments.converged.numpy()[:, None], rates.numpy(), np.nan).astype(float)
+    excitatory, weights = circuit.signs > 0, circuit.weights.astype(float)
+    excitation = rates[:, excitatory] @ weights[:, excitatory].T + np.maximum(drive, 0)
+    inhibition = rates[:, ~excitatory] @ weights[:, ~excitatory].T + np.minimum(drive, 0)
+    size = excitation - inhibition
+    with np.errstate(invalid="ignore"):
+        index = np.abs(excitation + inhibition) / np.where(size == 0, np.nan, size)
+    return Bunch(excitation=excitation, inhibition=inhibition, index=index)
+
+
+def _checked(circuit, drive):
+    drive = np.asarray(drive, dtype=float)
+    if drive.ndim != 2 or drive.shape[1] != circuit.n_neurons or not np.isfinite(drive).all():
+        raise ValueError(
+            f"drive must hold finite numbers of shape (n_inputs, {circuit.n_neurons}), got shape "
+            f"{drive.shape}."
+        )
+    return drive

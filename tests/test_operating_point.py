@@ -1,0 +1,110 @@
+"""Fixed points, stabilisation, transients and balance of circuits, against theory."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.linalg import expm
+
+from ssn_estimators import Circuit, simulate
+from ssn_estimators.inspection import (
+    ei_balance,
+    fixed_points,
+    is_inhibition_stabilized,
+    jacobian,
+    transient_amplification,
+)
+from ssn_estimators.simulation.moments import stationary_moments
+
+PAIR = Circuit([[1.25, -0.65], [1.2, -0.5]], 1, 0.2)
+DRIVES = np.array([[0.1, 0.1], [2.0, 2.0], [15.0, 15.0]])
+RUNAWAY = Circuit([[3.0]], 1, 0.1)
+
+
+def test_fixed_points_of_a_cell_are_the_roots_of_its_quadratic():
+    cell = Circuit([[0.5]], 1, 0.0)
+    for h in (0.5, 1.0, 1.5):
+        roots = np.sort(np.roots([0.15, -1, h]))
+        points = fixed_points(cell, [[h]])[0]
+        assert_allclose(points.u.ravel(), roots, rtol=1e-6)
+        # the slope of the excess is 0.3 u - 1
+        assert_allclose(points.abscissa, (0.3 * roots - 1) / 20, rtol=1e-6)
+        assert_array_equal(points.stable, [True, False])
+    assert not len(fixed_points(cell, [[2.0]])[0].u)  # the roots are complex
+
+
+def test_stable_fixed_points_are_where_simulations_settle():
+    points = fixed_points(PAIR, DRIVES)
+    quiet = Circuit(PAIR.weights, 1, 0.0)
+    settled = simulate(quiet, DRIVES, n_trials=1, burn_in=1000.0, duration=10.0).mean
+    for point, mean in zip(points, settled, strict=True):
+        assert point.stable.any()
+        distance = np.abs(point.u[point.stable] - mean).max(1)
+        assert distance.min() < 1e-2
+
+
+def test_inhibition_stabilises_where_excitation_alone_runs_away():
+    found = is_inhibition_stabilized(PAIR, DRIVES, closure="linear")
+    u = stationary_moments(PAIR, DRIVES, closure="linear").mean
+    # E alone: W_EE k gamma u_E > 1
+    assert_array_equal(found, 1.25 * 0.3 * 2 * u[:, 0] > 1)
+    assert found.tolist() == [False, True, True]
+
+
+def test_the_response_to_more_input_to_inhibitory_cells_is_paradoxical_there():
+    more = DRIVES + np.array([0, 0.01])
+    before, after = (
+        stationary_moments(PAIR, drive, closure="linear").mean[:, 1] for drive in (DRIVES, more)
+    )
+    stabilised = is_inhibition_stabilized(PAIR, DRIVES, closure="linear")
+    assert_array_equal(after < before, stabilised)
+
+
+def test_transients_are_those_of_the_matrix_exponential():
+    found = transient_amplification(PAIR, DRIVES, closure="linear", dt=0.5)
+    matrices = jacobian(PAIR, DRIVES, closure="linear")
+    times = np.arange(0, 200.5, 0.5)
+    for i, matrix in enumerate(matrices):
+        norms = [np.linalg.norm(expm(matrix * t), 2) for t in times]
+        assert_allclose(found.amplification[i], max(norms))
+        assert found.time[i] == times[np.argmax(norms)]
+        grown = expm(matrix * found.time[i]) @ found.pattern[i]
+        assert_allclose(np.abs(grown), np.abs(found.response[i]), atol=1e-10)
+        assert_allclose(np.linalg.norm(found.pattern[i]), 1)
+    assert found.amplification[2] > 1.2
+    # without connections dynamics are normal, and nothing grows
+    alone = Circuit(np.zeros((2, 2)), 1, 0.1)
+    assert_allclose(transient_amplification(alone, DRIVES).amplification, 1)
+
+
+def test_currents_add_up_to_the_potential():
+    balance = ei_balance(PAIR, DRIVES)
+    mean = stationary_moments(PAIR, DRIVES).mean
+    assert_allclose(balance.excitation + balance.inhibition, mean, rtol=1e-4)
+    assert (balance.inhibition < 0).all()
+    # a strong input is balanced best
+    assert (np.diff(balance.index, axis=0) < 0).all()
+    outside = ei_balance(Circuit(np.zeros((2, 2)), 1, 0.1), [[1.0, -1.0]])
+    assert_allclose(outside.index, 1)
+
+
+def test_inputs_without_a_stationary_state():
+    drive = [[0.05], [5.0]]
+    assert is_inhibition_stabilized(RUNAWAY, drive).tolist() == [False, False]
+    for result in (ei_balance(RUNAWAY, drive), transient_amplification(RUNAWAY, drive)):
+        for values in result.values():
+            assert np.isfinite(values[0]).all()
+            assert np.isnan(values[1]).all() or values is result.get("inhibition")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fixed_points(PAIR, [1.0, 2.0]), "shape"),
+        (lambda: fixed_points(PAIR, DRIVES, n_starts=0), "n_starts"),
+        (lambda: ei_balance(PAIR, [[np.nan, 1.0]]), "finite"),
+        (lambda: transient_amplification(PAIR, DRIVES, dt=0.0), "dt"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
