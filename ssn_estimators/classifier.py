@@ -30,6 +30,7 @@ from ssn_estimators.classification import Classification
 from ssn_estimators.descent import Model
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.growth import random_circuit, stable_pair, stage_sizes
+from ssn_estimators.initial_weights import initial_matrix
 from ssn_estimators.simulation import simulate
 from ssn_estimators.simulation.moments import stationary_moments
 from ssn_estimators.simulation.setup import check_time_grid
@@ -100,6 +101,10 @@ class SSNClassifier(
         Split every cell at once until the target sizes are reached; or add one cell at a time
         to the larger population, while the other keeps pace; or start at full size from small
         random weights (the control).
+    init : array-like of shape (n_neurons, n_neurons) or callable, default=None
+        Initial weights [post, pre] at full size, with ``growth=None``, E cells first and under
+        Dale's law: a matrix such as that of :func:`dale_init`, or a function of the number of
+        cells and a RandomState that makes one. None takes small random ones.
     growth_iter : int, default=40
         Optimiser steps at each size before the last.
     parents : {"last", "random"} or callable, default="last"
@@ -247,6 +252,7 @@ class SSNClassifier(
         "n_inhibitory": [Interval(Integral, 1, None, closed="left"), None],
         "input_weights": [StrOptions({"auto", "one_to_one", "dense"})],
         "shared_noise": ["boolean"],
+        "init": ["array-like", callable, None],
         "input_noise": [Interval(Real, 0, None, closed="left")],
         "trainer": [StrOptions({"bptt", "es"})],
         "es_samples": [Interval(Integral, 2, None, closed="left")],
@@ -261,6 +267,7 @@ class SSNClassifier(
         input_weights="auto",
         weight_structure=None,
         growth="double",
+        init=None,
         growth_iter=40,
         parents="last",
         clone_shares="random",
@@ -302,6 +309,7 @@ class SSNClassifier(
         self.input_weights = input_weights
         self.weight_structure = weight_structure
         self.growth = growth
+        self.init = init
         self.growth_iter = growth_iter
         self.parents = parents
         self.clone_shares = clone_shares
@@ -423,6 +431,11 @@ class SSNClassifier(
         check_time_grid(duration=self.window, burn_in=self.burn_in, dt=self.dt)
         if self.es_samples % 2:
             raise ValueError(f"es_samples come in pairs: an even number, got {self.es_samples}.")
+        if self.init is not None and (self.growth or self.weight_structure):
+            raise ValueError(
+                "init sets all weights of a network that does not grow: it needs growth=None and "
+                f"weight_structure=None, got {self.growth!r} and {self.weight_structure!r}."
+            )
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val must be given together.")
         known = np.unique(y if classes is None else classes)
@@ -568,6 +581,9 @@ class SSNClassifier(
         arrays = task.start(n_e, n, inputs, n_classes, rng)
         if self.growth is None:
             circuit = random_circuit(*size, random_state=rng, dtype=np.float32, **constants)
+            if self.init is not None:
+                weights = initial_matrix(self.init, n, rng).astype(np.float32)
+                circuit = replace(circuit, weights=weights)
             return Model(circuit, arrays)
         # a pair that stands the strongest channel stands those it will get
         sample = inputs[rng.permutation(len(inputs))[:256]].numpy()

@@ -16,6 +16,7 @@ from ssn_estimators import (
     AutoencoderEncoder,
     DivergenceError,
     SSNClassifier,
+    dale_init,
     random_circuit,
     stable_pair,
 )
@@ -286,3 +287,18 @@ def test_weakened_networks_have_ever_less_excitation_among_excitatory_cells(smal
 
 def quiet_pair(*args, **kwargs):
     return replace(stable_pair(*args, **kwargs), noise_factor=0.0)
+
+
+def test_training_starts_from_given_weights():
+    X, y = load_iris(return_X_y=True)
+    given = dale_init(5, excitatory=0.8, gain=0.02, random_state=0)
+    settings = {"growth": None, "max_iter": 1, "learning_rate_init": 1e-6, "random_state": 0}
+    by_matrix = SSNClassifier(init=given, **settings).fit(X, y)
+    np.testing.assert_allclose(by_matrix.circuit_.weights, given, atol=1e-5)
+    by_function = SSNClassifier(
+        init=lambda n, rng: dale_init(n, excitatory=0.8, gain=0.02, random_state=0), **settings
+    ).fit(X, y)
+    np.testing.assert_array_equal(by_function.circuit_.weights, by_matrix.circuit_.weights)
+    trained = SSNClassifier(init=given, growth=None, max_iter=400, random_state=0).fit(X, y)
+    assert trained.score(X, y) > 0.9
+    assert (np.sign(trained.circuit_.weights) * np.sign(given) >= 0).all()
