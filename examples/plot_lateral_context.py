@@ -1,0 +1,76 @@
+"""
+Lateral context against noise
+=============================
+
+Feature maps gated by what usually stands around a feature, learned without labels.
+"""
+
+# %%
+# Digits, three times as large, as maps of 12 typical patches of 3 x 3 pixels.
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from ssn_estimators import LateralContext, robustness_curve
+
+SIDE, N_FEATURES = 24, 12
+
+
+def patches(X):
+    images = np.pad(X.reshape(-1, SIDE, SIDE), ((0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(images, (3, 3), axis=(1, 2))
+    return windows.reshape(-1, 9)
+
+
+X, y = load_digits(return_X_y=True)
+X = np.kron(X.reshape(-1, 8, 8) / 16, np.ones((1, 3, 3))).reshape(len(X), -1)
+X, X_test, y, y_test = train_test_split(X, y, random_state=0, stratify=y)
+kmeans = KMeans(N_FEATURES, n_init=1, random_state=0).fit(patches(X)[::20])
+
+
+def maps(X):
+    logits = -6 * kmeans.transform(patches(X)) ** 2
+    shares = np.exp(logits - logits.max(1, keepdims=True))
+    return (shares / shares.sum(1, keepdims=True)).reshape(len(X), -1)
+
+
+def pooled(F):
+    return F.reshape(len(F), 4, 6, 4, 6, -1).mean((2, 4)).reshape(len(F), -1)
+
+
+# %%
+# Trained on clean images, tested on noisy ones. Neighbours are three places away, so that no two
+# of them see the same pixels.
+levels = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+for label, alpha in (("without context", 0.0), ("with context", 1.0)):
+    context = LateralContext((SIDE, SIDE), spacing=3, alpha=alpha)
+    model = make_pipeline(
+        FunctionTransformer(maps),
+        context,
+        FunctionTransformer(pooled),
+        LogisticRegression(max_iter=1000),
+    ).fit(X, y)
+    scores = robustness_curve(model, X_test, y_test, levels=levels, n_repeats=1).mean(1)
+    print(f"{label}: {scores.round(3)}")
+    left.plot(levels, scores, "o-", label=label)
+left.set(xlabel="standard deviation of the noise", ylabel="test accuracy", ylim=(0, 1))
+left.legend()
+
+# %%
+# A weight says how much more often than by chance a feature is seen beside another: here that of
+# every feature to itself, at the eight neighbouring places.
+weights = context.weights_.reshape(9, N_FEATURES, N_FEATURES)
+likes = np.diagonal(weights, axis1=1, axis2=2).mean(1).reshape(3, 3)
+limit = np.abs(likes).max()
+image = right.imshow(likes, cmap="RdBu_r", vmin=-limit, vmax=limit)
+right.set(xticks=range(3), yticks=range(3), title="weight between like features")
+right.set_xticklabels([-3, 0, 3])
+right.set_yticklabels([-3, 0, 3])
+figure.colorbar(image, ax=right)
+plt.show()
