@@ -69,8 +69,11 @@ BASE = {
     "dt": DT,
 }
 WIDE = BASE | {"n_excitatory": 80, "n_inhibitory": 20}
+# what is compared among itself is trained half as long
+SHORT = BASE | {"max_iter": MAX_ITER // 2}
 ONE_BY_ONE = {"growth": "single", "growth_iter": 5}  # as many steps in all
 SIZES = (10, 25, 100, 200, 500)  # E cells; as many I cells
+DENSE = BASE | {"max_iter": MAX_ITER // 6, "input_weights": "dense"}
 
 ROWS = {
     "SSN 50:50": Row(50, BASE, 100, surrogates=(100, 100), variants=True),
@@ -81,29 +84,27 @@ ROWS = {
     "MLP, encoded-50": Row(50, {"hidden_layer_sizes": (115, 115)}, 5, "mlp"),
     "MLP, encoded-80": Row(80, {"hidden_layer_sizes": (105, 105)}, 5, "mlp"),
     "RNN of 100 cells, encoded-50": Row(50, {"n_hidden": 100, "max_iter": MAX_ITER}, 5, "rnn"),
-    "Gaussian ring SSN": Row(50, BASE | {"weight_structure": "gaussian_ring"}),
-    "circulant SSN": Row(50, BASE | {"weight_structure": "circulant"}),
+    "half as many steps": Row(50, SHORT),
+    "Gaussian ring SSN": Row(50, SHORT | {"weight_structure": "gaussian_ring"}),
+    "circulant SSN": Row(50, SHORT | {"weight_structure": "circulant"}),
     "full size from small weights": Row(
-        50, BASE | {"growth": None, "max_iter": N_GROWTH + MAX_ITER}
+        50, SHORT | {"growth": None, "max_iter": N_GROWTH + MAX_ITER // 2}
     ),
-    "clones with equal shares": Row(50, BASE | {"clone_shares": "equal"}),
-    "no noise on inputs in training": Row(50, BASE | {"input_noise": 0.0}),
-    "gradient through 40 ms, not 60": Row(50, BASE | {"window": 40.0}),
-    "half as many steps": Row(50, BASE | {"max_iter": MAX_ITER // 2}),
-    "half the time step": Row(50, BASE | {"dt": DT / 2}),
-    "clones halve incoming weights": Row(50, BASE, growth_rule="halve_rows"),
-    "clones halve nothing": Row(50, BASE, growth_rule="halve_nothing"),
-    "one cell at a time": Row(50, BASE | ONE_BY_ONE),
-    "parents at random": Row(50, BASE | ONE_BY_ONE | {"parents": "random"}),
-    "no guard": Row(50, BASE, guard=False),
-    "no guard, no penalty": Row(50, BASE | {"potential_penalty": 0.0}, guard=False),
-    "clipped in training, no penalty": Row(50, BASE | {"potential_penalty": 0.0}, 2, clip=True),
-    "dense input": Row(50, BASE | {"input_weights": "dense"}),
+    "clones with equal shares": Row(50, SHORT | {"clone_shares": "equal"}),
+    "no noise on inputs in training": Row(50, SHORT | {"input_noise": 0.0}),
+    "gradient through 40 ms, not 60": Row(50, SHORT | {"window": 40.0}),
+    "half the time step": Row(50, SHORT | {"dt": DT / 2}),
+    "clones halve incoming weights": Row(50, SHORT, growth_rule="halve_rows"),
+    "clones halve nothing": Row(50, SHORT, growth_rule="halve_nothing"),
+    "one cell at a time": Row(50, SHORT | ONE_BY_ONE),
+    "parents at random": Row(50, SHORT | ONE_BY_ONE | {"parents": "random"}),
+    "no guard": Row(50, SHORT, guard=False),
+    "no guard, no penalty": Row(50, SHORT | {"potential_penalty": 0.0}, guard=False),
+    "clipped in training, no penalty": Row(50, SHORT | {"potential_penalty": 0.0}, 2, clip=True),
+    "dense input": Row(50, DENSE),
     "dense input, pixels": Row(784, WIDE | {"input_weights": "dense"}, pixels=True),
     **{
-        f"dense input, {n}:{n}": Row(
-            50, BASE | {"input_weights": "dense", "n_excitatory": n, "n_inhibitory": n}, 1
-        )
+        f"dense input, {n}:{n}": Row(50, DENSE | {"n_excitatory": n, "n_inhibitory": n}, 1)
         for n in SIZES
     },
 }
@@ -336,11 +337,14 @@ def main():
     parser.add_argument("--models", type=Path, required=True, help="folder for fitted models")
     parser.add_argument("--out", type=Path, help="result file (JSON)")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--controls", action="store_true", help="all rows but the paper's two")
     parser.add_argument("--networks", type=int, help="models a row, in place of its own number")
     parser.add_argument("--jobs", type=int, default=2, help="models at once, one core each")
     parser.add_argument("--validate", action="store_true", help="do not read the test split")
     parser.add_argument("--summary", action="store_true", help="print what is there, and end")
     args = parser.parse_args()
+    if args.controls:
+        args.rows = [row for row in ROWS if not row.startswith("SSN ")]
     args.models.mkdir(parents=True, exist_ok=True)
 
     results = open_results(args.out, validation=args.validate)
