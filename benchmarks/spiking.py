@@ -64,7 +64,9 @@ def figures(row, seed):
         "rates_Hz": [float(rates[:e].mean()), float(rates[e:].mean())],
         "isi_cv": float(np.nanmean(isi_cv(simulation))),
         "fano_factor": float(np.nanmean(fano_factor(simulation))),
-        "paradoxical_response_Hz": dict(paradoxical_response(network, X, n_trials=20)),
+        "paradoxical_response_Hz": dict(
+            paradoxical_response(network, X, increase=0.2, n_trials=40)
+        ),
         "spectral_radius": [float(np.abs(x).max()) for x in eigenvalues],
     }
 

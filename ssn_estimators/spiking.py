@@ -119,9 +119,12 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
     baseline : {"untrained", None}, default="untrained"
         Whether targets, predictions and scores are deviations from the mean drive of the
         untrained network after the cue, or drives as they are.
-    tau_m, tau_static, tau_plastic : float, default=10.0, 3.0 and 150.0
-        Time constants of the membrane, and of the drive by static and by trained synapses,
-        in ms.
+    tau_m, tau_static : float, default=10.0 and 3.0
+        Time constants of the membrane and of the drive by static synapses, in ms.
+    tau_plastic : float, default=None
+        That of the drive by trained synapses, in ms. None means 150, or 20 if the recurrent
+        synapses themselves are trained: where all synapses are as slow as 150 ms, most cells of
+        a small network fall silent.
     dt : float, default=0.1
         Time step of Euler's method, in ms.
     update_interval : float, default=10.0
@@ -205,7 +208,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         "baseline": [StrOptions({"untrained"}), None],
         "tau_m": _POSITIVE,
         "tau_static": _POSITIVE,
-        "tau_plastic": _POSITIVE,
+        "tau_plastic": [*_POSITIVE, None],
         "dt": _POSITIVE,
         "update_interval": _POSITIVE,
         "burn_in": [Interval(Real, 0, None, closed="left")],
@@ -232,7 +235,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         baseline="untrained",
         tau_m=10.0,
         tau_static=3.0,
-        tau_plastic=150.0,
+        tau_plastic=None,
         dt=0.1,
         update_interval=10.0,
         burn_in=800.0,
@@ -453,7 +456,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
             self.plastic_weights_,
             tau_m=self.tau_m,
             tau_static=self.tau_static,
-            tau_plastic=self.tau_plastic,
+            tau_plastic=self.tau_plastic or (150.0 if self.static_weights else 20.0),
             dt=self.dt,
             n_trials=n_trials,
             rng=rng,

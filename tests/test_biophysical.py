@@ -112,6 +112,23 @@ def test_both_trainers_learn_the_readout(task):
         assert np.mean(cells.loss_curve_[-10:]) < np.mean(cells.loss_curve_[:10])
 
 
+@pytest.mark.slow
+def test_evolution_learns_to_integrate_evidence():
+    X, y = make_evidence_integration(5000, n_words=15, random_state=0)
+    cells = MorrisLecarClassifier(
+        32,
+        n_words=15,
+        word_duration=2.0,
+        trained="input",
+        sigma=0.2,
+        max_iter=150,
+        batch_size=64,
+        learning_rate_init=0.04,
+        random_state=0,
+    ).fit(X[:4000], y[:4000])
+    assert cells.score(X[4000:], y[4000:]) > 0.6
+
+
 def test_fits_repeat_and_go_on(task):
     whole = MorrisLecarClassifier(**SMALL).fit(*task)
     again = MorrisLecarClassifier(**SMALL).fit(*task)

@@ -140,6 +140,11 @@ def test_recurrent_synapses_themselves_are_trained(task):
     network = SpikingRegressor(max_iter=1, static_weights=False, **SMALL).fit(*task)
     assert network.static_weights_ is None
     assert network.plastic_weights_.weights.shape == (120, 60)
+    # fast enough by default for most cells to fire
+    assert np.median(network.simulate(task[0]).rates()) > 1
+    slow = clone(network).set_params(tau_plastic=20.0).fit(*task)
+    assert_allclose(slow.initial_weights_, network.initial_weights_)
+    assert_allclose(slow.predict(task[0]), network.predict(task[0]))
 
 
 def test_frozen_signs_are_never_violated(task):
