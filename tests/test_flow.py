@@ -116,6 +116,7 @@ def test_score_matching_finds_a_gaussian():
     assert (error**2).mean() < 0.02 * (exact**2).mean()
 
 
+@pytest.mark.slow
 def test_a_density_from_dynamics_alone():
     # f = (Q - I) grad U has the density exp(-U), whatever the rotation Q
     def cycle(speed):

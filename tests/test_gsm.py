@@ -49,7 +49,9 @@ def brute_force(model, x, n_nodes=20001):
     return log_likelihood, mean, covariance, z_mean, np.sqrt(p @ (z - z_mean) ** 2)
 
 
-@pytest.mark.parametrize(("n_latents", "n_pixels"), [(6, 16), (6, 4)])
+@pytest.mark.parametrize(
+    ("n_latents", "n_pixels"), [pytest.param(6, 16, marks=pytest.mark.slow), (6, 4)]
+)
 def test_density_and_posterior_match_brute_force(n_latents, n_pixels):
     model = make_model(n_latents, n_pixels)
     # among them an empty image and one of a contrast that the prior all but excludes

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.optimize import root
 from sklearn.preprocessing import StandardScaler
 
-from ssn_estimators import RNNClassifier
+from ssn_estimators import RNNClassifier, stationary_moments
 from ssn_estimators.datasets import (
     make_contextual_decision,
     make_delayed_match,
@@ -165,11 +166,15 @@ def test_the_tangent_kernel_of_an_ssn_is_that_of_its_fixed_points(fitted, blobs)
     circuit, drive = fitted.circuit_, fitted.drive(X).astype(float)
     weights, n_e = circuit.weights.astype(float), circuit.n_excitatory
 
+    start = stationary_moments(circuit, drive, closure="linear").mean
+
     def logits(weights):
-        u = np.zeros_like(drive)
-        for _ in range(20_000):
-            rates = circuit.k * np.maximum(u, 0) ** circuit.gamma
-            u = u + 0.05 / circuit.tau * 20 * (drive + rates @ weights.T - u)
+        def excess(u, own):
+            return own - u + weights @ (circuit.k * np.maximum(u, 0) ** circuit.gamma)
+
+        u = np.array(
+            [root(excess, u, args=(own,), tol=1e-12).x for u, own in zip(start, drive, strict=True)]
+        )
         return (u[:, :n_e] @ fitted.coef_.T.astype(float)).ravel()
 
     step, n = 1e-4, circuit.n_neurons

@@ -55,6 +55,7 @@ def test_where_nothing_changes_nothing_is_left(drive):
     assert share == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_networks_trained_for_speed_are_faster():
     X = ContrastNormalizer().fit_transform(load_digits(return_X_y=True)[0])
     model = GaussianScaleMixture(4, random_state=0).fit(X)
