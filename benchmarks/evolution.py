@@ -1,0 +1,132 @@
+"""Evidence integration by Morris-Lecar cells: evolution strategy against backpropagation.
+
+    python benchmarks/evolution.py --models MODELS --out benchmarks/results/evolution.json
+
+Networks of 128 cells read 50 words of 4 ms and answer which of three kinds was the most frequent
+(chance 1/3). The evolution strategy trains input weights; beside it backpropagation through time
+trains all weights, the same ones, or the readout alone, at several rates, with and without clipped
+gradients. Every row has the same time (`--minutes`) on `--threads` threads. After each part of it
+the network is judged on 2,000 other sequences and written to MODELS, so that the script may be
+killed at any time; what is done is not done again. "Passes" are sequences simulated forward; one of
+backpropagation is followed by the way back.
+"""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+
+import joblib
+import numpy as np
+import torch
+from machine import code
+from resumable import dump, open_results, run, timed
+
+from ssn_estimators import MorrisLecarClassifier
+from ssn_estimators.datasets import make_evidence_integration
+
+N_TRAIN, N_TEST = 20_000, 2000
+SIZES = {
+    "full": {"n_cells": 128, "n_words": 50, "word_duration": 4.0},
+    "small": {"n_cells": 32, "n_words": 15, "word_duration": 2.0},
+}
+BPTT = {"trainer": "bptt"}
+ROWS = {
+    "es, input weights": {"trained": "input", "sigma": 0.2, "learning_rate_init": 0.04},
+    "es, input weights, as published": {"trained": "input"},
+    "es, all weights": {"sigma": 0.2, "learning_rate_init": 0.04},
+    "bptt, all weights": BPTT,
+    "bptt, input weights": BPTT | {"trained": "input"},
+    "bptt, readout alone": BPTT | {"trained": "readout"},
+    "bptt, all weights, rate 0.001": BPTT | {"learning_rate_init": 0.001},
+    "bptt, all weights, rate 0.0002": BPTT | {"learning_rate_init": 0.0002},
+    "bptt, all weights, clipped": BPTT | {"max_grad_norm": 1.0},
+    "bptt, input weights, clipped": BPTT | {"trained": "input", "max_grad_norm": 1.0},
+}
+
+
+def figures(args, row, seed):
+    settings = SIZES[args.size] | ROWS[row]
+    X, y = make_evidence_integration(
+        N_TRAIN + N_TEST, n_words=settings["n_words"], random_state=seed
+    )
+    X_test, y_test, X, y = X[:N_TEST], y[:N_TEST], X[N_TEST:], y[N_TEST:]
+    path = args.models / f"evolution {args.size} {row} {seed}.joblib"
+    if path.exists():
+        network, curve = joblib.load(path)
+    else:
+        # a generator of its own goes on from part to part
+        rng = np.random.RandomState(seed)
+        network = MorrisLecarClassifier(
+            warm_start=True, max_iter=args.part, random_state=rng, **settings
+        )
+        curve = []
+    torch.set_num_threads(args.threads)
+    while not curve or (curve[-1]["seconds"] < 60 * args.minutes and "ended" not in curve[-1]):
+        before = curve[-1]["seconds"] if curve else 0.0
+        now = {}
+        try:
+            _, seconds = timed(lambda: network.fit(X, y))
+        except FloatingPointError as error:
+            seconds, now["ended"] = 0.0, str(error)
+        if hasattr(network, "n_iter_"):
+            now |= {
+                "iteration": network.n_iter_,
+                "forward passes": network.n_forward_,
+                "loss": float(np.mean(network.loss_curve_[-args.part :])),
+                "accuracy": network.score(X_test, y_test),
+            }
+        curve.append(now | {"seconds": round(before + seconds, 1)})
+        dump((network, curve), path)
+    judged = [point["accuracy"] for point in curve if "accuracy" in point]
+    return {
+        "row": row,
+        "seed": seed,
+        "settings": ROWS[row],
+        "size": args.size,
+        "code": code(),
+        "accuracy": judged[-1] if judged else None,
+        "best": max(judged, default=None),
+        "curve": curve,
+    }
+
+
+def summary(results):
+    lines = []
+    for row in ROWS:
+        for network in results["networks"]:
+            if network["row"] != row or network["accuracy"] is None:
+                continue
+            last = network["curve"][-1]
+            lines.append(
+                f"{row:34} {network['size']:5} seed {network['seed']}  accuracy "
+                f"{network['accuracy']:.3f} (best {network['best']:.3f})  "
+                f"{last.get('iteration', 0)} steps, {last.get('forward passes', 0)} passes, "
+                f"{last['seconds'] / 60:.0f} min"
+                + (f"  ended: {last['ended'][:40]}" if "ended" in last else "")
+            )
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=Path, required=True, help="folder for networks")
+    parser.add_argument("--out", type=Path, help="result file (JSON)")
+    parser.add_argument("--size", choices=list(SIZES), default="full")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=60, help="of training, for each row")
+    parser.add_argument("--part", type=int, default=50, help="steps between two judgements")
+    parser.add_argument("--jobs", type=int, default=1, help="networks at once")
+    parser.add_argument("--threads", type=int, default=2, help="of each")
+    args = parser.parse_args()
+    args.models.mkdir(parents=True, exist_ok=True)
+    results = open_results(args.out)
+    tasks = [(row, seed) for seed in range(args.seeds) for row in args.rows]
+    run(partial(figures, args), tasks, results, ROWS, args.jobs, args.out)
+    print(json.dumps(results["machine"]))
+    print(summary(results))
+
+
+if __name__ == "__main__":
+    main()
