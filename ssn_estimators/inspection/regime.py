@@ -302,6 +302,8 @@ def learning_regime(before, after, X, *, parameters=None):
     -------
     regime : LearningRegime
     """
+    if not len(X):
+        raise ValueError("networks are compared on inputs, and X has none.")
     w0, w1 = (_recurrent_weights(model, parameters) for model in (before, after))
     h0, h1 = (_representation(model, X) for model in (before, after))
     k0, k1 = (tangent_kernel(model, X, parameters=parameters) for model in (before, after))

@@ -355,8 +355,8 @@ class _Network(torch.nn.Module):
             seen = CoActivation(convolution.out_channels, self.extent, self.spacing)
             for block in blocks:
                 maps = functional.relu(convolution(block)).permute(0, 2, 3, 1)
-                seen.add(shares_of_features(maps, None).cpu())
-            weights, mean = (x.to(block) for x in seen.weights(1e-6))
+                seen.add(shares_of_features(maps, None))
+            weights, mean = (torch.from_numpy(x).to(block) for x in seen.weights(1e-6))
             self.weights.append(weights)
             self.means.append(mean)
             blocks = [self._layer(i, block) for block in blocks]

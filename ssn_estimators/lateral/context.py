@@ -162,8 +162,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             maps = self._maps(torch.tensor(X[start : start + 256]))
             self._sums.add(shares_of_features(maps, None) if self.normalize else maps)
         self.n_samples_seen_ += len(X)
-        weights, mean = self._sums.weights(self.eps)
-        self.weights_, self.mean_ = weights.numpy(), mean.numpy()
+        self.weights_, self.mean_ = self._sums.weights(self.eps)
         return self
 
     def _map_shape(self, n_features):

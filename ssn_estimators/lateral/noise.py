@@ -68,8 +68,7 @@ def add_salt_pepper(X, p, *, low=0.0, high=1.0, random_state=None):
 
 
 def _images(X):
-    X = check_array(X, dtype=(np.float64, np.float32), allow_nd=True, ensure_2d=False)
-    return X
+    return check_array(X, dtype=(np.float64, np.float32), allow_nd=True, ensure_2d=False)
 
 
 NOISES = {"gaussian": add_gaussian_noise, "salt_pepper": add_salt_pepper}

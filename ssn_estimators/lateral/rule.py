@@ -1,7 +1,8 @@
-"""The rule: weights from co-activation, and the gates that they make. Tensors only."""
+"""The rule: weights from co-activation, and the gates that they make."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 __all__ = ["CoActivation", "gated", "offsets", "shares_of_features"]
@@ -33,35 +34,34 @@ def shares_of_features(maps, mean):
 
 
 class CoActivation:
-    """Running sums of activities and of their products at all offsets."""
+    """Running sums of activities and of their products at all offsets, as arrays."""
 
     def __init__(self, n_features, extent, spacing):
         side = 2 * extent + 1
         self.extent, self.spacing = extent, spacing
-        self.single = torch.zeros(n_features, dtype=torch.float64)
-        self.pairs = torch.zeros(side, side, n_features, n_features, dtype=torch.float64)
-        self.n_single = 0
-        self.n_pairs = torch.zeros(side, side, dtype=torch.float64)
+        self.single, self.n_single = np.zeros(n_features), 0
+        self.pairs = np.zeros((side, side, n_features, n_features))
+        self.n_pairs = np.zeros((side, side))
 
     def add(self, maps):
-        """Count maps of shape (n, rows, columns, features)."""
-        self.single += maps.sum((0, 1, 2), dtype=torch.float64)
+        """Count maps, a Tensor of shape (n, rows, columns, features)."""
+        self.single += maps.sum((0, 1, 2), dtype=torch.float64).cpu().numpy()
         self.n_single += maps[..., 0].numel()
-        for a, b in offsets(self.extent):
-            here, there = _windows(maps.shape[1:3], (a, b), self.extent, self.spacing)
+        for place in offsets(self.extent):
+            here, there = _windows(maps.shape[1:3], place, self.extent, self.spacing)
             centre, neighbour = maps[here].flatten(0, 2), maps[there].flatten(0, 2)
-            self.pairs[a, b] += (neighbour.T @ centre).double()
-            self.n_pairs[a, b] += len(centre)
+            self.pairs[place] += (neighbour.T @ centre).cpu().numpy()
+            self.n_pairs[place] += len(centre)
 
     def weights(self, eps):
-        r""":math:`\langle f_j f_k \rangle / (\langle f_j \rangle \langle f_k \rangle) - 1`."""
+        r""":math:`\langle f_j f_k \rangle / (\langle f_j \rangle \langle f_k \rangle) - 1`,
+        and the means."""
         mean = self.single / max(self.n_single, 1)
-        together = self.pairs / self.n_pairs.clamp(min=1)[..., None, None]
-        apart = mean[:, None] * mean
-        weights = (together + eps * apart) / ((1 + eps) * apart).clamp(min=1e-300) - 1
-        weights = torch.where(apart > 0, weights, 0.0)
-        seen = self.n_pairs > 0
-        return torch.where(seen[..., None, None], weights, 0.0), mean
+        together = self.pairs / np.maximum(self.n_pairs, 1)[..., None, None]
+        apart = np.outer(mean, mean)
+        seen = (self.n_pairs > 0)[..., None, None] & (apart > 0)
+        size = (1 + eps) * np.where(apart > 0, apart, 1.0)
+        return np.where(seen, (together + eps * apart) / size - 1, 0.0), mean
 
 
 def gated(maps, shares, weights, *, spacing, form, alpha):

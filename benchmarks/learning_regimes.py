@@ -1,0 +1,172 @@
+"""Rank and regime: how richly do rate networks and SSNs learn, from which initial weights?
+
+    python benchmarks/learning_regimes.py --out benchmarks/results/learning_regimes.json
+
+Rate networks of 300 cells learn three decision tasks from initial weights of one norm and of
+different ranks (10,000 steps of stochastic gradient descent). SSNs of 24 + 8 cells learn digits
+from full size, with initial weights of different structure, and by growth from a pair. Each network
+is compared before and after, see `inspection.learning_regime`; an alignment near 1 is lazy. What
+is there already is not done again.
+"""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from machine import code
+from resumable import open_results, run, timed
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import MinMaxScaler
+
+from ssn_estimators import (
+    AutoencoderEncoder,
+    RNNClassifier,
+    SSNClassifier,
+    dale_init,
+    low_rank_init,
+    stationary_moments,
+)
+from ssn_estimators.datasets import (
+    make_contextual_decision,
+    make_delayed_match,
+    make_two_alternatives,
+)
+from ssn_estimators.inspection import learning_regime, tangent_kernel
+
+N_HIDDEN, N_ITER, N_COMPARED = 300, 10_000, 32
+TASKS = {
+    "2AF": make_two_alternatives,
+    "DMS": make_delayed_match,
+    "CXT": make_contextual_decision,
+}
+RANKS = (1, 30, 100, 300)
+CELLS = {"n_excitatory": 24, "n_inhibitory": 8}
+SMALL = 0.03 * 32**0.5  # gain at which weights have a root mean square of .03
+SSN = {"input_weights": "dense", "max_iter": 600}
+FULL = SSN | CELLS | {"growth": None}
+
+
+def balanced(n, rng, gain=SMALL):
+    return dale_init(n, excitatory=0.75, gain=gain, random_state=rng)
+
+
+def one_direction(n, rng):
+    """Balanced weights that depend on the presynaptic cell alone, of the norm of the others."""
+    weights = np.tile(np.abs(rng.standard_normal(n)), (n, 1))
+    weights[:, CELLS["n_excitatory"] :] *= -3
+    return weights * (np.linalg.norm(balanced(n, rng)) / np.linalg.norm(weights))
+
+
+INITIAL = {
+    "rank 1": one_direction,
+    "full rank": balanced,
+    "full rank, a third as large": partial(balanced, gain=SMALL / 3),
+}
+ROWS = {
+    **{f"RNN, {task}, rank {r}": {"task": task, "rank": r} for task in TASKS for r in RANKS},
+    **{f"SSN, {name}": {"init": name} for name in INITIAL},
+    "SSN, grown from a pair": {"init": "growth"},
+}
+
+
+def rate_network(settings, seed):
+    X, y = TASKS[settings["task"]](20_000, random_state=seed)
+    X0 = TASKS[settings["task"]](N_COMPARED, random_state=1000 + seed)[0]
+    init = low_rank_init(N_HIDDEN, settings["rank"], random_state=seed)
+    network = RNNClassifier(N_HIDDEN, n_steps=8, init=init, random_state=seed)
+    before = network.set_params(max_iter=0).fit(X, y)
+    after = RNNClassifier(N_HIDDEN, n_steps=8, init=init, max_iter=N_ITER, random_state=seed)
+    after, seconds = timed(lambda: after.fit(X, y))
+    X_test, y_test = TASKS[settings["task"]](5000, random_state=2000 + seed)
+    kernel_seconds = timed(lambda: tangent_kernel(after, X0))[1]
+    return (
+        before,
+        after,
+        X0,
+        seconds,
+        after.score(X_test, y_test),
+        {"tangent_kernel_seconds": kernel_seconds},
+    )
+
+
+def ssn(settings, seed):
+    X, y = load_digits(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X, y, random_state=seed, stratify=y)
+    encoder = AutoencoderEncoder(20, random_state=seed).fit(X)
+    scaler = MinMaxScaler(clip=True).fit(encoder.transform(X))
+    X, X_test = (scaler.transform(encoder.transform(x)) for x in (X, X_test))
+    if settings["init"] == "growth":
+        start = SSN | {"n_excitatory": 1, "n_inhibitory": 1}
+        whole = SSN | CELLS
+    else:
+        start = whole = FULL | {"init": INITIAL[settings["init"]]}
+    untrained = {"max_iter": 1, "growth_iter": 1, "learning_rate_init": 1e-9}
+    before = SSNClassifier(random_state=seed, **(start | untrained)).fit(X, y)
+    after = SSNClassifier(random_state=seed, **whole)
+    after, seconds = timed(lambda: after.fit(X, y))
+    # inputs with a noise-free fixed point in both
+    found = np.all(
+        [
+            stationary_moments(n.circuit_, n.drive(X_test), closure="linear").converged
+            for n in (before, after)
+        ],
+        axis=0,
+    )
+    X0 = X_test[found][:N_COMPARED]
+    extra = {"inputs_with_fixed_points": float(found.mean()), "stability": after.stability_}
+    return before, after, X0, seconds, after.score(X_test, y_test), extra
+
+
+def figures(row, seed):
+    settings = ROWS[row]
+    make = rate_network if "task" in settings else ssn
+    before, after, X0, seconds, accuracy, extra = make(settings, seed)
+    regime = learning_regime(before, after, X0)
+    return {
+        "row": row,
+        "seed": seed,
+        "settings": settings,
+        "code": code(),
+        "fit_seconds": seconds,
+        "accuracy": accuracy,
+        **extra,
+        **vars(regime),
+    }
+
+
+MEASURES = ("effective_rank", "weight_change", "representation_alignment", "kernel_alignment")
+
+
+def summary(results):
+    lines = [f"{'':28}{'accuracy':>10}" + "".join(f"{m[:18]:>22}" for m in MEASURES)]
+    for row in ROWS:
+        own = [n for n in results["networks"] if n["row"] == row]
+        if own:
+            line = f"{row:22} n={len(own):2}  {np.mean([n['accuracy'] for n in own]):10.3f}"
+            for measure in MEASURES:
+                values = [n[measure] for n in own]
+                error = np.std(values, ddof=1) / np.sqrt(len(own)) if len(own) > 1 else np.nan
+                line += f"{np.mean(values):13.3f} +- {error:5.3f}"
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="result file (JSON)")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2, help="networks at once")
+    args = parser.parse_args()
+    results = open_results(args.out)
+    tasks = [(row, seed) for seed in range(args.seeds) for row in args.rows]
+    run(figures, tasks, results, ROWS, args.jobs, args.out)
+    print(json.dumps(results["machine"]))
+    print(summary(results))
+
+
+if __name__ == "__main__":
+    main()
