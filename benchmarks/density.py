@@ -1,0 +1,146 @@
+"""Dynamics from samples without times: how near are the coefficients?
+
+    python benchmarks/density.py --out benchmarks/results/density.json
+
+The noisy Lorenz system, 4,000 unordered samples, three parameters, diffusion known; and an E-I pair
+of an SSN with Ornstein-Uhlenbeck noise, 8,000 snapshots under each of five inputs, four weights.
+Errors are relative to the truth. What is there already is not done again.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from machine import code
+from resumable import open_results, run, timed
+
+from ssn_estimators import Circuit, FokkerPlanckRegressor, simulate
+from ssn_estimators.density import circuit_from_samples, stationarity_test
+
+LORENZ = np.array([10.0, 28.0, 8 / 3])
+CHAINS, BURN_IN, GAP, N_EACH = 500, 6.0, 0.4, 8
+ROWS = {
+    f"Lorenz, D {d:g}, step {dt:g}, width {width:g}": {"d": d, "dt": dt, "width": width}
+    for d in (1.0, 10.0)
+    for dt in (0.002, 0.0005)
+    for width in (0.5, 1.0, 2.0)
+} | {"E-I pair": {"n_samples": 8000, "dt": 0.2}}
+
+
+def lorenz_samples(d, dt, seed):
+    rng = np.random.RandomState(seed)
+    x, found = rng.normal([0, 0, 25], size=(CHAINS, 3)), []
+    start, every = round(BURN_IN / dt), round(GAP / dt)
+    for step in range(start + N_EACH * every):
+        a, b, c = x.T
+        slope = np.stack([10 * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c], axis=1)
+        x = x + dt * slope + np.sqrt(2 * d * dt) * rng.normal(size=x.shape)
+        if step >= start and step % every == 0:
+            found.append(x)
+    return rng.permutation(np.concatenate(found))
+
+
+def features(x):
+    a, b, c = x.T
+    phi = np.zeros((len(x), 3, 3))
+    phi[:, 0, 0], phi[:, 1, 1], phi[:, 2, 2] = b - a, a, -c
+    return phi
+
+
+def offset(x):
+    a, b, c = x.T
+    return np.stack([0 * a, -a * c - b, a * b], axis=1)
+
+
+def lorenz(settings, seed):
+    X = lorenz_samples(settings["d"], settings["dt"], seed)
+    regressor = FokkerPlanckRegressor(
+        features,
+        offset=offset,
+        diffusion=settings["d"],
+        length_scale=settings["width"],
+        random_state=seed,
+    )
+    _, seconds = timed(lambda: regressor.fit(X))
+    return {
+        "coef": regressor.coef_.tolist(),
+        "stderr": regressor.stderr_.tolist(),
+        "relative_error": (regressor.coef_ / LORENZ - 1).tolist(),
+        "condition_number": regressor.condition_number_,
+        "fit_seconds": seconds,
+    }
+
+
+def pair(settings, seed):
+    noise = np.diag([0.2 * 1.4**0.5, 0.1 * 1.2**0.5])
+    circuit = Circuit([[1.25, -0.65], [1.2, -0.5]], 1, noise, tau_eta=50.0)
+    drive = circuit.drive(np.repeat([[0.0], [2.0], [5.0], [10.0], [15.0]], 2, axis=1))
+    simulation = simulate(
+        circuit,
+        drive,
+        n_trials=settings["n_samples"],
+        burn_in=400.0,
+        duration=settings["dt"],
+        dt=settings["dt"],
+        record=("u", "eta"),
+        covariance=False,
+        rates=False,
+        random_state=seed,
+    )
+    X = np.concatenate([simulation.u[0], simulation.eta[0]], axis=-1)
+    found, seconds = timed(lambda: circuit_from_samples(circuit, X, drive, random_state=seed))
+    other = Circuit(circuit.weights * [[1.05, 1], [1, 1]], 1, noise, tau_eta=50.0)
+    return {
+        "coef": found.weights.ravel().tolist(),
+        "stderr": found.stderr.ravel().tolist(),
+        "relative_error": (found.weights / circuit.weights - 1).ravel().tolist(),
+        "condition_number": found.regressor.condition_number_,
+        "largest_z": stationarity_test(circuit, X, drive=drive).statistic,
+        "largest_z_of_5_percent_more": stationarity_test(other, X, drive=drive).statistic,
+        "fit_seconds": seconds,
+    }
+
+
+def figures(row, seed):
+    settings = ROWS[row]
+    found = (lorenz if "d" in settings else pair)(settings, seed)
+    return {"row": row, "seed": seed, "settings": settings, "code": code(), **found}
+
+
+def summary(results):
+    lines = []
+    for row in ROWS:
+        own = [n for n in results["networks"] if n["row"] == row]
+        if not own:
+            continue
+        errors = np.abs([n["relative_error"] for n in own])
+        middle, most = 100 * np.median(errors, 0), 100 * errors.max(0)
+        line = f"{row:36} n={len(own)}  error in % (median, largest):"
+        line += "".join(f"  {a:.2f}, {b:.2f}" for a, b in zip(middle, most, strict=True))
+        line += f"   condition {np.median([n['condition_number'] for n in own]):.1f}"
+        line += f"   {np.median([n['fit_seconds'] for n in own]):.1f} s"
+        if "largest_z" in own[0]:
+            for name in ("largest_z", "largest_z_of_5_percent_more"):
+                values = [n[name] for n in own]
+                line += f"   {name.replace('_', ' ')} {min(values):.1f} to {max(values):.1f}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="result file (JSON)")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2, help="fits at once")
+    args = parser.parse_args()
+    results = open_results(args.out)
+    tasks = [(row, seed) for seed in range(args.seeds) for row in args.rows]
+    run(figures, tasks, results, ROWS, args.jobs, args.out)
+    print(json.dumps(results["machine"]))
+    print(summary(results))
+
+
+if __name__ == "__main__":
+    main()
