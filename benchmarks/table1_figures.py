@@ -1,9 +1,9 @@
-"""Figures of Table 1, from its result file alone.
+"""Figures and the table of Table 1, from its result file alone.
 
     python benchmarks/table1_figures.py benchmarks/results/table1.json
 
 writes accuracy.png, stability.png and size.png, with the name of the result file before them,
-beside it.
+beside it, and the table as a .rst file, which the documentation includes.
 """
 
 import argparse
@@ -47,6 +47,8 @@ def accuracy(networks):
 def stability(networks):
     """Shares of diverging trials of trained, shuffled and random weights."""
     rows = [name for name in PAPER if by_row(networks, name, "diverging_trials")]
+    if not rows:
+        return None
     figure, all_axes = plt.subplots(
         1, len(rows), figsize=(3.6 * len(rows), 3), sharey=True, squeeze=False, layout="constrained"
     )
@@ -72,6 +74,8 @@ def stability(networks):
 def size(networks):
     """Accuracy and time against the number of cells, dense input."""
     found = {size_of(x["row"]): x["row"] for x in networks if size_of(x["row"]) is not None}
+    if not found:
+        return None
     figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3), layout="constrained")
     cells = np.array(sorted(found))
     for axes, what in ((left, "accuracy"), (right, "fit_seconds")):
@@ -99,6 +103,46 @@ def size_of(name):
     return int(rest.split(":")[0]) if rest != name and ":" in rest else None
 
 
+def table(results):
+    """All rows as a list-table of reStructuredText."""
+    head = ("network", "n", "test accuracy", "s.d.", "best", "unstable", "shuffled", "random", "s")
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for cells in [head, *rows(results["networks"])]:
+        lines += [f"   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(cells)]
+    machine = results["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    codes = ", ".join(sorted({x["code"] for x in results["networks"]}))
+    return "\n".join([*lines, "", f"{machine['processor']}, {versions}; commits {codes}.", ""])
+
+
+def rows(networks):
+    for name in ROWS:
+        values = by_row(networks, name, "accuracy")
+        if not values:
+            continue
+        mean, half = interval(values)
+        several = len(values) > 1
+        accuracy = f"{mean:.4f} +- {half:.4f}" if several else f"{mean:.4f}"
+        spread = f"{np.std(values, ddof=1):.4f}" if several else ""
+        diverging = by_row(networks, name, "diverging_in_2s")
+        unstable = f"{sum(d > 0 for d in diverging)} of {len(diverging)}" if diverging else ""
+        trials = by_row(networks, name, "diverging_trials")
+        surrogates = [with_error([np.mean(t[k]) for t in trials]) for k in ("shuffled", "random")]
+        seconds = f"{np.median(by_row(networks, name, 'fit_seconds')):.0f}"
+        n = len([x for x in networks if x["row"] == name])
+        yield name, n, accuracy, spread, f"{max(values):.4f}", unstable, *surrogates, seconds
+
+
+def with_error(values):
+    """Mean and standard error."""
+    if not values:
+        return ""
+    mean = f"{np.mean(values):.3f}"
+    if len(values) < 2:
+        return mean
+    return f"{mean} (s.e. {np.std(values, ddof=1) / np.sqrt(len(values)):.3f})"
+
+
 FIGURES = {"accuracy": accuracy, "stability": stability, "size": size}
 
 
@@ -106,11 +150,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, help="result file of table1.py")
     args = parser.parse_args()
-    networks = json.loads(args.results.read_text())["networks"]
+    results = json.loads(args.results.read_text())
+    networks = results["networks"]
+    path = args.results.with_suffix(".rst")
+    path.write_text(table(results))
+    print(path)
     for name, draw in FIGURES.items():
         path = args.results.with_name(f"{args.results.stem}_{name}.png")
-        draw(networks).savefig(path, dpi=120)
-        print(path)
+        figure = draw(networks)
+        if figure is not None:
+            figure.savefig(path, dpi=120)
+            print(path)
 
 
 if __name__ == "__main__":
