@@ -7,13 +7,9 @@ of an SSN with Ornstein-Uhlenbeck noise, 8,000 snapshots under each of five inpu
 Errors are relative to the truth. What is there already is not done again.
 """
 
-import argparse
-import json
-from pathlib import Path
-
 import numpy as np
 from machine import code
-from resumable import open_results, run, timed
+from resumable import parser, timed, work
 
 from ssn_estimators import Circuit, FokkerPlanckRegressor, simulate
 from ssn_estimators.density import circuit_from_samples, stationarity_test
@@ -129,17 +125,7 @@ def summary(results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="result file (JSON)")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=2, help="fits at once")
-    args = parser.parse_args()
-    results = open_results(args.out)
-    tasks = [(row, seed) for seed in range(args.seeds) for row in args.rows]
-    run(figures, tasks, results, ROWS, args.jobs, args.out)
-    print(json.dumps(results["machine"]))
-    print(summary(results))
+    work(parser(__doc__, ROWS).parse_args(), figures, ROWS, summary)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ killed at any time; what is done is not done again. "Passes" are sequences simul
 backpropagation is followed by the way back.
 """
 
-import argparse
-import json
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +18,7 @@ import joblib
 import numpy as np
 import torch
 from machine import code
-from resumable import dump, open_results, run, timed
+from resumable import dump, parser, timed, work
 
 from ssn_estimators import MorrisLecarClassifier
 from ssn_estimators.datasets import make_evidence_integration
@@ -109,23 +107,15 @@ def summary(results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", type=Path, required=True, help="folder for networks")
-    parser.add_argument("--out", type=Path, help="result file (JSON)")
-    parser.add_argument("--size", choices=list(SIZES), default="full")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=60, help="of training, for each row")
-    parser.add_argument("--part", type=int, default=50, help="steps between two judgements")
-    parser.add_argument("--jobs", type=int, default=1, help="networks at once")
-    parser.add_argument("--threads", type=int, default=2, help="of each")
-    args = parser.parse_args()
+    command = parser(__doc__, ROWS, seeds=1, jobs=1)
+    command.add_argument("--models", type=Path, required=True, help="folder for networks")
+    command.add_argument("--size", choices=list(SIZES), default="full")
+    command.add_argument("--minutes", type=float, default=60, help="of training, for each row")
+    command.add_argument("--part", type=int, default=50, help="steps between two judgements")
+    command.add_argument("--threads", type=int, default=2, help="of each")
+    args = command.parse_args()
     args.models.mkdir(parents=True, exist_ok=True)
-    results = open_results(args.out)
-    tasks = [(row, seed) for seed in range(args.seeds) for row in args.rows]
-    run(partial(figures, args), tasks, results, ROWS, args.jobs, args.out)
-    print(json.dumps(results["machine"]))
-    print(summary(results))
+    work(args, partial(figures, args), ROWS, summary)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,13 @@ of two convolutions, with lateral layers or without, the same seeds, and dropout
 none. What is there already is not done again.
 """
 
-import argparse
-import json
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from images import cifar10, mnist
 from machine import code
-from resumable import open_results, run, timed
+from resumable import parser, timed, work
 from scipy.stats import t
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import MiniBatchKMeans
@@ -204,19 +202,12 @@ def summary(results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder with mnist.npz and cifar10_*.npz")
-    parser.add_argument("--out", type=Path, help="result file (JSON)")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=2, help="models at once")
-    args = parser.parse_args()
-    rows = args.rows or (NETWORKS if args.data else DIGITS)
-    results = open_results(args.out)
-    tasks = [(row, seed) for seed in range(args.seeds) for row in rows]
-    run(partial(figures, args.data), tasks, results, ROWS, args.jobs, args.out)
-    print(json.dumps(results["machine"]))
-    print(summary(results))
+    command = parser(__doc__, ROWS)
+    command.add_argument("--data", type=Path, help="folder with mnist.npz and cifar10_*.npz")
+    command.set_defaults(rows=None)
+    args = command.parse_args()
+    args.rows = args.rows or list(NETWORKS if args.data else DIGITS)
+    work(args, partial(figures, args.data), ROWS, summary)
 
 
 if __name__ == "__main__":

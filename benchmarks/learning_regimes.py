@@ -9,14 +9,11 @@ is compared before and after, see `inspection.learning_regime`; an alignment nea
 is there already is not done again.
 """
 
-import argparse
-import json
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from machine import code
-from resumable import open_results, run, timed
+from resumable import parser, timed, work
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler
@@ -155,17 +152,7 @@ def summary(results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="result file (JSON)")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=2, help="networks at once")
-    args = parser.parse_args()
-    results = open_results(args.out)
-    tasks = [(row, seed) for seed in range(args.seeds) for row in args.rows]
-    run(figures, tasks, results, ROWS, args.jobs, args.out)
-    print(json.dumps(results["machine"]))
-    print(summary(results))
+    work(parser(__doc__, ROWS).parse_args(), figures, ROWS, summary)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,12 @@ trajectories solved forward; a step of backpropagation solves one, and goes back
 What is there already is not done again.
 """
 
-import argparse
-import json
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
 from machine import code
-from resumable import open_results, run, timed
+from resumable import parser, timed, work
 from torch.func import functional_call, jacrev
 
 from ssn_estimators import EvolutionStrategy
@@ -209,17 +206,7 @@ def summary(results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="result file (JSON)")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=2, help="models at once")
-    args = parser.parse_args()
-    results = open_results(args.out)
-    tasks = [(row, seed) for seed in range(args.seeds) for row in args.rows]
-    run(figures, tasks, results, ROWS, args.jobs, args.out)
-    print(json.dumps(results["machine"]))
-    print(summary(results))
+    work(parser(__doc__, ROWS, seeds=3).parse_args(), figures, ROWS, summary)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Many networks, one after the other or side by side, that an interruption does not lose."""
 
+import argparse
 import json
 import time
+from pathlib import Path
 
 import joblib
 from machine import machine, save
@@ -58,3 +60,22 @@ def run(figures, tasks, results, settings, jobs, path):
         save(results, path)
     kept.sort(key=lambda n: (list(settings).index(n["row"]), n["seed"]))
     save(results, path)
+
+
+def parser(doc, rows, *, seeds=5, jobs=2):
+    """Command line of a benchmark whose rows are done with so many seeds."""
+    made = argparse.ArgumentParser(description=doc.splitlines()[0])
+    made.add_argument("--out", type=Path, help="result file (JSON)")
+    made.add_argument("--rows", nargs="+", choices=list(rows), default=list(rows))
+    made.add_argument("--seeds", type=int, default=seeds)
+    made.add_argument("--jobs", type=int, default=jobs, help="tasks at once")
+    return made
+
+
+def work(args, figures, settings, summary):
+    """Do what a command line of `parser` asks for, and print the summary."""
+    results = open_results(args.out)
+    tasks = [(row, seed) for seed in range(args.seeds) for row in args.rows]
+    run(figures, tasks, results, settings, args.jobs, args.out)
+    print(json.dumps(results["machine"]))
+    print(summary(results))

@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssn_estimators._compat import Interval, StrOptions, fit_context
-from ssn_estimators._readout import labels_of, probabilities_of, uniform_weights
+from ssn_estimators._readout import LogitsMixin, refuse_one_class, uniform_weights
 from ssn_estimators._torch import in_blocks, minibatches, resolve_device
 from ssn_estimators.evolution import ESTIMATORS, EvolutionStrategy
 from ssn_estimators.morris_lecar import MorrisLecar
@@ -29,7 +29,7 @@ _COUNT = [Interval(Integral, 1, None, closed="left")]
 
 
 class MorrisLecarClassifier(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
+    LogitsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
 ):
     """Classifier of sequences by a recurrent network of Morris-Lecar cells.
 
@@ -218,11 +218,7 @@ class MorrisLecarClassifier(
             raise ValueError(
                 f"classes {known} differ from those of the fitted network, {self.classes_}."
             )
-        if len(known) < 2:
-            raise ValueError(
-                f"MorrisLecarClassifier needs samples of at least 2 classes, got one class: "
-                f"{known[0]!r}."
-            )
+        refuse_one_class(known, self)
         self._grid()
         if not going_on:
             self.input_scale_ = max(1.0, float(np.abs(X).max()))
@@ -339,32 +335,6 @@ class MorrisLecarClassifier(
         """
         logits = self._respond(X) @ self.coef_.T.astype(float) + self.intercept_
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
-
-    def predict(self, X):
-        """Most probable class of every input.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-        """
-        return labels_of(self.decision_function(X), self.classes_)
-
-    def predict_proba(self, X):
-        """Probabilities of the classes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_classes)
-        """
-        return probabilities_of(self.decision_function(X))
 
     @property
     def _n_features_out(self):

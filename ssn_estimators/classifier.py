@@ -21,7 +21,7 @@ from ssn_estimators._compat import (
     fit_context,
     with_callbacks,
 )
-from ssn_estimators._readout import labels_of, probabilities_of
+from ssn_estimators._readout import labels_of, probabilities_of, refuse_one_class
 from ssn_estimators._torch import in_blocks, resolve_device
 from ssn_estimators.base import BaseSSN
 from ssn_estimators.batching import run_together
@@ -445,10 +445,7 @@ class SSNClassifier(
                     f"classes={known} differ from those of the first call, {self.classes_}."
                 )
             known = self.classes_
-        if len(known) < 2:
-            raise ValueError(
-                f"SSNClassifier needs samples of at least 2 classes, got one class: {known[0]!r}."
-            )
+        refuse_one_class(known, self)
         dense, sizes = self._layout(X.shape[1])
         if going_on:
             self._check_unchanged(dense, sizes[-1])

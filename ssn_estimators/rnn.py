@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssn_estimators._compat import Interval, fit_context
-from ssn_estimators._readout import labels_of, probabilities_of, uniform_weights
+from ssn_estimators._readout import labels_of, probabilities_of, refuse_one_class, uniform_weights
 from ssn_estimators._torch import in_blocks, minibatches
 from ssn_estimators.initial_weights import initial_matrix, low_rank_init
 
@@ -175,10 +175,7 @@ class RNNClassifier(
             )
         check_classification_targets(y.ravel())
         known, labels = np.unique(y, return_inverse=True)
-        if len(known) < 2:
-            raise ValueError(
-                f"RNNClassifier needs samples of at least 2 classes, got one class: {known[0]!r}."
-            )
+        refuse_one_class(known, self)
         if going_on and not np.array_equal(known, self.classes_):
             raise ValueError(f"classes {known} differ from those fitted, {self.classes_}.")
         sequences = torch.from_numpy(self._sequences(X))

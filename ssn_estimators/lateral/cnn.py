@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch.nn import functional
 
 from ssn_estimators._compat import Interval, StrOptions, fit_context
-from ssn_estimators._readout import labels_of, probabilities_of
+from ssn_estimators._readout import LogitsMixin, refuse_one_class
 from ssn_estimators._torch import in_blocks, minibatches, resolve_device
 from ssn_estimators.images import image_shape_of
 from ssn_estimators.lateral.rule import CoActivation, gated, shares_of_features
@@ -26,7 +26,7 @@ MOST_SEEN = 2000  # images in each but the last
 _COUNT = [Interval(Integral, 1, None, closed="left")]
 
 
-class CNNClassifier(ClassifierMixin, BaseEstimator):
+class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
     r"""Convolutional network whose feature maps may be gated by their surround.
 
     Layers of rectified convolutions, each followed by its lateral gate and by maximum pooling;
@@ -180,11 +180,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"CNNClassifier needs samples of at least 2 classes, got one class: "
-                f"{self.classes_[0]!r}."
-            )
+        refuse_one_class(self.classes_, self)
         self._check_layers(X.shape[1])
         rng, device = check_random_state(self.random_state), resolve_device(self.device)
         self.input_mean_, spread = float(X.mean()), float(X.std())
@@ -281,32 +277,6 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         network.eval().requires_grad_(False)
         logits = in_blocks(network, self._images(X).astype(float))
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
-
-    def predict(self, X):
-        """Most probable class of every image.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-        """
-        return labels_of(self.decision_function(X), self.classes_)
-
-    def predict_proba(self, X):
-        """Probabilities of the classes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_classes)
-        """
-        return probabilities_of(self.decision_function(X))
 
 
 class _Network(torch.nn.Module):
