@@ -2,8 +2,8 @@
 
     python benchmarks/table1_figures.py benchmarks/results/table1.json
 
-writes accuracy.png, stability.png and size.png, with the name of the result file before them,
-beside it, and the table as a .rst file, which the documentation includes.
+writes accuracy.png, stability.png, size.png and steps.png beside it, with the name of the result
+file before theirs, and the table as a .rst file, which the documentation includes.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from table1 import ROWS, interval
+from table1 import N_GROWTH, ROWS, STEPS, interval
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -89,6 +89,33 @@ def size(networks):
     return figure
 
 
+def steps(networks):
+    """Accuracy, size of the weights and stability of shuffled ones against training time."""
+    names = [f"{n:,} steps" for n in STEPS] + ["half as many steps", "SSN 50:50"]
+    panels = {"accuracy": "MNIST test accuracy", "weights_rms": "weights, root mean square"}
+    panels["shuffled"] = "diverging trials, shuffled weights"
+    if not by_row(networks, names[0], "accuracy"):
+        return None
+    figure, all_axes = plt.subplots(1, len(panels), figsize=(9, 3), layout="constrained")
+    for axes, (what, label) in zip(all_axes, panels.items(), strict=True):
+        for name in names:
+            values = (
+                shuffled(networks, name) if what == "shuffled" else by_row(networks, name, what)
+            )
+            n_steps = np.full(len(values), N_GROWTH + ROWS[name].settings["max_iter"])
+            axes.plot(n_steps, values, ".", color="#cccccc")
+            if values:
+                axes.plot(n_steps[0], np.mean(values), "o", color=SSN)
+        axes.set(xscale="log", xlabel="steps of training, with growth", ylabel=label)
+    all_axes[-1].axhline(PAPER_SHUFFLED["SSN 50:50"], color=PUBLISHED, linestyle="--")
+    return figure
+
+
+def shuffled(networks, name):
+    """Mean share of diverging trials under shuffles of each network of a row."""
+    return [np.mean(trials["shuffled"]) for trials in by_row(networks, name, "diverging_trials")]
+
+
 def by_row(networks, name, what):
     """What the networks of a row have of it, where they have an answer."""
     found = [x.get(what) for x in networks if x["row"] == name]
@@ -143,7 +170,7 @@ def with_error(values):
     return f"{mean} (s.e. {np.std(values, ddof=1) / np.sqrt(len(values)):.3f})"
 
 
-FIGURES = {"accuracy": accuracy, "stability": stability, "size": size}
+FIGURES = {"accuracy": accuracy, "stability": stability, "size": size, "steps": steps}
 
 
 def main():
