@@ -1,5 +1,6 @@
 """SSNClassifier: predictions row by row, sizes, structures, attributes, neutral growth."""
 
+import copy
 import pickle
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import NotFittedError
 
-from ssn_estimators import SSNClassifier, simulate, split, stable_pair
+from ssn_estimators import DivergenceError, SSNClassifier, simulate, split, stable_pair
 from ssn_estimators.classification import Classification
 from ssn_estimators.descent import Model
 from ssn_estimators.growth import shares_of
@@ -53,6 +54,21 @@ def test_a_row_is_answered_alike_in_any_company(network, blobs, method):
     repeated = np.repeat([5, 90, 5], [70, 3, 9])
     assert_array_equal(answer(X[repeated]), whole[repeated])
     assert_array_equal(answer(X), whole)
+
+
+def test_answers_by_moments_are_those_of_very_many_trials(network, blobs):
+    X = blobs[0][:30]
+    solved = network.predict_proba(X, method="moments")
+    many = copy.copy(network).set_params(n_trials_predict=200, window=400.0, burn_in=200.0)
+    # left over: sampling error, and what Gaussian potentials are wrong about
+    assert_allclose(solved, many.predict_proba(X), atol=0.05)
+    part = network.predict_proba(X[10:15], method="moments")
+    assert_allclose(part, solved[10:15], rtol=1e-4)
+
+
+def test_answers_by_moments_need_a_stationary_state(runaway, blobs):
+    with pytest.raises(DivergenceError, match="found no stable stationary state"):
+        runaway.predict(blobs[0], method="moments")
 
 
 def test_company_changes_only_the_rounding_of_larger_networks(small_ssn, blobs):
