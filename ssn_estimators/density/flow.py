@@ -51,8 +51,9 @@ class GMMFlow(DensityMixin, BaseEstimator):
     objective : str or dict of str to float, default="likelihood"
         What is minimised, or the weights of a sum: "likelihood", minus the mean log-likelihood
         of the samples; "score_matching", after Hyvärinen [3]_; "fokker_planck", the mean squared
-        :func:`fokker_planck_residual` under `dynamics`, over the samples and as many of the
-        density's own. Under the last alone, samples say where to begin, and no more.
+        :func:`fokker_planck_residual` under `dynamics`, at the samples. Under
+        the last alone these need not be of the density: they say where its equation is to
+        hold, and where the components begin.
     dynamics : Langevin, default=None
         Of "fokker_planck". Its drift gets tensors.
     max_iter : int, default=1000
@@ -62,7 +63,7 @@ class GMMFlow(DensityMixin, BaseEstimator):
     learning_rate_init : float, default=0.003
         Learning rate at first; it falls to 0 along a cosine.
     random_state : int, RandomState instance or None, default=None
-        Source of initial weights, batches and own samples.
+        Source of initial weights and batches.
 
     Attributes
     ----------
