@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from numbers import Integral, Real
 
 import numpy as np
@@ -239,6 +240,8 @@ class MorrisLecarClassifier(
             if name not in parameters
         }
         trainer = _Trainer(self, parameters, fixed, rng)
+        if going_on:
+            trainer.go_on(getattr(self, "_progress", {}))
         batches = minibatches(len(X), self.batch_size, rng)
         for i in range(self.max_iter):
             inputs, targets = (x[batch].to(device) for batch in (next(batches),) for x in data)
@@ -251,6 +254,7 @@ class MorrisLecarClassifier(
             setattr(self, name, value.detach().cpu().numpy())
         self.n_forward_ += trainer.n_forward
         self.n_dropped_ += trainer.n_dropped
+        self._progress = trainer.progress()
         return self
 
     def _start(self, n_inputs, rng):
@@ -372,6 +376,26 @@ class _Trainer:
     @property
     def n_dropped(self):
         return self._n_dropped + (self.search.n_dropped_ if self.by_search else 0)
+
+    def progress(self):
+        """States of the optimisers, by the kind of training; on the CPU, to be loaded anywhere."""
+        state = [copy.deepcopy(optimizer.state_dict()["state"]) for optimizer in self.optimizers]
+        for moments in (moments for one in state for moments in one.values()):
+            moments.update({name: value.cpu() for name, value in moments.items()})
+        return {self._kind: state}
+
+    def go_on(self, progress):
+        """Take up the states of an earlier fit, if it was of the same kind."""
+        for optimizer, state in zip(self.optimizers, progress.get(self._kind, ()), strict=False):
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+
+    @property
+    def optimizers(self):
+        return [self.optimizer, *([self.search.optimizer] if self.by_search else [])]
+
+    @property
+    def _kind(self):
+        return self.estimator.trainer, self.estimator.trained
 
     def step(self, inputs, targets):
         shape = len(inputs), self.estimator.n_cells

@@ -1,5 +1,7 @@
 """Morris-Lecar cells against theory, and their networks."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -137,6 +139,22 @@ def test_fits_repeat_and_go_on(task):
     assert again.n_iter_ == 8
     assert len(again.loss_curve_) == 8
     assert again.n_forward_ == 8 * 16 * 10
+
+
+def test_warm_starts_keep_the_state_of_the_optimiser(task):
+    X, y = task
+    # all samples in every step, so that what a step draws does not depend on its place in a fit
+    settings = SMALL | {"trainer": "bptt", "batch_size": len(X), "max_iter": 4}
+    whole = MorrisLecarClassifier(**settings).fit(X, y)
+    parts = MorrisLecarClassifier(
+        **settings | {"max_iter": 2, "random_state": np.random.RandomState(0)}, warm_start=True
+    )
+    parts = parts.fit(X, y)
+    parts = pickle.loads(pickle.dumps(parts)).fit(X, y)
+    assert_allclose(parts.input_weights_, whole.input_weights_, rtol=1e-5, atol=1e-7)
+    # another kind of training begins anew
+    parts.set_params(trainer="es").fit(X, y)
+    assert parts.n_iter_ == 6
 
 
 def test_predictions_do_not_depend_on_other_rows(task):
