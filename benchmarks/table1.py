@@ -74,7 +74,7 @@ SHORT = BASE | {"max_iter": MAX_ITER // 2}
 ONE_BY_ONE = {"growth": "single", "growth_iter": 5}  # as many steps in all
 SIZES = (10, 25, 100, 200, 500)  # E cells; as many I cells
 DENSE = BASE | {"max_iter": MAX_ITER // 6, "input_weights": "dense"}
-STEPS = (60, 250, 1000)  # at the last size; with the rows of 3,000 and 6,000: against time
+STEPS = (60, 250, 500, 1000)  # at the last size; with the rows of 3,000 and 6,000: against time
 
 ROWS = {
     "SSN 50:50": Row(50, BASE, 100, surrogates=(100, 100), variants=True),

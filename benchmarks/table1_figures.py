@@ -90,30 +90,32 @@ def size(networks):
 
 
 def steps(networks):
-    """Accuracy, size of the weights and stability of shuffled ones against training time."""
+    """Accuracy and size of the weights against training time, and what that does to shuffles."""
     names = [f"{n:,} steps" for n in STEPS] + ["half as many steps", "SSN 50:50"]
-    panels = {"accuracy": "MNIST test accuracy", "weights_rms": "weights, root mean square"}
-    panels["shuffled"] = "diverging trials, shuffled weights"
-    if not by_row(networks, names[0], "accuracy"):
+    names = [name for name in names if by_row(networks, name, "weights_rms")]
+    if len(names) < 2:
         return None
-    figure, all_axes = plt.subplots(1, len(panels), figsize=(9, 3), layout="constrained")
-    for axes, (what, label) in zip(all_axes, panels.items(), strict=True):
-        for name in names:
-            values = (
-                shuffled(networks, name) if what == "shuffled" else by_row(networks, name, what)
-            )
-            n_steps = np.full(len(values), N_GROWTH + ROWS[name].settings["max_iter"])
-            axes.plot(n_steps, values, ".", color="#cccccc")
-            if values:
-                axes.plot(n_steps[0], np.mean(values), "o", color=SSN)
-        axes.set(xscale="log", xlabel="steps of training, with growth", ylabel=label)
-    all_axes[-1].axhline(PAPER_SHUFFLED["SSN 50:50"], color=PUBLISHED, linestyle="--")
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
+    for name in names:
+        n_steps = N_GROWTH + ROWS[name].settings["max_iter"]
+        weights = by_row(networks, name, "weights_rms")
+        for axes, values in ((left, by_row(networks, name, "accuracy")), (middle, weights)):
+            axes.plot(np.full(len(values), n_steps), values, ".", color="#cccccc")
+            axes.plot(n_steps, np.mean(values), "o", color=SSN)
+        trials = by_row(networks, name, "diverging_trials")
+        right.plot(weights, [np.mean(t["shuffled"]) for t in trials], ".", color=SSN)
+    for axes in (left, middle):
+        axes.set(xscale="log", xlabel="steps of training, with growth")
+        axes.set_xticks([300, 1000, 3000], ["300", "1,000", "3,000"])
+        axes.minorticks_off()
+    left.set_ylabel("MNIST test accuracy")
+    middle.set_ylabel("weights, root mean square (mV s)")
+    right.set(
+        xlabel="weights, root mean square (mV s)", ylabel="diverging trials, shuffled weights"
+    )
+    right.axhline(PAPER_SHUFFLED["SSN 50:50"], color=PUBLISHED, linestyle="--", label="the paper")
+    right.legend()
     return figure
-
-
-def shuffled(networks, name):
-    """Mean share of diverging trials under shuffles of each network of a row."""
-    return [np.mean(trials["shuffled"]) for trials in by_row(networks, name, "diverging_trials")]
 
 
 def by_row(networks, name, what):
