@@ -6,6 +6,7 @@ import numpy as np
 
 __all__ = ["LIFState", "Synapses", "random_synapses"]
 
+LARGEST = 2**21  # random numbers at once
 THRESHOLD = 1.0  # potentials are in units of it, from the reset at 0
 
 
@@ -24,10 +25,11 @@ class Synapses:
     def __init__(self, sources, weights):
         self.sources = sources
         n_neurons, n_inputs = sources.shape
-        # sorted by source, as a spike reaches its targets
-        self._order = np.argsort(sources, axis=None, kind="stable")
-        self._targets = self._order // max(n_inputs, 1)
-        self._ends = np.searchsorted(sources.ravel()[self._order], np.arange(n_neurons + 1))
+        # sorted by source, as a spike reaches its targets; small integers, as there are many
+        order = np.argsort(sources, axis=None, kind="stable")
+        self._order = order.astype(np.min_scalar_type(max(order.size, 1)))
+        self._targets = (order // max(n_inputs, 1)).astype(sources.dtype)
+        self._ends = np.searchsorted(sources.ravel()[order], np.arange(n_neurons + 1))
         self.weights = weights
 
     @property
@@ -71,7 +73,8 @@ def random_synapses(n_neurons, groups, weights, rng):
     n_neurons : int
         Number of postsynaptic cells.
     groups : list of (ndarray, int)
-        Presynaptic cells, and how many of them to choose for each cell; never itself.
+        Presynaptic cells, and how many of them, but not all, to choose for each cell; never
+        itself.
     weights : ndarray of shape (n_neurons, n_groups)
         Of all synapses of a cell from a group.
     rng : RandomState
@@ -81,14 +84,17 @@ def random_synapses(n_neurons, groups, weights, rng):
     synapses : Synapses
         Group after group.
     """
-    sources = []
-    for cells, n_chosen in groups:
-        keys = rng.random_sample((n_neurons, len(cells)))
-        keys[cells, np.arange(len(cells))] = 2.0  # itself comes last
-        chosen = np.argsort(keys, axis=1)[:, :n_chosen]
-        sources.append(cells[np.sort(chosen, axis=1)])
-    repeated = np.repeat(weights, [n for _, n in groups], axis=1)
-    return Synapses(np.concatenate(sources, 1), repeated)
+    n_inputs = [n for _, n in groups]
+    sources = np.empty((n_neurons, sum(n_inputs)), np.min_scalar_type(n_neurons))
+    for (cells, n_chosen), last in zip(groups, np.cumsum(n_inputs), strict=True):
+        size = max(1, LARGEST // len(cells))
+        for first in range(0, n_neurons, size):
+            rows = np.arange(first, min(first + size, n_neurons))
+            keys = rng.random_sample((len(rows), len(cells)))
+            keys[rows[:, None] == cells] = 2.0  # itself comes last
+            chosen = np.sort(np.argsort(keys, axis=1)[:, :n_chosen], axis=1)
+            sources[rows, last - n_chosen : last] = cells[chosen]
+    return Synapses(sources, np.repeat(weights, n_inputs, axis=1))
 
 
 class LIFState:

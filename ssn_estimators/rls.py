@@ -8,6 +8,7 @@ import torch
 __all__ = ["RecursiveLeastSquares"]
 
 PENDING = 16  # samples between two passes that write all of P
+CHUNK = 256  # cells worked on at once where more than P would be needed
 
 
 class RecursiveLeastSquares:
@@ -26,8 +27,9 @@ class RecursiveLeastSquares:
     ----------
     weights : ndarray of shape (n_cells, n_inputs)
         Where to start, :math:`w_0`; in their dtype everything is computed.
-    penalty : ndarray of shape (n_inputs, n_inputs) or (n_cells, n_inputs, n_inputs)
-        :math:`C_0`, symmetric positive definite.
+    penalty : ndarray of shape (n_inputs, n_inputs), or callable
+        :math:`C_0`, symmetric positive definite; or from a slice of cells to an array of shape
+        (n, n_inputs, n_inputs), the :math:`C_0` of each.
 
     Attributes
     ----------
@@ -37,19 +39,21 @@ class RecursiveLeastSquares:
 
     def __init__(self, weights, penalty):
         self.weights = np.array(weights)
-        self._w = torch.from_numpy(self.weights)
         n_cells, n_inputs = self.weights.shape
-        penalty = torch.from_numpy(np.asarray(penalty, dtype=float))
-        inverse = torch.linalg.inv(penalty).to(self._w.dtype)
-        self._p = inverse.expand(n_cells, -1, -1).clone()
-        self._kept = self._w.new_zeros(n_cells, PENDING, n_inputs)
+        self._p = np.empty((n_cells, n_inputs, n_inputs), self.weights.dtype)
+        if callable(penalty):
+            for cells in self._chunks():
+                self._p[cells] = np.linalg.inv(penalty(cells))
+        else:
+            self._p[:] = np.linalg.inv(penalty)
+        self._kept = np.zeros((n_cells, PENDING, n_inputs), self.weights.dtype)
         self._n_kept = 0
 
     @property
     def precision(self):
         """P of every cell, ndarray of shape (n_cells, n_inputs, n_inputs)."""
         self._write()
-        return self._p.numpy()
+        return self._p
 
     def update(self, inputs, error):
         """Take one sample of every cell in.
@@ -62,14 +66,14 @@ class RecursiveLeastSquares:
             What the present weights miss, :math:`e = w \\cdot x - y`.
         """
         x = torch.from_numpy(np.ascontiguousarray(inputs, self.weights.dtype))[..., None]
-        kept = self._kept[:, : self._n_kept]
-        gain = torch.bmm(self._p, x)
+        kept = torch.from_numpy(self._kept[:, : self._n_kept])
+        gain = torch.bmm(torch.from_numpy(self._p), x)
         if self._n_kept:
             gain = gain - torch.bmm(kept.mT, torch.bmm(kept, x))
-        shrink = 1 / (1 + (x * gain).sum(1))
-        gain = gain[..., 0]
-        self._w -= shrink * torch.from_numpy(np.asarray(error, self.weights.dtype))[:, None] * gain
-        self._kept[:, self._n_kept] = shrink.sqrt() * gain
+        shrink = (1 / (1 + (x * gain).sum(1))).numpy()
+        gain = gain[..., 0].numpy()
+        self.weights -= shrink * np.asarray(error, self.weights.dtype)[:, None] * gain
+        self._kept[:, self._n_kept] = np.sqrt(shrink) * gain
         self._n_kept += 1
         if self._n_kept == PENDING:
             self._write()
@@ -82,24 +86,33 @@ class RecursiveLeastSquares:
         which : ndarray of shape (n_cells, n_inputs), bool
         """
         self._write()
-        which = which.copy()
+        for cells in self._chunks():
+            self._fix_at_zero(self.weights[cells], self._p[cells], which[cells].copy())
+
+    @staticmethod
+    def _fix_at_zero(weights, p, which):
         while which.any():
             cells = np.flatnonzero(which.any(1))
             inputs = which[cells].argmax(1)
             which[cells, inputs] = False
-            column = self._p[cells, :, inputs]
-            variance = column[np.arange(len(cells)), inputs][:, None]
-            new = variance[:, 0] > 0  # the others are fixed already
-            column, variance = column[new], variance[new]
-            cells, inputs = cells[new.numpy()], inputs[new.numpy()]
-            self._w[cells] -= column * (self._w[cells, inputs][:, None] / variance)
-            self._p[cells] -= column[:, :, None] * (column / variance)[:, None]
-            self._w[cells, inputs] = 0.0
-            self._p[cells, :, inputs] = 0.0
-            self._p[cells, inputs] = 0.0
+            column = p[cells, :, inputs]
+            variance = column[np.arange(len(cells)), inputs]
+            # not positive: fixed already, or lost to rounding, so that the others keep their place
+            new = variance > 0
+            some, column, variance = cells[new], column[new], variance[new, None]
+            weights[some] -= column * (weights[some, inputs[new]][:, None] / variance)
+            p[some] -= column[:, :, None] * (column / variance)[:, None]
+            weights[cells, inputs] = 0.0
+            p[cells, :, inputs] = 0.0
+            p[cells, inputs] = 0.0
+
+    def _chunks(self):
+        return [slice(i, i + CHUNK) for i in range(0, len(self.weights), CHUNK)]
 
     def _write(self):
-        if self._n_kept:
-            kept = self._kept[:, : self._n_kept]
-            self._p.baddbmm_(kept.mT, kept, alpha=-1)
-            self._n_kept = 0
+        if not self._n_kept:
+            return
+        for cells in self._chunks():
+            kept = torch.from_numpy(self._kept[cells, : self._n_kept])
+            torch.from_numpy(self._p[cells]).baddbmm_(kept.mT, kept, alpha=-1)
+        self._n_kept = 0

@@ -29,7 +29,7 @@ def fano_factor(simulation, *, window=100.0):
     Returns
     -------
     fano : ndarray of shape (n_neurons,)
-        Mean over conditions and windows; 1 for a Poisson process, NaN for silent cells.
+        Both summed over conditions and windows; 1 for a Poisson process, NaN for silent cells.
     """
     counts = simulation.counts(window)
     if counts.shape[1] < 2:
@@ -91,9 +91,8 @@ def dale_violations(network):
     shares : :class:`~sklearn.utils.Bunch`
         With the floats `excitatory` and `inhibitory`.
     """
+    blocks, signs = _blocks(network), {"excitatory": 1, "inhibitory": -1}
     weights = network.plastic_weights_.weights
-    signs = {"excitatory": 1, "inhibitory": -1}
-    blocks = _blocks(network)
     return Bunch(**{k: float((signs[k] * weights[own] < 0).mean()) for k, own in blocks.items()})
 
 
@@ -110,9 +109,9 @@ def coupling_drift(network):
     drift : :class:`~sklearn.utils.Bunch`
         With the floats `excitatory` and `inhibitory`, over the size of the sum at the start.
     """
+    drift, blocks = {}, _blocks(network)
     now, start = network.plastic_weights_.weights, network.initial_weights_
-    drift = {}
-    for name, own in _blocks(network).items():
+    for name, own in blocks.items():
         change = np.where(own, now - start, 0).sum(1).mean()
         drift[name] = float(change / np.abs(np.where(own, start, 0).sum(1)).mean())
     return Bunch(**drift)

@@ -8,8 +8,9 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from ssn_estimators._compat import Interval, StrOptions, fit_context
 from ssn_estimators.lif import LIFState, Synapses, random_synapses
@@ -67,9 +68,11 @@ class SpikingSimulation:
         """
         n_conditions, n_trials, _, n = self.drive.shape
         width = self.times[-1] if bin_width is None else bin_width
+        if not 0 < width <= self.times[-1] * (1 + 1e-9):
+            raise ValueError(
+                f"bin_width must be positive and at most {self.times[-1]:g} ms, got {bin_width!r}."
+            )
         n_bins = int(self.times[-1] / width + 1e-9)
-        if not n_bins:
-            raise ValueError(f"bin_width must be at most {self.times[-1]:g} ms, got {bin_width!r}.")
         bins = np.floor(self.spike_times / width).astype(int)
         chosen = (bins >= 0) & (bins < n_bins)
         place = (self.spike_conditions, self.spike_trials, bins, self.spike_neurons)
@@ -138,8 +141,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
     n_trials_predict : int, default=8
         Trials whose mean is predicted.
     dtype : {"float64", "float32"}, default="float64"
-        Of the regression. It keeps a matrix of the size of `n_plastic` twice, squared, for
-        each cell: 320 MB for 10,000 cells with 32 + 32 trained synapses in "float64".
+        Of the regression.
     random_state : int, RandomState instance or None, default=None
         Source of connectivity, initial potentials and the order of conditions.
     verbose : bool, default=False
@@ -166,6 +168,9 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
 
     Notes
     -----
+    Memory: the regression keeps k * (k + 16) numbers for each cell with k trained inputs (410 MB
+    for 10,000 cells with 32 + 32 of them in "float64"); a synapse takes up to 30 bytes.
+
     Not for 2-D tables: `X` has cue currents and `y` trajectories, each with an entry for
     every cell.
 
@@ -183,7 +188,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
     References
     ----------
     .. [1] Kim & Chow (2021). Training spiking neural networks in the strong coupling regime.
-       Neural Computation 33(5). Parameters as in its authors' published code.
+       Neural Computation 33(5). Couplings and time constants as in its authors' published code.
 
     Examples
     --------
@@ -287,7 +292,10 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If shapes do not fit together or there are more trained inputs than cells.
+            If shapes do not fit together, there are more trained inputs than cells, or the time
+            step is not shorter than all time constants.
+        FloatingPointError
+            If weights or drives become infinite.
 
         Warns
         -----
@@ -316,12 +324,15 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         X, y = self._check(X, y)
         if not hasattr(self, "plastic_weights_"):
             self._make(X, y)
-        elif y.shape[2] != self.n_features_in_:
+        self._check_size(y)
+        self._loop(X, y)
+        return self
+
+    def _check_size(self, y):
+        if y.shape[2] != self.n_features_in_:
             raise ValueError(
                 f"y has {y.shape[2]} cells, but the network has {self.n_features_in_}; fit anew."
             )
-        self._loop(X, y)
-        return self
 
     def _check(self, X, y):
         y = check_array(y, dtype=float, allow_nd=True, input_name="y")
@@ -337,6 +348,19 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
             raise ValueError(
                 f"X has {len(X)} conditions, y has {len(y)}; a target of several conditions has "
                 "shape (n_conditions, n_times, n_neurons)."
+            )
+        if self.groups is not None and np.shape(self.groups) != (y.shape[2],):
+            raise ValueError(
+                f"groups must have a label for each of the {y.shape[2]} cells, got shape "
+                f"{np.shape(self.groups)}."
+            )
+        constants = {"tau_m": self.tau_m, "tau_static": self.tau_static}
+        constants["tau_plastic"] = self._tau_plastic()
+        shortest = min(constants, key=constants.get)
+        if self.dt >= constants[shortest]:
+            raise ValueError(
+                f"dt must be shorter than all time constants: it is {self.dt:g} ms, and {shortest} "
+                f"is {constants[shortest]:g} ms."
             )
         steps = self.update_interval / self.dt
         if not np.isclose(steps, round(steps)) or round(steps) < 1:
@@ -395,10 +419,11 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
             start = np.tile([[size, -size]], (n, 1))
         else:
             plastic, recurrent, start = recurrent, [(cells, 0) for cells in populations], strengths
-        for (cells, wanted), kind in zip(plastic, ("excitatory", "inhibitory"), strict=True):
+        kinds = 2 * ("excitatory", "inhibitory")
+        for (cells, wanted), kind in zip(plastic + recurrent, kinds, strict=True):
             if wanted >= len(cells):
                 raise ValueError(
-                    f"each cell is to have {wanted} trained {kind} inputs, but there are "
+                    f"each cell is to have {wanted} {kind} inputs of one kind, but there are "
                     f"{len(cells)} {kind} cells, itself perhaps among them; lower n_plastic or "
                     "connectivity."
                 )
@@ -435,16 +460,16 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         labels = np.arange(self.n_features_in_) >= self.n_excitatory_
         if self.groups is not None:
             labels = np.asarray(self.groups)
-            if labels.shape != (self.n_features_in_,):
-                raise ValueError(
-                    f"groups must have a label for each of the {self.n_features_in_} cells, got "
-                    f"shape {labels.shape}."
-                )
-        own = labels[sources]
-        if self.groups is None:
-            own = own[:1]  # alike for all cells
-        same = own[:, :, None] == own[:, None]
-        return self.penalty * np.eye(sources.shape[1]) + self.sum_penalty * same
+
+        def of(cells):
+            own = labels[sources[cells]]
+            same = own[..., :, None] == own[..., None, :]
+            return self.penalty * np.eye(sources.shape[1]) + self.sum_penalty * same
+
+        return of(0) if self.groups is None else of  # alike for all cells, or not
+
+    def _tau_plastic(self):
+        return self.tau_plastic or (150.0 if self.static_weights else 20.0)
 
     def _state(self, n_trials, rng):
         n = self.n_features_in_
@@ -456,7 +481,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
             self.plastic_weights_,
             tau_m=self.tau_m,
             tau_static=self.tau_static,
-            tau_plastic=self.tau_plastic or (150.0 if self.static_weights else 20.0),
+            tau_plastic=self._tau_plastic(),
             dt=self.dt,
             n_trials=n_trials,
             rng=rng,
@@ -501,7 +526,13 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
             while (wrong := self._rls.weights * signs < 0).any():  # others may follow
                 self._rls.fix_at_zero(wrong)
             self.plastic_weights_.weights = self._rls.weights.astype(float)
-        self.loss_curve_.append(float(np.mean(errors)))
+        error = float(np.mean(errors))
+        if not (np.isfinite(error) and np.isfinite(self._rls.weights).all()):
+            raise FloatingPointError(
+                f"weights or drives became infinite in training loop {self.n_iter_ + 1}: raise "
+                "penalty, lower dt, or take dtype='float64'."
+            )
+        self.loss_curve_.append(error)
         self.n_iter_ += 1
         if self.verbose:
             print(
@@ -560,10 +591,17 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
             n_times = round(duration / self.update_interval)
             if n_times < 1:
                 raise ValueError(f"duration must be at least one update_interval, got {duration}.")
+        n_trials = self.n_trials_predict if n_trials is None else n_trials
+        if not isinstance(n_trials, Integral) or n_trials < 1:
+            raise ValueError(f"n_trials must be a positive integer, got {n_trials!r}.")
+        external = np.asarray(external, float)
+        if external.shape not in ((), (self.n_features_in_,)):
+            raise ValueError(
+                f"external must be a number or one for each of the {self.n_features_in_} cells, "
+                f"got shape {external.shape}."
+            )
         rng = np.random.RandomState(self._seed) if random_state is None else random_state
-        return self._simulate(
-            X, n_trials or self.n_trials_predict, n_times, check_random_state(rng), external
-        )
+        return self._simulate(X, n_trials, n_times, check_random_state(rng), external)
 
     def predict(self, X=None):
         """Mean drive over trials after cues.
@@ -593,16 +631,25 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         Returns
         -------
         score : float
-            Up to 1. A cell whose target does not change does not count.
+            Up to 1. A cell whose target does not change does not count; NaN, with a warning, if
+            none does.
         """
         check_is_fitted(self)
         X, y = self._check(X, y)
+        self._check_size(y)
+        weights = _check_sample_weight(sample_weight, X)
         drive = self._simulate(
             X, self.n_trials_predict, y.shape[1], np.random.RandomState(self._seed)
         ).drive.mean(1)
         correlation = correlations(running_mean(drive, round(SMOOTHING / self.update_interval)), y)
-        weights = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, float)
         weights = np.where(np.isnan(correlation), 0.0, weights[:, None])
+        if not weights.any():
+            warnings.warn(
+                "the score is not defined: no target changes in time.",
+                UndefinedMetricWarning,
+                stacklevel=2,
+            )
+            return float("nan")
         return float(np.average(np.nan_to_num(correlation), weights=weights))
 
 

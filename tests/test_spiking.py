@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 
 from ssn_estimators.datasets import make_cued_sinusoids
 from ssn_estimators.lif import LIFState, Synapses, random_synapses
@@ -234,11 +235,53 @@ def test_a_silent_network_is_named(task):
         SpikingRegressor(**(SMALL | {"external_drive": 0.05, "max_iter": 1})).fit(*task)
 
 
-def test_fitted_networks_are_pickled_and_go_on(task, network):
-    copy = pickle.loads(pickle.dumps(network))
-    copy.partial_fit(*task)
-    network = pickle.loads(pickle.dumps(network)).partial_fit(*task)
+def test_fitted_networks_are_pickled_and_go_on(task):
+    network = SpikingRegressor(max_iter=1, **SMALL).fit(*task)
+    copy, before = pickle.loads(pickle.dumps(network)), network.plastic_weights_.weights
+    for each in (network, copy):
+        each.partial_fit(*task)
     assert_array_equal(copy.plastic_weights_.weights, network.plastic_weights_.weights)
+    assert abs(copy.plastic_weights_.weights - before).max() > 1e-3
+
+
+def test_the_regression_goes_on_from_loop_to_loop(task):
+    network, left = SpikingRegressor(**SMALL), []
+    for _ in range(3):
+        network.partial_fit(*task)
+        left.append(np.trace(network._rls.precision, axis1=1, axis2=2).mean())
+    assert left[0] > 1.05 * left[1] > 1.05**2 * left[2]
+
+
+def test_a_score_without_a_changing_target_is_not_defined(task, network):
+    X, y = task
+    with pytest.warns(UndefinedMetricWarning, match="no target changes"):
+        assert np.isnan(network.score(X, np.ones_like(y)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_trials": 0}, "n_trials"),
+        ({"n_trials": 1.5}, "n_trials"),
+        ({"external": np.zeros(3)}, "external"),
+    ],
+)
+def test_bad_settings_of_simulations_are_refused(task, network, change, message):
+    with pytest.raises(ValueError, match=message):
+        network.simulate(task[0], **change)
+
+
+def test_infinite_weights_end_training(task, monkeypatch):
+    network = SpikingRegressor(max_iter=1, **SMALL).fit(*task)
+    network._rls.weights[0, 0] = np.inf
+    with np.errstate(invalid="ignore"), pytest.raises(FloatingPointError, match="loop 2"):
+        network.partial_fit(*task)
+
+
+@pytest.mark.parametrize("measure", [dale_violations, coupling_drift, coupling_spectrum])
+def test_measures_need_a_fitted_network(measure):
+    with pytest.raises(NotFittedError):
+        measure(SpikingRegressor())
 
 
 @pytest.mark.parametrize(
@@ -254,6 +297,8 @@ def test_fitted_networks_are_pickled_and_go_on(task, network):
         ({"n_excitatory": 120}, "n_excitatory"),
         ({"update_interval": 0.25}, "update_interval"),
         ({"groups": [0, 1]}, "groups"),
+        ({"dt": 3.0, "update_interval": 30.0, "X": np.zeros((1, 120))}, "tau_static"),
+        ({"connectivity": 1.0}, "connectivity"),
         ({"connectivity": 1.5}, "connectivity"),
         ({"connectivity": 1.0, "static_weights": False}, "connectivity"),
         ({"dtype": "int"}, "dtype"),
@@ -269,8 +314,11 @@ def test_bad_input_fails_before_any_work(task, change, message):
 def test_a_fitted_network_refuses_other_sizes(task, network):
     with pytest.raises(ValueError, match="fit anew"):
         pickle.loads(pickle.dumps(network)).partial_fit(None, np.zeros((10, 100)))
-    with pytest.raises(ValueError, match="bin_width"):
-        network.simulate(task[0], n_trials=1).counts(5000.0)
+    with pytest.raises(ValueError, match="fit anew"):
+        network.score(None, np.zeros((10, 100)))
+    for width in (5000.0, 0.0, -1.0):
+        with pytest.raises(ValueError, match="bin_width"):
+            network.simulate(task[0], n_trials=1).counts(width)
     with pytest.raises(ValueError, match="at least 2"):
         fano_factor(network.simulate(task[0], n_trials=1))
     with pytest.raises(ValueError, match="duration"):

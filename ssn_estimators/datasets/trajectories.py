@@ -44,7 +44,7 @@ def make_cued_sinusoids(
         a, in units of the threshold.
     cue_amplitude : float, default=0.63
         Standard deviation of the cue currents, stationary Ornstein-Uhlenbeck processes with a
-        correlation time of 20 ms.
+        correlation time of 20 ms; the default is that of noise of .2 per square root of a ms.
     cue_duration : float, default=200.0
         In ms; the cue has an entry for each.
     random_state : int, RandomState instance or None, default=None
