@@ -3,9 +3,9 @@
     python benchmarks/evolution.py --models MODELS --out benchmarks/results/evolution.json
 
 Networks of 128 cells read 50 words of 4 ms and answer which of three kinds was the most frequent
-(chance 1/3). The evolution strategy trains input weights; beside it backpropagation through time
-trains all weights, the same ones, or the readout alone, at several rates, with and without clipped
-gradients. Every row has the same time (`--minutes`) on `--threads` threads. After each part of it
+(chance 1/3). The evolution strategy, with antithetic pairs, trains input weights; beside it
+backpropagation through time trains all weights, the same ones, or the readout alone, at several
+rates (0.005 unless said otherwise), with and without clipped gradients. Every row has the same time (`--minutes`) on `--threads` threads. After each part of it
 the network is judged on 2,000 other sequences and written to MODELS, so that the script may be
 killed at any time; what is done is not done again. "Passes" are sequences simulated forward; one of
 backpropagation is followed by the way back.
@@ -31,11 +31,12 @@ SIZES = {
 BPTT = {"trainer": "bptt"}
 ROWS = {
     "es, input weights": {"trained": "input", "sigma": 0.2, "learning_rate_init": 0.04},
-    "es, input weights, as published": {"trained": "input"},
+    "es, input weights, sigma 0.1, rate 0.005": {"trained": "input"},
     "es, all weights": {"sigma": 0.2, "learning_rate_init": 0.04},
     "bptt, all weights": BPTT,
     "bptt, input weights": BPTT | {"trained": "input"},
     "bptt, readout alone": BPTT | {"trained": "readout"},
+    "bptt, all weights, rate 0.04": BPTT | {"learning_rate_init": 0.04},
     "bptt, all weights, rate 0.001": BPTT | {"learning_rate_init": 0.001},
     "bptt, all weights, rate 0.0002": BPTT | {"learning_rate_init": 0.0002},
     "bptt, all weights, clipped": BPTT | {"max_grad_norm": 1.0},
@@ -97,7 +98,7 @@ def summary(results):
                 continue
             last = network["curve"][-1]
             lines.append(
-                f"{row:34} {network['size']:5} seed {network['seed']}  accuracy "
+                f"{row:42} {network['size']:5} seed {network['seed']}  accuracy "
                 f"{network['accuracy']:.3f} (best {network['best']:.3f})  "
                 f"{last.get('iteration', 0)} steps, {last.get('forward passes', 0)} passes, "
                 f"{last['seconds'] / 60:.0f} min"

@@ -227,7 +227,9 @@ class MorrisLecarClassifier(
         if self.trainer == "es" and self.estimator == "antithetic" and self.n_samples % 2:
             raise ValueError(f"antithetic samples come in pairs, got n_samples={self.n_samples}.")
         rng, device = check_random_state(self.random_state), resolve_device(self.device)
-        if not going_on:
+        if going_on:
+            self._check_size(sequences.shape[2])
+        else:
             self.classes_ = known
             self._start(sequences.shape[2], rng)
         data = torch.from_numpy(sequences), torch.from_numpy(labels)
@@ -243,18 +245,20 @@ class MorrisLecarClassifier(
         if going_on:
             trainer.go_on(getattr(self, "_progress", {}))
         batches = minibatches(len(X), self.batch_size, rng)
-        for i in range(self.max_iter):
-            inputs, targets = (x[batch].to(device) for batch in (next(batches),) for x in data)
-            loss = trainer.step(inputs, targets)
-            self.loss_curve_.append(loss)
-            self.n_iter_ += 1
-            if self.verbose and (i + 1) % 10 == 0:
-                print(f"[Morris-Lecar] step {self.n_iter_:5d}   loss {loss:.4f}", flush=True)
-        for name, value in parameters.items():
-            setattr(self, name, value.detach().cpu().numpy())
-        self.n_forward_ += trainer.n_forward
-        self.n_dropped_ += trainer.n_dropped
-        self._progress = trainer.progress()
+        try:
+            for i in range(self.max_iter):
+                inputs, targets = (x[batch].to(device) for batch in (next(batches),) for x in data)
+                loss = trainer.step(inputs, targets)
+                self.loss_curve_.append(loss)
+                self.n_iter_ += 1
+                if self.verbose and (i + 1) % 10 == 0:
+                    print(f"[Morris-Lecar] step {self.n_iter_:5d}   loss {loss:.4f}", flush=True)
+        finally:  # what was learnt before an error or an interruption is kept
+            for name, value in parameters.items():
+                setattr(self, name, value.detach().cpu().numpy())
+            self.n_forward_ += trainer.n_forward
+            self.n_dropped_ += trainer.n_dropped
+            self._progress = trainer.progress()
         return self
 
     def _start(self, n_inputs, rng):
@@ -295,11 +299,20 @@ class MorrisLecarClassifier(
         X = (X / self.input_scale_).astype(np.float32)
         return X.reshape(len(X), self.n_words, -1)
 
+    def _check_size(self, n_inputs):
+        size = self.input_weights_.shape
+        if size != (n_inputs, self.n_cells):
+            raise ValueError(
+                f"the fitted network has {size[0]} inputs to {size[1]} cells, but by n_words and "
+                f"n_cells it would be {n_inputs} to {self.n_cells}; fit anew."
+            )
+
     def _respond(self, X):
         """Mean transmitter, of X's dtype."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
-        device, grid = resolve_device(self.device), self._grid()
+        device, grid, sequences = resolve_device(self.device), self._grid(), self._sequences(X)
+        self._check_size(sequences.shape[2])
         # in double precision: libraries round the rows of a product differently, by their places
         weights = [
             torch.tensor(w, device=device, dtype=torch.float64)
@@ -309,7 +322,7 @@ class MorrisLecarClassifier(
         with torch.no_grad():
             return in_blocks(
                 lambda block: cell.respond(block.to(weights[0]), *weights, **grid).cpu(),
-                self._sequences(X),
+                sequences,
             ).astype(X.dtype)
 
     def transform(self, X):
@@ -403,18 +416,22 @@ class _Trainer:
         self.optimizer.zero_grad()
         if self.by_search:
             return self.search.step(lambda free: self._population(free, inputs, targets, start))
-        loss = self._losses(self.through_time, inputs, targets, start)
+        loss = self._losses(self._respond(self.through_time, inputs, start), targets)
         loss.backward()
         self._descend()
         return loss.item()
 
-    def _losses(self, free, inputs, targets, start):
-        """Cross-entropy; of each network if the parameters have a leading axis."""
+    def _respond(self, free, inputs, start):
+        """Mean transmitter; of each network if the parameters have a leading axis."""
         weights = self.fixed | free
         mean = self.cell.respond(
             inputs, weights["input_weights_"], weights["recurrent_weights_"], start, **self.grid
         )
         self.n_forward += mean.shape[:-1].numel()
+        return mean
+
+    def _losses(self, mean, targets):
+        """Cross-entropy, of each network."""
         logits = mean @ self.readout["coef_"].T + self.readout["intercept_"]
         labels = targets.expand(logits.shape[:-1])
         losses = torch.nn.functional.cross_entropy(
@@ -424,11 +441,16 @@ class _Trainer:
 
     def _population(self, free, inputs, targets, start):
         """Losses of all networks of a step, and meanwhile a step of the readout."""
-        with torch.enable_grad():
-            losses = self._losses(free, inputs, targets, start)
-            losses[torch.isfinite(losses)].sum().div(len(losses)).backward()
-        self._descend()
-        return losses.detach()
+        mean = self._respond(free, inputs, start)
+        sound = torch.isfinite(mean).flatten(1).all(1)
+        found = torch.full((len(mean),), torch.nan)
+        if sound.any():
+            with torch.enable_grad():
+                losses = self._losses(mean[sound], targets)
+                losses.mean().backward()
+            self._descend()
+            found[sound.cpu()] = losses.detach().cpu()
+        return found
 
     def _descend(self):
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]

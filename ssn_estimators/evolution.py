@@ -49,7 +49,11 @@ def estimate_gradient(noise, losses, sigma, *, estimator="antithetic", baseline=
     ------
     FloatingPointError
         If none is finite.
+    ValueError
+        If there is no such estimator.
     """
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}.")
     if estimator == "antithetic":
         values, weight = (losses[0] - losses[1]) / 2, 2
     else:
@@ -87,7 +91,8 @@ class EvolutionStrategy:
         or independent without, of which the error has no bound as the loss has any offset.
     block : {None, "tensor"} or int, default=None
         What a step perturbs: everything; one tensor after the other; or as many coordinates,
-        chosen at random (block-coordinate descent).
+        chosen at random (block-coordinate descent; optimisers with momentum move the others too,
+        by what they learned of them before).
     optimizer : {"adam", "rmsprop", "sgd"} or callable, default="adam"
         From torch; a callable is called with the list of parameters.
     learning_rate_init : float, default=0.005
@@ -99,7 +104,9 @@ class EvolutionStrategy:
         workers of joblib; all at once through :func:`torch.func.vmap`; or once with tensors
         that have a leading axis of samples, for a tensor of losses.
     n_jobs : int, default=None
-        Of "loop", as in :class:`joblib.Parallel`; any backend of joblib's will do.
+        Of "loop", as in :class:`joblib.Parallel`; any backend of joblib's will do. With threads,
+        a loss must leave shared things as they are: :func:`torch.func.functional_call` does not,
+        it puts the parameters into the module for the time of the call.
     random_state : int, RandomState instance or None, default=None
         Source of the perturbations.
 
@@ -305,7 +312,8 @@ class EvolutionStrategy:
             name: part.reshape(len(rows), *value.shape)
             for part, (name, value) in zip(parts, self.parameters.items(), strict=True)
         }
-        return {name: value[0] for name, value in split.items()} if single else split
+        # copies: what is sent to a worker must not take the whole population with it
+        return {name: value[0].clone() for name, value in split.items()} if single else split
 
 
 def _number(loss, parameters):

@@ -1,5 +1,6 @@
 """Morris-Lecar cells against theory, and their networks."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -155,6 +156,49 @@ def test_warm_starts_keep_the_state_of_the_optimiser(task):
     # another kind of training begins anew
     parts.set_params(trainer="es").fit(X, y)
     assert parts.n_iter_ == 6
+
+
+def test_networks_that_are_not_finite_do_not_stop_the_readout(task, monkeypatch):
+    respond = MorrisLecar.respond
+
+    def partly(*args, **kwargs):
+        mean = respond(*args, **kwargs)
+        mean[0] = torch.nan
+        return mean
+
+    monkeypatch.setattr(MorrisLecar, "respond", partly)
+    settings = SMALL | {"max_iter": 12}
+    cells = MorrisLecarClassifier(**settings).fit(*task)
+    assert np.isfinite(cells.coef_).all()
+    assert cells.n_dropped_ == 12 * 2  # with the opposite ones
+    still = MorrisLecarClassifier(**settings | {"max_iter": 1}).fit(*task)
+    assert abs(cells.coef_ - still.coef_).max() > 1e-2
+
+
+def test_what_was_learnt_before_an_interruption_is_kept(task, monkeypatch):
+    cells, lines = MorrisLecarClassifier(**SMALL | {"max_iter": 30, "verbose": True}), []
+
+    def interrupt(line, **_):
+        lines.append(line)
+        if len(lines) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.print", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        cells.fit(*task)
+    assert cells.n_iter_ == len(cells.loss_curve_) == 20
+    assert cells.n_forward_ == 20 * 16 * 10
+    first = MorrisLecarClassifier(**SMALL | {"max_iter": 20}).fit(*task)
+    assert_array_equal(cells.coef_, first.coef_)
+
+
+def test_fitted_networks_refuse_other_sizes(task):
+    X, y = task
+    cells = MorrisLecarClassifier(**SMALL, warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match="fit anew"):
+        copy.copy(cells).set_params(n_cells=11).fit(X, y)
+    with pytest.raises(ValueError, match="fit anew"):
+        copy.copy(cells).set_params(n_words=10).predict(X)
 
 
 def test_predictions_do_not_depend_on_other_rows(task):

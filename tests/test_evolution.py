@@ -1,8 +1,11 @@
 """Evolution strategies: estimates against theory, and searches."""
 
+import pickle
+
 import joblib
 import pytest
 import torch
+from joblib._parallel_backends import ThreadingBackend
 from torch.testing import assert_close
 
 from ssn_estimators.evolution import ESTIMATORS, EvolutionStrategy, estimate_gradient
@@ -88,6 +91,28 @@ def test_any_backend_of_joblib(backend):
     assert_close(x, alone)
 
 
+def test_a_backend_that_somebody_registered():
+    sizes = []
+
+    class Recording(ThreadingBackend):
+        def compute_batch_size(self):
+            return 1
+
+        def submit(self, func, callback=None):
+            sizes.append(len(pickle.dumps(func.items)))
+            return super().submit(func, callback)
+
+    joblib.register_parallel_backend("recording", Recording)
+    with joblib.parallel_config("recording", n_jobs=2):
+        EvolutionStrategy([torch.zeros(1000)], n_samples=40, random_state=0).step(first)
+    assert len(sizes) == 40
+    assert max(sizes) < 10_000  # one sample of 4 kB, not the whole population
+
+
+def first(p):
+    return p["0"][0]
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
 @pytest.mark.parametrize("block", [None, "tensor", 3])
 def test_searches_find_the_minimum(optimizer, block):
@@ -161,6 +186,8 @@ def test_estimates_from_losses_by_hand():
     gradient, n_dropped = estimate_gradient(noise, torch.tensor([[3.0, 1.0], [1.0, 1.0]]), 1.0)
     assert_close(gradient, torch.tensor([0.5, 0.0]))
     assert n_dropped == 0
+    with pytest.raises(ValueError, match="estimator"):
+        estimate_gradient(noise, torch.ones(2), 1.0, estimator="best")
 
 
 def test_a_callback_ends_the_search():

@@ -46,6 +46,8 @@ def make_evidence_integration(
        alternative to backpropagation for supervised training of biophysical neural networks
        and neural ODEs. arXiv:2311.10869. As in its first author's public code.
     """
+    if n_classes < 2:
+        raise ValueError(f"n_classes must be at least 2, got {n_classes}.")
     n_evidence = n_words - delay - 1
     if n_evidence < 1:
         raise ValueError(
