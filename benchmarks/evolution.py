@@ -5,10 +5,11 @@
 Networks of 128 cells read 50 words of 4 ms and answer which of three kinds was the most frequent
 (chance 1/3). The evolution strategy, with antithetic pairs, trains input weights; beside it
 backpropagation through time trains all weights, the same ones, or the readout alone, at several
-rates (0.005 unless said otherwise), with and without clipped gradients. Every row has the same time (`--minutes`) on `--threads` threads. After each part of it
-the network is judged on 2,000 other sequences and written to MODELS, so that the script may be
-killed at any time; what is done is not done again. "Passes" are sequences simulated forward; one of
-backpropagation is followed by the way back.
+rates (0.005 unless said otherwise), with and without clipped gradients. Every row has the same time
+(`--minutes`) on `--threads` threads. After each part of it the network is judged on 2,000 other
+sequences and written to MODELS, so that the script may be killed at any time; what is done is not
+done again. "Passes" are sequences simulated forward; one of backpropagation is followed by the way
+back.
 """
 
 from functools import partial
