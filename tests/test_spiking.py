@@ -185,6 +185,20 @@ def test_more_input_to_inhibitory_cells_makes_them_fire_less():
     assert change.excitatory < 0
 
 
+@pytest.mark.slow
+def test_recurrent_synapses_learn_and_the_sum_penalty_keeps_the_paradoxical_response():
+    X, y = make_cued_sinusoids(300, n_times=50, random_state=0)
+    settings = {"static_weights": False, "max_iter": 15, "penalty": 0.05, "burn_in": 300.0}
+    response = {}
+    for mu in (8.0, 0.0):
+        network = SpikingRegressor(
+            sum_penalty=mu, external_drive=0.16, random_state=0, **settings
+        ).fit(X, y)
+        assert network.score(X, y) > 0.6
+        response[mu] = paradoxical_response(network, X, increase=0.2).inhibitory
+    assert response[8.0] < 0 < response[0.0]
+
+
 def test_spectra(network):
     assert coupling_spectrum(network).shape == (120,)
     start = coupling_spectrum(network, trained=False)
