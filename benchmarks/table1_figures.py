@@ -81,11 +81,14 @@ def size(networks):
     for axes, what in ((left, "accuracy"), (right, "fit_seconds")):
         means = [np.mean(by_row(networks, found[n], what)) for n in cells]
         axes.plot(2 * cells, means, "o-", color=SSN)
-        axes.set_xscale("log")
-        axes.set_xlabel("cells (half of them inhibitory)")
+        axes.set(xscale="log", xlabel="cells (half of them inhibitory)")
+        axes.set_xticks(2 * cells, [f"{2 * n:,}" for n in cells])
+        axes.minorticks_off()
     left.set_ylabel("MNIST test accuracy")
     right.set_ylabel("seconds of fitting, one core")
     right.set_yscale("log")
+    right.set_yticks([10, 100, 1000], ["10", "100", "1,000"])
+    right.minorticks_off()
     return figure
 
 
