@@ -242,8 +242,7 @@ class MorrisLecarClassifier(
             if name not in parameters
         }
         trainer = _Trainer(self, parameters, fixed, rng)
-        if going_on:
-            trainer.go_on(getattr(self, "_progress", {}))
+        trainer.go_on(self._progress)
         batches = minibatches(len(X), self.batch_size, rng)
         try:
             for i in range(self.max_iter):
@@ -269,6 +268,7 @@ class MorrisLecarClassifier(
         self.intercept_ = np.zeros(n_classes, np.float32)
         self.initial_potentials_ = _potentials(n, rng)
         self.loss_curve_, self.n_iter_, self.n_forward_, self.n_dropped_ = [], 0, 0, 0
+        self._progress = {}
 
     def _free(self):
         """Names of the trained arrays; the readout comes last."""
@@ -399,8 +399,9 @@ class _Trainer:
 
     def go_on(self, progress):
         """Take up the states of an earlier fit, if it was of the same kind."""
-        for optimizer, state in zip(self.optimizers, progress.get(self._kind, ()), strict=False):
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        if self._kind in progress:
+            for optimizer, state in zip(self.optimizers, progress[self._kind], strict=True):
+                optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 
     @property
     def optimizers(self):

@@ -32,7 +32,7 @@ from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.growth import random_circuit, stable_pair, stage_sizes
 from ssn_estimators.initial_weights import initial_matrix
 from ssn_estimators.simulation import simulate
-from ssn_estimators.simulation.moments import BLOCK, stationary_moments
+from ssn_estimators.simulation.moments import stationary_moments
 from ssn_estimators.simulation.setup import check_time_grid
 from ssn_estimators.structures import STRUCTURES
 from ssn_estimators.training import train
@@ -648,17 +648,14 @@ class SSNClassifier(
             return simulation.mean
 
         def stationary(drive):
-            means = []
-            for block in drive.split(BLOCK):  # one without an answer ends a long search
-                moments = stationary_moments(circuit, block)
-                if not moments.converged.all():
-                    raise DivergenceError(
-                        "The Gaussian closure found no stable stationary state for "
-                        f"{int((~moments.converged).sum())} of {len(block)} inputs; predict with "
-                        "method='simulation'."
-                    )
-                means.append(moments.mean)
-            return torch.cat(means)
+            moments = stationary_moments(circuit, drive)
+            if not moments.converged.all():
+                raise DivergenceError(
+                    f"The Gaussian closure found no stable stationary state for "
+                    f"{int((~moments.converged).sum())} of {len(drive)} inputs; predict with "
+                    "method='simulation'."
+                )
+            return moments.mean
 
         response = in_blocks(respond, self.scaler_.transform(X).astype(np.float32))
         return np.split(response, [circuit.n_excitatory], axis=1)

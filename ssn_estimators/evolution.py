@@ -52,8 +52,7 @@ def estimate_gradient(noise, losses, sigma, *, estimator="antithetic", baseline=
     ValueError
         If there is no such estimator.
     """
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}.")
+    _check_estimator(estimator)
     if estimator == "antithetic":
         values, weight = (losses[0] - losses[1]) / 2, 2
     else:
@@ -153,8 +152,7 @@ class EvolutionStrategy:
         random_state=None,
     ):
         self.parameters = _named(parameters)
-        if estimator not in ESTIMATORS:
-            raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}.")
+        _check_estimator(estimator)
         even = estimator == "antithetic"
         if not isinstance(n_samples, Integral) or n_samples < 1 + even or (even and n_samples % 2):
             kind = "even integer, as samples come in pairs" if even else "integer"
@@ -314,6 +312,11 @@ class EvolutionStrategy:
         }
         # copies: what is sent to a worker must not take the whole population with it
         return {name: value[0].clone() for name, value in split.items()} if single else split
+
+
+def _check_estimator(estimator):
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}.")
 
 
 def _number(loss, parameters):

@@ -27,7 +27,7 @@ class Synapses:
         n_neurons, n_inputs = sources.shape
         # sorted by source, as a spike reaches its targets; small integers, as there are many
         order = np.argsort(sources, axis=None, kind="stable")
-        self._order = order.astype(np.min_scalar_type(max(order.size, 1)))
+        self._order = order.astype(np.min_scalar_type(order.size))
         self._targets = (order // max(n_inputs, 1)).astype(sources.dtype)
         self._ends = np.searchsorted(sources.ravel()[order], np.arange(n_neurons + 1))
         self.weights = weights

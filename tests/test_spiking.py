@@ -286,7 +286,7 @@ def test_bad_settings_of_simulations_are_refused(task, network, change, message)
         network.simulate(task[0], **change)
 
 
-def test_infinite_weights_end_training(task, monkeypatch):
+def test_infinite_weights_end_training(task):
     network = SpikingRegressor(max_iter=1, **SMALL).fit(*task)
     network._rls.weights[0, 0] = np.inf
     with np.errstate(invalid="ignore"), pytest.raises(FloatingPointError, match="loop 2"):
