@@ -203,6 +203,9 @@ class SSNClassifier(
         2048 training and as many validation inputs after training; 1.0 unless training failed.
     n_rejected_steps_ : int
         Optimiser steps that were undone because the circuit diverged.
+    n_dropped_ : int
+        Costs of perturbed circuits that did not count since they, or those of the opposite
+        perturbation, diverged; 0 but for `trainer="es"`.
     growth_history_ : list of dict
         Sizes, last step, loss and rejected steps of every stage.
     loss_curve_ : list of float
@@ -518,6 +521,7 @@ class SSNClassifier(
         for name, value in self._attributes(training.model).items():
             setattr(self, name, value)
         self._note([training], going_on)
+        self.n_dropped_ = training.n_dropped + (self.n_dropped_ if going_on else 0)
         if not validation:
             self.validation_scores_ = None
         progress.end(training.model)

@@ -95,6 +95,7 @@ class Training:
     growth_history: list = field(default_factory=list)
     validation_scores: list = field(default_factory=list)
     n_rejected_steps: int = 0
+    n_dropped: int = 0
     stability: float = math.nan
     n_steps: int = 0
     validation_score: float | None = None
@@ -345,9 +346,11 @@ class _Run:
                 # with the same random numbers, so that costs differ by their parameters only
                 costs[side, i] = yield from self._cost(made, inputs, targets, seed)
         try:
-            gradient, _ = estimate_gradient(noise, costs, settings.es_sigma)
+            gradient, n_dropped = estimate_gradient(noise, costs, settings.es_sigma)
         except FloatingPointError:
+            self.result.n_dropped += costs.numel()
             return descent.reject()
+        self.result.n_dropped += n_dropped
         descent.set_gradient(gradient)
         return descent.step(float(costs[torch.isfinite(costs)].mean()), rate)
 

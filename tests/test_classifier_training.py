@@ -253,6 +253,15 @@ def test_evolution_strategy_learns(small_ssn, blobs):
     assert_array_equal(ssn.circuit_.weights, again.circuit_.weights)
 
 
+def test_evolution_strategy_counts_perturbations_that_diverge(small_ssn, blobs):
+    search = {"trainer": "es", "es_samples": 10, "max_iter": 8, "random_state": 0}
+    near = small_ssn(**search, es_sigma=0.001).fit(*blobs)
+    assert near.n_dropped_ == 0
+    far = small_ssn(**search, es_sigma=1.0).fit(*blobs)
+    assert 0 < far.n_dropped_ <= 10 * far.n_iter_
+    assert far.n_dropped_ % 2 == 0  # with the opposite ones
+
+
 def test_input_noise_is_a_matter_of_training_only(small_ssn, blobs):
     quiet, noisy = (small_ssn(**SHORT, input_noise=noise).fit(*blobs) for noise in (0.0, 0.1))
     assert (quiet.circuit_.weights != noisy.circuit_.weights).any()
