@@ -122,6 +122,30 @@ def test_the_product_form_keeps_sums_and_scales():
     )
 
 
+@pytest.mark.parametrize("form", ["linear", "product"])
+def test_places_where_nothing_is_active_say_nothing(form):
+    rng = np.random.RandomState(0)
+    full, active = random_maps(4000), rng.uniform(size=(4000, ROWS, COLUMNS, 1)) < 0.3
+    full[:, 1:] = 0.5 * full[:, 1:] + 0.5 * full[:, :-1]  # like beside like
+    context = LateralContext((ROWS, COLUMNS), spacing=1, form=form).fit(flat(full * active))
+    whole = LateralContext((ROWS, COLUMNS), spacing=1, form=form).fit(flat(full))
+    # the same law, of a tenth of the pairs
+    assert_allclose(context.weights_, whole.weights_, atol=0.04)
+    assert whole.weights_[0, 1].diagonal().min() > 0.1
+    assert_allclose(context.mean_, whole.mean_, atol=0.02)
+    # a place alone is left as it is
+    alone = np.zeros((1, ROWS, COLUMNS, K))
+    alone[0, 2, 2] = 1.0, 0.5, 0.2
+    assert_allclose(context.transform(flat(alone)), flat(alone), rtol=1e-12)
+
+
+def test_a_single_feature_has_no_context():
+    X = np.random.RandomState(0).uniform(size=(30, ROWS * COLUMNS))
+    X[X < 0.5] = 0
+    context = LateralContext((ROWS, COLUMNS), spacing=1).fit(X)
+    assert_allclose(context.transform(X), X)
+
+
 def test_learning_in_parts_is_learning_at_once():
     X = flat(random_maps(300))
     parts = LateralContext((ROWS, COLUMNS))
@@ -154,6 +178,21 @@ def test_noise():
     assert_allclose([(salted == v).mean() for v in (0, 0.5, 1)], [0.15, 0.7, 0.15], atol=0.015)
     assert_array_equal(add_salt_pepper(X, 0.0), X)
     assert add_salt_pepper(X.astype(np.float32), 0.1).dtype == np.float32
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "salt_pepper"])
+def test_limits_are_those_of_the_pixels(noise):
+    seen = []
+
+    def score(estimator, X, y):
+        seen.append(X)
+        return 0.0
+
+    X = np.random.RandomState(0).uniform(-16, 16, size=(50, 64))
+    options = {"noise": noise, "levels": (1.0,), "n_repeats": 1, "scoring": score}
+    robustness_curve(LogisticRegression(), X, np.zeros(50), limits=(-16.0, 16.0), **options)
+    assert seen[0].min() == -16
+    assert seen[0].max() == 16
 
 
 def test_robustness_falls_with_noise():
@@ -231,10 +270,16 @@ def test_images_with_channels():
         (lambda X, y: LateralContext((0, 5)).fit(X), "does not fit"),
         (lambda X, y: CNNClassifier(image_shape=(8, 8, 3)).fit(X, y), "does not fit"),
         (lambda X, y: CNNClassifier(filters=()).fit(X, y), "filters"),
+        (lambda X, y: CNNClassifier(filters=(4, 0)).fit(X, y), "positive integers"),
+        (lambda X, y: CNNClassifier(filters=(4.5,)).fit(X, y), "positive integers"),
         (lambda X, y: CNNClassifier(kernel_size=2).fit(X, y), "odd"),
         (lambda X, y: add_gaussian_noise(X, -1.0), "sigma"),
         (lambda X, y: add_salt_pepper(X, 2.0), "p must"),
         (lambda X, y: robustness_curve(None, X, y, noise="snow"), "noise must"),
+        (
+            lambda X, y: robustness_curve(LogisticRegression().fit(X, y), 16 * X, y),
+            "beyond limits",
+        ),
     ],
 )
 def test_bad_input(digits, call, message):

@@ -77,8 +77,6 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         Filters, weights and biases.
     lateral_weights_ : list of ndarray of shape (side, side, n_filters, n_filters)
         Of every layer, as in :class:`LateralContext`; empty without gates.
-    lateral_means_ : list of ndarray of shape (n_filters,)
-        Mean shares of the features.
     input_mean_, input_scale_ : float
         Mean and standard deviation of all pixels seen during fit.
     loss_curve_ : list of float
@@ -192,9 +190,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
             network = self._network(X.shape[1], len(self.classes_)).to(device)
             self._train(network, images, labels, minibatches(len(X), self.batch_size, rng))
         self.parameters_ = {k: v.cpu().numpy() for k, v in network.state_dict().items()}
-        self.lateral_weights_, self.lateral_means_ = (
-            [x.cpu().numpy() for x in parts] for parts in (network.weights, network.means)
-        )
+        self.lateral_weights_ = [x.cpu().numpy() for x in network.weights]
         return self
 
     def _train(self, network, images, labels, batches):
@@ -227,8 +223,9 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
             network.learn_context(images)
 
     def _check_layers(self, n_features):
-        if not len(self.filters) or min(self.filters) < 1:
-            raise ValueError(f"filters must be one or more positive numbers, got {self.filters!r}.")
+        filters = np.asarray(self.filters)
+        if filters.ndim != 1 or filters.dtype.kind not in "iu" or not (filters > 0).all():
+            raise ValueError(f"filters must be positive integers, got {self.filters!r}.")
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {self.kernel_size}.")
         self._shape(n_features)
@@ -270,10 +267,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         # in double precision: libraries round the rows of a product differently
         network = self._network(X.shape[1], len(self.classes_)).double()
         network.load_state_dict({k: torch.tensor(v) for k, v in self.parameters_.items()})
-        network.weights, network.means = (
-            [torch.tensor(x, dtype=torch.float64) for x in parts]
-            for parts in (self.lateral_weights_, self.lateral_means_)
-        )
+        network.weights = [torch.tensor(x, dtype=torch.float64) for x in self.lateral_weights_]
         network.eval().requires_grad_(False)
         logits = in_blocks(network, self._images(X).astype(float))
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
@@ -296,7 +290,7 @@ class _Network(torch.nn.Module):
         self.pool_size, self.dropout = estimator.pool_size, estimator.dropout
         self.extent, self.spacing = estimator.lateral_extent, estimator.kernel_size
         self.form, self.alpha = estimator.lateral, estimator.lateral_alpha
-        self.weights, self.means = [], []
+        self.weights = []
 
     def forward(self, x):
         for i in range(len(self.convolutions)):
@@ -310,8 +304,8 @@ class _Network(torch.nn.Module):
         maps = functional.relu(self.convolutions[i](x))
         if i < len(self.weights):
             maps = maps.permute(0, 2, 3, 1)
-            shares = shares_of_features(maps, self.means[i])
             options = {"spacing": self.spacing, "form": self.form, "alpha": self.alpha}
+            shares = shares_of_features(maps)
             maps = gated(maps, shares, self.weights[i], **options).permute(0, 3, 1, 2)
         return functional.max_pool2d(maps, self.pool_size, ceil_mode=True)
 
@@ -320,13 +314,12 @@ class _Network(torch.nn.Module):
         """Lateral weights of one layer after the other, each under the gates before it."""
         device = self.hidden.weight.device
         blocks = [block.to(device) for block in images.split(256)]
-        self.weights, self.means = [], []
+        self.weights = []
         for i, convolution in enumerate(self.convolutions):
             seen = CoActivation(convolution.out_channels, self.extent, self.spacing)
             for block in blocks:
                 maps = functional.relu(convolution(block)).permute(0, 2, 3, 1)
-                seen.add(shares_of_features(maps, None))
-            weights, mean = (torch.from_numpy(x).to(block) for x in seen.weights(1e-6))
-            self.weights.append(weights)
-            self.means.append(mean)
+                seen.add(shares_of_features(maps), all_places=False)
+            weights, _ = seen.weights(1e-6)
+            self.weights.append(torch.from_numpy(weights).to(block))
             blocks = [self._layer(i, block) for block in blocks]

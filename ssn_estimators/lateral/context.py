@@ -30,8 +30,8 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     is an inhibition that all features share [1]_. If places are independent given their
     features, the product form is Bayes' rule,
 
-    .. math:: g_k^n \propto f_k^n \prod_\Delta \Big(\sum_j f_j^{n + \Delta}
-       (1 + W^\Delta_{jk}) \Big)^\alpha,
+    .. math:: g_k^n \propto f_k^n \prod_\Delta \Big(1 + \sum_j W^\Delta_{jk}
+       f_j^{n + \Delta} \Big)^\alpha,
 
     and the linear form is its first order, :math:`g_k^n = f_k^n \lfloor 1 + \alpha \sum_\Delta
     \sum_j W^\Delta_{jk} f_j^{n + \Delta} \rfloor_+`, one convolution. One pass over the data
@@ -52,8 +52,10 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     alpha : float, default=1.0
         Strength; 0 leaves maps as they are.
     normalize : bool, default=True
-        Whether gates and weights see the maps over their sum at each place. Without, sums
-        should be 1, or the linear form grows with the activity.
+        Whether gates and weights see the maps over their sum at each place. Places where nothing
+        is active then say nothing: weights are learned from the others, and gates do not change
+        for them. A single feature, whose share is 1 wherever it is active, has no context.
+        Without, sums should be at most 1, or gates grow with the activity.
     eps : float, default=1e-6
         Weight of independence, as if it had been seen in so many places more, as a share.
 
@@ -160,7 +162,8 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self.n_samples_seen_ = 0
         for start in range(0, len(X), 256):
             maps = self._maps(torch.tensor(X[start : start + 256]))
-            self._sums.add(shares_of_features(maps, None) if self.normalize else maps)
+            shares = shares_of_features(maps) if self.normalize else maps
+            self._sums.add(shares, all_places=not self.normalize)
         self.n_samples_seen_ += len(X)
         self.weights_, self.mean_ = self._sums.weights(self.eps)
         return self
@@ -192,11 +195,11 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         _refuse_negative(X)
-        weights, mean = (torch.tensor(a.astype(X.dtype)) for a in (self.weights_, self.mean_))
+        weights = torch.tensor(self.weights_.astype(X.dtype))
 
         def gate(block):
             maps = self._maps(block)
-            shares = shares_of_features(maps, mean) if self.normalize else maps
+            shares = shares_of_features(maps) if self.normalize else maps
             options = {"spacing": self.spacing, "form": self.form, "alpha": self.alpha}
             return gated(maps, shares, weights, **options).flatten(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from numbers import Real
 
 import numpy as np
@@ -81,6 +82,7 @@ def robustness_curve(
     *,
     noise="gaussian",
     levels=(0.0, 0.2, 0.4, 0.6),
+    limits=(0.0, 1.0),
     n_repeats=3,
     scoring=None,
     random_state=0,
@@ -97,6 +99,9 @@ def robustness_curve(
         :func:`add_gaussian_noise`, :func:`add_salt_pepper`, or a function of X, the level and
         `random_state`.
     levels : sequence of float, default=(0.0, 0.2, 0.4, 0.6)
+    limits : tuple of two floats, default=(0.0, 1.0)
+        Least and largest value of a pixel: black and white, between which noisy pixels stay. A
+        callable `noise` has its own.
     n_repeats : int, default=3
         Draws of the noise; the same for any estimator with the same `random_state`.
     scoring : str, callable or None, default=None
@@ -106,10 +111,28 @@ def robustness_curve(
     Returns
     -------
     scores : ndarray of shape (n_levels, n_repeats)
+
+    Raises
+    ------
+    ValueError
+        If there is no such noise, or X is not within `limits`.
     """
     if not callable(noise) and noise not in NOISES:
         raise ValueError(f"noise must be callable or one of {sorted(NOISES)}, got {noise!r}.")
-    add = NOISES.get(noise, noise) if isinstance(noise, str) else noise
+    if callable(noise):
+        add = noise
+    else:
+        X, (low, high) = _images(X), limits
+        if X.min() < low or X.max() > high:
+            raise ValueError(
+                f"X lies between {X.min():.3g} and {X.max():.3g}, beyond limits={limits!r}: "
+                "noise would clip what was there. Give the limits of your pixels."
+            )
+        ranges = {
+            "gaussian": {"clip": (low, high)},
+            "salt_pepper": {"low": low, "high": high},
+        }
+        add = partial(NOISES[noise], **ranges[noise])
     score = check_scoring(estimator, scoring)
     seeds = check_random_state(random_state).randint(2**31 - 1, size=n_repeats)
     return np.array(

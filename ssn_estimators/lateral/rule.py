@@ -24,13 +24,10 @@ def _windows(shape, offset, extent, spacing):
     return (slice(None), *here), (slice(None), *there)
 
 
-def shares_of_features(maps, mean):
-    """Maps over their sums at each place; the mean shares where nothing is active."""
+def shares_of_features(maps):
+    """Maps over their sums at each place; 0, which is no evidence, where nothing is active."""
     total = maps.sum(-1, keepdim=True)
-    shares = maps / torch.where(total > 0, total, 1.0)
-    if mean is None:
-        return shares
-    return torch.where(total > 0, shares, mean / mean.sum().clamp(min=1e-12))
+    return maps / torch.where(total > 0, total, 1.0)
 
 
 class CoActivation:
@@ -43,15 +40,19 @@ class CoActivation:
         self.pairs = np.zeros((side, side, n_features, n_features))
         self.n_pairs = np.zeros((side, side))
 
-    def add(self, maps):
-        """Count maps, a Tensor of shape (n, rows, columns, features)."""
+    def add(self, maps, *, all_places=True):
+        """Count maps, a Tensor of shape (n, rows, columns, features).
+
+        All places, or only those where something is active: shares are known of no others.
+        """
+        known = torch.ones_like(maps[..., 0]) if all_places else maps.any(-1).to(maps)
         self.single += maps.sum((0, 1, 2), dtype=torch.float64).cpu().numpy()
-        self.n_single += maps[..., 0].numel()
+        self.n_single += float(known.sum(dtype=torch.float64))
         for place in offsets(self.extent):
             here, there = _windows(maps.shape[1:3], place, self.extent, self.spacing)
             centre, neighbour = maps[here].flatten(0, 2), maps[there].flatten(0, 2)
             self.pairs[place] += (neighbour.T @ centre).cpu().numpy()
-            self.n_pairs[place] += len(centre)
+            self.n_pairs[place] += float((known[here] * known[there]).sum(dtype=torch.float64))
 
     def weights(self, eps):
         r""":math:`\langle f_j f_k \rangle / (\langle f_j \rangle \langle f_k \rangle) - 1`,
@@ -84,7 +85,7 @@ def gated(maps, shares, weights, *, spacing, form, alpha):
     evidence = torch.zeros_like(maps)
     for a, b in offsets(extent):
         here, there = _windows(maps.shape[1:3], (a, b), extent, spacing)
-        likelihood = shares[there] @ (1 + weights[a, b])
+        likelihood = 1 + shares[there] @ weights[a, b]
         evidence[here] += torch.log(likelihood.clamp(min=1e-30))
     gate = torch.exp(alpha * (evidence - evidence.amax(-1, keepdim=True)))
     product = maps * gate
