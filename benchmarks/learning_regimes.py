@@ -51,10 +51,7 @@ def balanced(n, rng, gain=SMALL):
 
 
 def one_direction(n, rng):
-    """Balanced weights that depend on the presynaptic cell alone, of the norm of the others."""
-    weights = np.tile(np.abs(rng.standard_normal(n)), (n, 1))
-    weights[:, CELLS["n_excitatory"] :] *= -3
-    return weights * (np.linalg.norm(balanced(n, rng)) / np.linalg.norm(weights))
+    return low_rank_init(n, 1, excitatory=0.75, gain=SMALL, random_state=rng)
 
 
 INITIAL = {
@@ -134,20 +131,38 @@ def figures(row, seed):
     }
 
 
-MEASURES = ("effective_rank", "weight_change", "representation_alignment", "kernel_alignment")
+MEASURES = (
+    "effective_rank",
+    "spectral_radius",
+    "weight_change",
+    "representation_alignment",
+    "kernel_alignment",
+)
+
+
+def with_error(values):
+    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return f"{np.mean(values):+13.3f} +- {error:5.3f}"
 
 
 def summary(results):
-    lines = [f"{'':28}{'accuracy':>10}" + "".join(f"{m[:18]:>22}" for m in MEASURES)]
+    """Means and standard errors; and of the differences from the last rank, seed by seed."""
+    lines = [f"{'':40}{'accuracy':>10}" + "".join(f"{m[:18]:>22}" for m in MEASURES)]
     for row in ROWS:
-        own = [n for n in results["networks"] if n["row"] == row]
-        if own:
-            line = f"{row:22} n={len(own):2}  {np.mean([n['accuracy'] for n in own]):10.3f}"
-            for measure in MEASURES:
-                values = [n[measure] for n in own]
-                error = np.std(values, ddof=1) / np.sqrt(len(own)) if len(own) > 1 else np.nan
-                line += f"{np.mean(values):13.3f} +- {error:5.3f}"
-            lines.append(line)
+        own = {n["seed"]: n for n in results["networks"] if n["row"] == row}
+        if not own:
+            continue
+        line = f"{row:34} n={len(own):2}  {np.mean([n['accuracy'] for n in own.values()]):10.3f}"
+        lines.append(line + "".join(with_error([n[m] for n in own.values()]) for m in MEASURES))
+        full = f"{row.rsplit(', rank', 1)[0]}, rank {RANKS[-1]}"
+        pairs = [
+            (own[n["seed"]], n)
+            for n in results["networks"]
+            if n["row"] == full != row and n["seed"] in own
+        ]
+        if "RNN" in row and pairs:
+            line = "".join(with_error([a[m] - b[m] for a, b in pairs]) for m in MEASURES)
+            lines.append(f"{'    less full rank':50}" + line)
     return "\n".join(lines)
 
 

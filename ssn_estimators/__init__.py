@@ -35,6 +35,7 @@ _MODULES = {
     "dale_init": "initial_weights",
     "from_connectivity": "initial_weights",
     "low_rank_init": "initial_weights",
+    "with_inhibition": "initial_weights",
     "fit_many": "many",
     "fit_networks": "many",
     "AutoencoderEncoder": "encoders",

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.utils import check_array, check_random_state
 
-__all__ = ["block_init", "dale_init", "from_connectivity", "low_rank_init"]
+__all__ = ["block_init", "dale_init", "from_connectivity", "low_rank_init", "with_inhibition"]
 
 GAIN = 1.25
 
 
-def low_rank_init(n, rank, *, gain=GAIN, norm="fro", random_state=None):
-    r"""Normal weights, reduced to their leading singular directions.
+def low_rank_init(n, rank, *, excitatory=None, gain=GAIN, norm="fro", random_state=None):
+    r"""Weights of low rank: normal ones reduced to their leading singular directions.
+
+    Under Dale's law these would not do. Magnitudes are then products of two matrices of absolute
+    normal numbers, n by `rank` and `rank` by n.
 
     Parameters
     ----------
     n : int
         Number of cells.
     rank : int
-        Singular triplets that are kept; n keeps the matrix.
+        Rank of the weights; n keeps the normal matrix, or, under Dale's law, its magnitudes.
+    excitatory : float, default=None
+        Share of E cells, the first ones, for weights that obey Dale's law and in which
+        inhibition is scaled up by the ratio of E to I cells, as in :func:`dale_init`. For an
+        :class:`SSNClassifier`.
     gain : float, default=1.25
         Weights have a standard deviation of :math:`gain / \sqrt n` before.
     norm : {"fro", "spectral", None}, default="fro"
@@ -34,13 +43,32 @@ def low_rank_init(n, rank, *, gain=GAIN, norm="fro", random_state=None):
     .. [1] Liu, Baratin, Cornford, Mihalas, Shea-Brown & Lajoie (2024). How connectivity
        structure shapes rich and lazy learning in neural circuits. ICLR.
     """
-    if not 1 <= rank <= n:
-        raise ValueError(f"rank must be between 1 and n={n}, got {rank!r}.")
-    weights = gain * check_random_state(random_state).standard_normal((n, n)) / np.sqrt(n)
+    if not isinstance(rank, Integral) or not 1 <= rank <= n:
+        raise ValueError(f"rank must be an integer between 1 and n={n}, got {rank!r}.")
+    _check_norm(norm)
+    rng = check_random_state(random_state)
+    weights = gain * rng.standard_normal((n, n)) / np.sqrt(n)
+    if excitatory is not None:
+        magnitudes = np.abs(weights)
+        if rank < n:
+            left, right = np.abs(rng.standard_normal((2, n, rank)))
+            magnitudes = left @ right.T
+        return _scaled_to(weights, magnitudes * _signs(n, excitatory, balanced=True), norm)
     if rank == n:
         return weights
     left, values, right = np.linalg.svd(weights)
     return _scaled_to(weights, (left[:, :rank] * values[:rank]) @ right[:rank], norm)
+
+
+def _signs(n, excitatory, *, balanced):
+    """Of presynaptic cells; under balance those of I cells are as large as cells are rare."""
+    n_excitatory = round(excitatory * n)
+    if not 0 < n_excitatory < n:
+        raise ValueError(
+            f"excitatory={excitatory} leaves {n_excitatory} E cells of {n}; both kinds are needed."
+        )
+    ratio = n_excitatory / (n - n_excitatory) if balanced else 1.0
+    return np.where(np.arange(n) < n_excitatory, 1.0, -ratio)
 
 
 def dale_init(n, *, excitatory=0.8, balanced=True, gain=GAIN, norm="fro", random_state=None):
@@ -66,15 +94,9 @@ def dale_init(n, *, excitatory=0.8, balanced=True, gain=GAIN, norm="fro", random
     -------
     weights : ndarray of shape (n, n)
     """
-    n_excitatory = round(excitatory * n)
-    if not 0 < n_excitatory < n:
-        raise ValueError(
-            f"excitatory={excitatory} leaves {n_excitatory} E cells of {n}; both kinds are needed."
-        )
+    signs = _signs(n, excitatory, balanced=balanced)
+    _check_norm(norm)
     free = gain * check_random_state(random_state).standard_normal((n, n)) / np.sqrt(n)
-    signs = np.where(np.arange(n) < n_excitatory, 1.0, -1.0)
-    if balanced:
-        signs[n_excitatory:] *= n_excitatory / (n - n_excitatory)
     return _scaled_to(free, np.abs(free) * signs, norm)
 
 
@@ -164,6 +186,54 @@ def from_connectivity(
     return weights if norm is None else _of_norm(weights, norm)
 
 
+def with_inhibition(excitation, n_inhibitory, *, balance=1.0, norm=None):
+    """Weights of a circuit from those among its E cells, with I cells that all E cells share.
+
+    Every I cell gets the same input from all E cells, together as much as an E cell gets on
+    average. Every cell gets as much inhibition, the same from all I cells, as `balance` times its
+    excitation.
+
+    Parameters
+    ----------
+    excitation : array-like of shape (n_excitatory, n_excitatory)
+        Weights among E cells, [post, pre], not negative: such as the positive part of
+        :meth:`LateralContext.connectivity`.
+    n_inhibitory : int
+        Number of I cells.
+    balance : float, default=1.0
+        Ratio of summed inhibitory to excitatory weights of every cell.
+    norm : float, default=None
+        Frobenius norm to scale to.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_excitatory + n_inhibitory, n_excitatory + n_inhibitory)
+        For ``init=`` of :class:`SSNClassifier`.
+
+    Examples
+    --------
+    >>> from ssn_estimators import with_inhibition
+    >>> with_inhibition([[0, 2], [4, 0]], 1)
+    array([[ 0. ,  2. , -2. ],
+           [ 4. ,  0. , -4. ],
+           [ 1.5,  1.5, -3. ]])
+    """
+    excitation = check_array(excitation, dtype=float, input_name="excitation")
+    n = len(excitation)
+    if excitation.shape[1] != n:
+        raise ValueError(f"excitation must be a square matrix, got shape {excitation.shape}.")
+    if excitation.min() < 0:
+        raise ValueError("excitation has negative weights; take its positive part.")
+    if not isinstance(n_inhibitory, Integral) or n_inhibitory < 1:
+        raise ValueError(f"n_inhibitory must be an integer of at least 1, got {n_inhibitory!r}.")
+    if not balance >= 0:
+        raise ValueError(f"balance must be at least 0, got {balance!r}.")
+    to_all = np.vstack([excitation, np.full((n_inhibitory, n), excitation.sum(1).mean() / n)])
+    back = np.repeat(-balance * to_all.sum(1, keepdims=True) / n_inhibitory, n_inhibitory, 1)
+    weights = np.hstack([to_all, back])
+    return weights if norm is None else _of_norm(weights, norm)
+
+
 def initial_matrix(init, n, rng):
     """The matrix that a parameter `init` stands for."""
     weights = check_array(init(n, rng) if callable(init) else init, dtype=float, input_name="init")
@@ -172,13 +242,16 @@ def initial_matrix(init, n, rng):
     return weights
 
 
+def _check_norm(norm):
+    if norm not in ("fro", "spectral", None):
+        raise ValueError(f"norm must be 'fro', 'spectral' or None, got {norm!r}.")
+
+
 def _scaled_to(like, weights, norm):
     if norm is None:
         return weights
     if norm == "fro":
         return _of_norm(weights, np.linalg.norm(like))
-    if norm != "spectral":
-        raise ValueError(f"norm must be 'fro', 'spectral' or None, got {norm!r}.")
     wanted, found = (np.abs(np.linalg.eigvals(w)).max() for w in (like, weights))
     return weights * (wanted / found)
 

@@ -60,7 +60,7 @@ class RNNClassifier(
     momentum : float, default=0.9
         Its momentum.
     warm_start : bool, default=False
-        Whether `fit` goes on from the fitted network.
+        Whether `fit` goes on from the fitted network, whatever `init`.
     random_state : int, RandomState instance or None, default=None
         Source of initial weights and batches.
 
@@ -182,6 +182,12 @@ class RNNClassifier(
         if not 0 < self.dt <= self.tau:
             raise ValueError(f"dt must not exceed tau={self.tau:g} ms, got {self.dt:g}.")
         rng = check_random_state(self.random_state)
+        if going_on and self.input_weights_.shape != (self.n_hidden, sequences.shape[2]):
+            raise ValueError(
+                f"warm_start goes on with {len(self.input_weights_)} cells and "
+                f"{self.input_weights_.shape[1]} inputs, but n_hidden={self.n_hidden} and n_steps="
+                f"{self.n_steps} ask for {self.n_hidden} and {sequences.shape[2]}."
+            )
         if not going_on:
             self._start(known, sequences.shape[2], rng)
         self._every_step = y.ndim == 2

@@ -18,6 +18,7 @@ from ssn_estimators.initial_weights import (
     dale_init,
     from_connectivity,
     low_rank_init,
+    with_inhibition,
 )
 from ssn_estimators.inspection import (
     effective_rank,
@@ -63,11 +64,16 @@ def test_alignments():
     [
         (effective_rank, (np.zeros((2, 2)),), "zeros"),
         (effective_rank, (np.ones((2, 3)),), "square"),
+        (effective_rank, (np.eye(3, k=1),), "eigenvalues are 0"),
         (kernel_alignment, (np.eye(2), np.eye(3)), "one shape"),
         (kernel_alignment, (np.eye(2), np.zeros((2, 2))), "zeros"),
         (kernel_alignment, (np.ones(3), np.ones(3)), "square"),
         (weight_change, (np.eye(2), np.eye(3)), "one shape"),
         (low_rank_init, (5, 6), "rank"),
+        (low_rank_init, (5, 1.5), "rank"),
+        (with_inhibition, (np.ones((2, 3)), 1), "square"),
+        (with_inhibition, (-np.ones((2, 2)), 1), "negative"),
+        (with_inhibition, (np.ones((2, 2)), 0), "n_inhibitory"),
         (from_connectivity, (np.ones((2, 3)),), "square"),
         (from_connectivity, (np.ones((3, 3)), 4), "n must be"),
         (block_init, ([2, 2], np.ones((3, 3)), np.ones((2, 2)), np.ones((2, 2)), [1, -1]), "shape"),
@@ -209,6 +215,42 @@ def test_weights_that_obey_dales_law():
     assert effective_rank(loose) < 0.5 * effective_rank(weights)
 
 
+@pytest.mark.parametrize("rank", [1, 3, 40])
+def test_low_rank_weights_that_obey_dales_law(rank, blobs, small_ssn):
+    weights = low_rank_init(40, rank, excitatory=0.8, random_state=0)
+    assert np.linalg.matrix_rank(weights) == rank
+    assert (weights[:, :32] > 0).all()
+    assert (weights[:, 32:] < 0).all()
+    # balanced in the mean, whatever the rank, and of one norm
+    assert abs(weights.sum(1).mean()) < 0.3 * weights[:, :32].sum(1).mean()
+    assert np.linalg.norm(weights) == pytest.approx(
+        np.linalg.norm(low_rank_init(40, 40, random_state=0))
+    )
+    for norm in ("frobenius", "Fro"):
+        with pytest.raises(ValueError, match="norm"):
+            low_rank_init(40, rank, norm=norm)
+
+    def init(n, rng):
+        return low_rank_init(n, min(rank, n), excitatory=0.8, gain=0.1, random_state=rng)
+
+    settings = {"growth": None, "n_excitatory": 4, "n_inhibitory": 1, "max_iter": 2}
+    assert small_ssn(init=init, **settings).fit(*blobs).stability_ == 1
+
+
+def test_excitation_with_shared_inhibition():
+    rng = np.random.RandomState(0)
+    excitation = rng.uniform(size=(12, 12))
+    weights = with_inhibition(excitation, 3, balance=0.8, norm=2.0)
+    scale = weights[0, 0] / excitation[0, 0]
+    assert np.linalg.norm(weights) == pytest.approx(2)
+    assert_allclose(weights[:12, :12], scale * excitation)
+    assert (weights[:, 12:] < 0).all()
+    excited, inhibited = weights[:, :12].sum(1), weights[:, 12:].sum(1)
+    assert_allclose(inhibited, -0.8 * excited)
+    assert_allclose(excited[12:], excited[:12].mean())
+    assert_allclose(weights[12:, :12].std(), 0, atol=1e-12)
+
+
 def test_blocks_of_cell_types():
     p, m = np.array([[0.1, 0.5], [1.0, 0.0]]), np.array([[0.0, 1.0], [-1.0, 0.0]])
     weights = block_init([300, 100], p, m, np.zeros((2, 2)), [1, -1], random_state=0)
@@ -305,3 +347,45 @@ def test_learning_regimes(fitted, small_ssn, blobs):
     assert found.kernel_alignment == pytest.approx(regime.kernel_alignment, abs=1e-4)
     with pytest.raises(TypeError, match="torch Module"):
         tangent_kernel(StandardScaler().fit(X), X)
+
+
+def test_a_module_is_evaluated_as_it_predicts_and_left_in_its_mode():
+    class Scaled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.dropout = torch.nn.Linear(3, 2), torch.nn.Dropout(0.5)
+            self.scale = torch.nn.Parameter(torch.tensor(2.0))  # without axes
+
+        def forward(self, x):
+            return self.scale * self.dropout(self.linear(x))
+
+    model, X = Scaled().train(), torch.randn(5, 3)
+    model.dropout.eval()
+    kernel = tangent_kernel(model, X)
+    assert model.training
+    assert not model.dropout.training
+    model.dropout.train()
+    assert_allclose(tangent_kernel(model, X), kernel)
+    # by hand: gradients by weights and biases, and by the scale
+    outputs = model.linear(X).detach().double().flatten().numpy()
+    same_output = np.tile(np.eye(2), (5, 5))
+    products = np.repeat(np.repeat((X @ X.T + 1).numpy(), 2, 0), 2, 1)
+    assert_allclose(kernel, 4 * products * same_output + np.outer(outputs, outputs), rtol=1e-4)
+    regime = learning_regime(model, model, X, parameters=["linear.weight"])
+    assert regime.representation_alignment == pytest.approx(1)
+    for names in (["linear.weights"], []):
+        with pytest.raises(ValueError, match="no parameters"):
+            tangent_kernel(model, X, parameters=names)
+        with pytest.raises(ValueError, match="no parameters"):
+            learning_regime(model, model, X, parameters=names)
+
+
+def test_a_warm_start_keeps_its_size():
+    X, y = make_delayed_match(50, random_state=0)
+    y = y[:, -1]
+    rnn = RNNClassifier(10, n_steps=8, max_iter=2, warm_start=True, random_state=0).fit(X, y)
+    rnn.fit(X, y)
+    assert rnn.n_iter_ == 4
+    for changed in ({"n_hidden": 11}, {"n_hidden": 10, "n_steps": 4}):
+        with pytest.raises(ValueError, match="warm_start goes on with 10 cells"):
+            rnn.set_params(**changed).fit(X, y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,11 @@ def effective_rank(weights, *, kind="eig"):
         raise ValueError("a matrix of zeros has no effective rank.")
     if kind == "eig":
         values = np.abs(np.linalg.eigvals(weights))
+        if values.max() == 0:
+            raise ValueError(
+                "all eigenvalues are 0 (a feedforward network); take another kind, of singular "
+                "values."
+            )
         return float(values.sum() / (values.max() * len(values)))
     values = np.linalg.svd(weights, compute_uv=False)
     if kind == "stable":
@@ -178,7 +184,11 @@ def tangent_kernel(model, X, *, parameters=None):
     Raises
     ------
     ValueError
-        If an SSN has no stable fixed point for some input.
+        If an SSN has no stable fixed point for some input, or a Module no such parameters.
+
+    Notes
+    -----
+    A Module is evaluated as it is after ``eval()``, without dropout, and left in its mode.
     """
     if isinstance(model, torch.nn.Module):
         return _module_kernel(model, X, parameters)
@@ -194,19 +204,39 @@ def tangent_kernel(model, X, *, parameters=None):
 
 
 def _module_kernel(model, X, names):
-    every = dict(model.named_parameters())
-    unknown = set(names or []) - set(every)
-    if unknown:
-        raise ValueError(f"the module has no parameters {sorted(unknown)}; it has {list(every)}.")
-    chosen = {k: v.detach() for k, v in every.items() if names is None or k in names}
-    fixed = {k: v.detach() for k, v in every.items() if k not in chosen}
+    chosen = _parameters(model, names)
+    fixed = {k: v.detach() for k, v in model.named_parameters() if k not in chosen}
 
     def outputs(values):
         return torch.func.functional_call(model, fixed | values, (X,)).flatten()
 
-    jacobian = torch.func.jacrev(outputs)(chosen)
-    flat = torch.cat([value.flatten(1) for value in jacobian.values()], 1).double()
-    return (flat @ flat.T).numpy()
+    with _evaluated(model):
+        jacobian = torch.func.jacrev(outputs)(chosen)
+    flat = [value.reshape(len(value), -1).double() for value in jacobian.values()]
+    return sum(part @ part.T for part in flat).cpu().numpy()
+
+
+def _parameters(model, names):
+    """Parameters of a module by their names, in this order; all if None."""
+    every = {name: value.detach() for name, value in model.named_parameters()}
+    names = list(every) if names is None else list(names)
+    unknown = set(names) - set(every)
+    if unknown or not names:
+        missing = f"the module has no parameters {sorted(unknown)}" if unknown else "no parameters"
+        raise ValueError(f"{missing}; there are {list(every)}.")
+    return {name: every[name] for name in names}
+
+
+@contextmanager
+def _evaluated(model):
+    """A module as it predicts; afterwards in its mode again."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def _circuit_kernel(model, X):
@@ -322,9 +352,7 @@ def learning_regime(before, after, X, *, parameters=None):
 
 def _recurrent_weights(model, parameters):
     if isinstance(model, torch.nn.Module):
-        every = dict(model.named_parameters())
-        name = parameters[0] if parameters else next(iter(every))
-        return every[name].detach().double().numpy()
+        return next(iter(_parameters(model, parameters).values())).double().cpu().numpy()
     check_is_fitted(model)
     weights = model.circuit_.weights if hasattr(model, "circuit_") else model.recurrent_weights_
     return np.asarray(weights, float)
@@ -332,6 +360,7 @@ def _recurrent_weights(model, parameters):
 
 def _representation(model, X):
     if isinstance(model, torch.nn.Module):
-        with torch.no_grad():
-            return model(X).flatten(1).double().numpy()
+        with torch.no_grad(), _evaluated(model):
+            states = model(X)
+        return states.reshape(len(states), -1).double().cpu().numpy()
     return model.transform(X).astype(float)
