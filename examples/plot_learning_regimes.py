@@ -2,7 +2,7 @@
 Rich and lazy learning
 ======================
 
-Networks that begin with weights of low rank must change more to learn a task.
+Networks that begin with weights of low rank change their representations more as they learn.
 """
 
 # %%
@@ -32,8 +32,8 @@ def networks(rank, seed):
 regimes = {rank: [learning_regime(*networks(rank, seed), X0) for seed in SEEDS] for rank in RANKS}
 
 # %%
-# Kernel alignment is the cosine between the tangent kernels, of the logits with respect to all
-# weights, before and after: 1 where training has only moved along directions that were there from
+# Kernel alignment is the cosine between the tangent kernels, of the logits with respect to the
+# recurrent weights, before and after: 1 where training has only moved along directions that were there from
 # the start (lazy), less where it has made new ones (rich). Representation alignment compares the
 # activity in the same way.
 figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")

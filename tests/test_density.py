@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.linalg import LinAlgWarning, solve_continuous_lyapunov
 from scipy.signal import lfilter
 
@@ -152,6 +152,27 @@ def test_errors_of_trajectories_know_of_autocorrelation():
     assert_allclose(independent, x.std() / np.sqrt(x.size), rtol=1e-6)
 
 
+def test_too_short_trajectories_say_so():
+    # trials that do not forget their start: a sample each, and no window that closes
+    x = np.repeat(np.random.RandomState(0).normal(size=(1, 10, 1)), 30, axis=0)
+    x = x + 0.01 * np.random.RandomState(1).normal(size=x.shape)
+    constant = Langevin(lambda x: x, [[0.0]])
+    with pytest.warns(RuntimeWarning, match="independent"):
+        error = generator_moments(constant, x).standard_error[0]
+    # the time is at least half of that of trajectories that never decay
+    assert error > np.sqrt(0.5) * x.std() / np.sqrt(10)
+
+
+@pytest.mark.filterwarnings("ignore:trajectories of")
+def test_false_alarms_of_short_trajectories_are_rare():
+    # autocorrelation time 19: ten trajectories of ten independent samples
+    a, rng = 0.9, np.random.RandomState(0)
+    x = lfilter([1.0], [1.0, -a], rng.normal(size=(190 + 100, 10, 300)), axis=0)[100:]
+    constant = Langevin(lambda x: x, [[0.0]])
+    z = [generator_moments(constant, x[:, :, i, None]).z[0] for i in range(300)]
+    assert np.mean(np.abs(z) > 1.96) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+
+
 def test_what_does_not_move_has_no_z():
     still = generator_moments(Langevin(lambda x: 0 * x, [[0.0]]), [[1.0], [2.0]])
     assert still.statistic == 0
@@ -256,6 +277,15 @@ def test_a_singular_fit_says_so():
     assert_allclose(regressor.coef_[0], regressor.coef_[1])
     once = FokkerPlanckRegressor(lambda x: x[..., None], random_state=0).fit(X)
     assert_allclose(regressor.coef_.sum(), once.coef_)
+    assert_array_equal(regressor.stderr_, np.inf)
+
+    def idle(x):
+        return np.stack([x, 0 * x], axis=2)
+
+    with pytest.warns(LinAlgWarning, match="singular"):
+        regressor = FokkerPlanckRegressor(idle, random_state=0).fit(X)
+    assert_allclose(regressor.stderr_, [once.stderr_[0], np.inf])
+    assert_allclose(regressor.coef_, [once.coef_[0], 0])
 
 
 def test_the_right_features_score_best():
@@ -316,6 +346,13 @@ def test_lorenz_parameters_from_unordered_samples():
         (lambda X: generator_moments(Langevin(linear, D), X, tests=[[1.0]]), "frequencies"),
         (lambda X: generator_moments(Langevin(lambda x: x / 0, D), X), "not finite"),
         (lambda X: generator_moments(Langevin(linear, D), X[0]), "shape"),
+        (lambda X: generator_moments(Langevin(linear, D), X[:1]), "one sample"),
+        (lambda X: Langevin(linear, np.nan * D), "NaN"),
+        (lambda X: fokker_planck_residual(Langevin(linear, np.eye(2)), linear, X), "2 dimensions"),
+        (
+            lambda X: fokker_planck_residual(Langevin(linear, lambda x: np.eye(3)), linear, X),
+            "diffusion must give a tensor",
+        ),
         (lambda X: fokker_planck_residual(Langevin(linear, D), lambda x: x[:, 0], X), "score"),
         (lambda X: fokker_planck_residual(Langevin(linear, D), linear, X[0]), "shape"),
         (lambda X: stationarity_test(PAIR, X), "drive"),

@@ -178,6 +178,9 @@ def test_one_dimension():
         ({"objective": "accuracy"}, "objective"),
         ({"objective": {"likelihood": -1.0}}, "not negative"),
         ({"objective": {}}, "objective"),
+        ({"objective": {"likelihood": 0.0}}, "all 0"),
+        ({"objective": {"likelihood": "1"}}, "objective"),
+        ({"objective": {"likelihood": np.nan}}, "objective"),
         ({"objective": "fokker_planck"}, "dynamics"),
         ({"n_components": 600}, "n_samples=500"),
     ],
@@ -191,6 +194,22 @@ def test_objectives_that_are_not_finite_end_the_fit(moons):
     explosive = Langevin(lambda x: x / 0, np.eye(2))
     with pytest.raises(FloatingPointError, match="step 1 "):
         GMMFlow(4, objective="fokker_planck", dynamics=explosive, max_iter=3).fit(moons)
+
+
+def test_objectives_without_the_likelihood_begin_with_it(moons):
+    options = {"n_layers": 2, "max_iter": 8, "random_state": 0}
+    curves = [
+        GMMFlow(4, objective=name, **options).fit(moons).loss_curve_
+        for name in ("likelihood", "score_matching")
+    ]
+    assert_allclose(curves[0][:2], curves[1][:2])
+    assert not np.allclose(curves[0][2:], curves[1][2:])
+
+
+def test_samples_are_counted(density):
+    for n_samples in (0, 1.5):
+        with pytest.raises(ValueError, match="n_samples"):
+            density.sample(n_samples)
 
 
 def test_steps_of_denoising_are_counted(density, moons):

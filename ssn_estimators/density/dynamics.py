@@ -41,6 +41,8 @@ class Langevin:
         diffusion = np.array(self.diffusion, dtype=float)
         if diffusion.ndim != 2 or diffusion.shape[0] != diffusion.shape[1]:
             raise ValueError(f"diffusion must be a square matrix, got shape {diffusion.shape}.")
+        if not np.isfinite(diffusion).all():
+            raise ValueError("diffusion holds NaN or infinity.")
         if not np.allclose(diffusion, diffusion.T):
             raise ValueError("diffusion must be symmetric.")
         if np.linalg.eigvalsh(diffusion)[0] < -1e-10 * max(1.0, np.abs(diffusion).max()):

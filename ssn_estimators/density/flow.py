@@ -53,7 +53,9 @@ class GMMFlow(DensityMixin, BaseEstimator):
         of the samples; "score_matching", after Hyvärinen [3]_; "fokker_planck", the mean squared
         :func:`fokker_planck_residual` under `dynamics`, at the samples. Under
         the last alone these need not be of the density: they say where its equation is to
-        hold, and where the components begin.
+        hold, and where the components begin. Objectives without the likelihood are minimised
+        from the density that its first steps lead to, a quarter of all: scores are too large
+        before.
     dynamics : Langevin, default=None
         Of "fokker_planck". Its drift gets tensors.
     max_iter : int, default=1000
@@ -80,7 +82,7 @@ class GMMFlow(DensityMixin, BaseEstimator):
     flow_parameters_ : dict of str to ndarray
         Those of T.
     loss_curve_ : list of float
-        The objective in every step.
+        The objective in every step; minus the likelihood in those that come before it.
     n_iter_ : int
         Number of steps.
     n_features_in_ : int
@@ -193,10 +195,11 @@ class GMMFlow(DensityMixin, BaseEstimator):
         weights = self.objective
         if isinstance(weights, str):
             weights = {weights: 1.0}
-        if not weights or set(weights) - set(OBJECTIVES) or min(weights.values()) < 0:
+        valid = [isinstance(w, Real) and 0 <= w < np.inf for w in weights.values()]
+        if set(weights) - set(OBJECTIVES) or not all(valid) or not any(weights.values()):
             raise ValueError(
-                f"objective must name some of {OBJECTIVES}, with weights that are not negative; "
-                f"got {self.objective!r}."
+                f"objective must name some of {OBJECTIVES}, with weights that are not negative "
+                f"nor all 0; got {self.objective!r}."
             )
         if weights.get("fokker_planck") and self.dynamics is None:
             raise ValueError('objective "fokker_planck" needs the dynamics.')
@@ -236,7 +239,6 @@ class GMMFlow(DensityMixin, BaseEstimator):
             return vmap(grad(log_density))(x)
 
         self.loss_curve_, self.n_iter_ = [], 0
-        # scores are of the order of one over the variance, too large to begin with
         warm_up = 0 if "likelihood" in objective else self.max_iter // 4
         for i in range(self.max_iter):
             x, loss = X[next(batches)], 0.0
@@ -330,6 +332,8 @@ class GMMFlow(DensityMixin, BaseEstimator):
         -------
         X : ndarray of shape (n_samples, n_features)
         """
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be an integer of at least 1, got {n_samples!r}.")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         drawn = self._fitted().sample(n_samples, torch.Generator().manual_seed(seed))
         return drawn.numpy() * self.scale_ + self.center_

@@ -62,7 +62,9 @@ class FokkerPlanckRegressor(BaseEstimator):
     coef_ : ndarray of shape (n_coefficients,)
         The coefficients :math:`\theta`.
     stderr_ : ndarray of shape (n_coefficients,)
-        Their standard errors, if samples are independent; NaN for those that a sign keeps at 0.
+        Their standard errors if samples are independent, to first order in the noise of the
+        moments; too small where `condition_number_` is large for so many samples. NaN for
+        coefficients that a sign keeps at 0, infinite for those that the samples say nothing of.
     gram_ : ndarray of shape (n_coefficients, n_coefficients)
         Matrix of the normal equations.
     sensitivity_ : Bunch
@@ -188,7 +190,8 @@ class FokkerPlanckRegressor(BaseEstimator):
                 f"signs must be -1, 0 or 1 for each of the {matrix.shape[1]} coefficients."
             )
         self._solve(matrix, target, signs)
-        self.stderr_ = self._errors(X, condition, states, weight * self._inverse(matrix))
+        inverse, unknown = self._inverse(matrix)
+        self.stderr_ = self._errors(X, condition, states, weight * inverse, unknown)
         return self
 
     def _solve(self, matrix, target, signs):
@@ -197,7 +200,7 @@ class FokkerPlanckRegressor(BaseEstimator):
         scaled = matrix / np.where(self._scale > 0, self._scale, 1.0)
         _, singular, vectors = np.linalg.svd(scaled, full_matrices=False)
         self.sensitivity_ = Bunch(values=singular**2, vectors=vectors.T)
-        lost = singular[-1] <= singular[0] * len(singular) * np.finfo(float).eps
+        lost = singular[-1] <= _negligible(singular)
         self.condition_number_ = np.inf if lost else float(singular[0] / singular[-1])
         if lost:
             warnings.warn(
@@ -217,13 +220,18 @@ class FokkerPlanckRegressor(BaseEstimator):
         self.coef_ = found / np.where(self._scale > 0, self._scale, 1.0)
 
     def _inverse(self, matrix):
-        """From residual moments to minus the change of the free coefficients."""
-        scale = np.where(self._scale > 0, self._scale, 1.0)[self._free]
-        scaled = matrix[:, self._free] / scale
-        gram = scaled.T @ scaled + self.alpha * np.eye(scaled.shape[1])
-        return np.linalg.pinv(gram, hermitian=True) @ scaled.T / scale[:, None]
+        """From residual moments to minus the change of the free coefficients.
 
-    def _errors(self, X, condition, states, inverse):
+        And which of these change without any moment.
+        """
+        scale = np.where(self._scale > 0, self._scale, 1.0)[self._free]
+        left, singular, right = np.linalg.svd(matrix[:, self._free] / scale, full_matrices=False)
+        lost = singular <= _negligible(singular)
+        unknown = (right[lost] ** 2).sum(0) > 1e-8
+        gain = singular / (np.where(lost, 1.0, singular**2) + self.alpha)
+        return (right.T * np.where(lost, 0.0, gain)) @ left.T / scale[:, None], unknown
+
+    def _errors(self, X, condition, states, inverse, unknown):
         covariance, start = np.zeros((len(inverse), len(inverse))), 0
         for rows, waves in zip(states, self.frequencies_, strict=True):
             own = None if condition is None else condition[rows]
@@ -233,7 +241,7 @@ class FokkerPlanckRegressor(BaseEstimator):
             moved = wave_moments(dynamics, X[rows], waves) @ part.T
             covariance += np.atleast_2d(np.cov(moved.T, bias=True)) / len(rows)
         errors = np.full(len(self.coef_), np.nan)
-        errors[self._free] = np.sqrt(np.diag(covariance))
+        errors[self._free] = np.where(unknown, np.inf, np.sqrt(np.diag(covariance)))
         return errors
 
     def _equations(self, X, condition, waves):
@@ -331,6 +339,11 @@ class FokkerPlanckRegressor(BaseEstimator):
         return -float(total / len(states))
 
 
+def _negligible(singular):
+    """Below which singular values, in falling order, are rounding."""
+    return singular.max(initial=0.0) * len(singular) * np.finfo(float).eps
+
+
 def _linear(X):
     """Features of an affine drift: those of every row of A, and those of b."""
     n, d = X.shape
@@ -368,7 +381,8 @@ def circuit_from_samples(circuit, X, drive, *, dale=True, **options):
 
     The drift of the potentials is affine in the weights, so that they are a
     :class:`FokkerPlanckRegressor`'s coefficients; everything else about the circuit is known.
-    Inputs of different strengths make the weights unique.
+    Inputs of different strengths make the weights unique. Memory grows with the number of samples
+    under an input times the cube of the number of neurons: this is for circuits of some cells.
 
     Parameters
     ----------

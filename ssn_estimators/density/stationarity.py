@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 WINDOW = 5  # autocorrelation times that autocorrelations are summed up over
+FEW = 50  # independent samples, below which errors from autocorrelations are too small
 
 
 def fokker_planck_residual(dynamics, score, X):
@@ -60,12 +62,18 @@ def fokker_planck_residual(dynamics, score, X):
     X = X if torch.is_tensor(X) else torch.tensor(np.asarray(X, dtype=float))
     if X.ndim != 2:
         raise ValueError(f"X must have shape (n, d), got {tuple(X.shape)}.")
-    for name, function in (("drift", dynamics.drift), ("score", score)):
-        shape = tuple(function(X[:1]).shape)
-        if shape != (1, X.shape[1]):
+    d = X.shape[1]
+    if not (callable(dynamics.diffusion) or len(dynamics.diffusion) == d):
+        raise ValueError(f"diffusion has {len(dynamics.diffusion)} dimensions, the samples {d}.")
+    wanted = {"drift": (dynamics.drift, (1, d)), "score": (score, (1, d))}
+    if callable(dynamics.diffusion):
+        wanted["diffusion"] = dynamics.diffusion, (1, d, d)
+    for name, (function, shape) in wanted.items():
+        value = function(X[:1])
+        if not torch.is_tensor(value) or tuple(value.shape) != shape:
+            found = tuple(value.shape) if torch.is_tensor(value) else type(value).__name__
             raise ValueError(
-                f"{name} must give a tensor of the shape of its argument, {(1, X.shape[1])}; got "
-                f"{shape}."
+                f"{name} must give a tensor of shape {shape} for one of shape {(1, d)}; got {found}."
             )
 
     def single(function):
@@ -141,8 +149,9 @@ def generator_moments(dynamics, X, *, tests="quadratic"):
     dynamics : Langevin
     X : array-like of shape (n_samples, d) or (n_steps, n_chains, d)
         Independent samples; or trajectories at even intervals, whose autocorrelations enter
-        the standard errors by their integrated times [1]_. Errors are never taken smaller than
-        those of as many independent samples.
+        the standard errors by their integrated times [1]_, corrected for the bias that the
+        subtraction of the mean makes [2]_. Errors are never taken smaller than those of as
+        many independent samples.
     tests : "quadratic" or array-like of shape (n_frequencies, d), default="quadratic"
         All :math:`x_i` and :math:`x_i x_j`; or :math:`\cos(\omega \cdot x)` and
         :math:`\sin(\omega \cdot x)` of these frequencies, see :func:`random_frequencies`.
@@ -154,12 +163,19 @@ def generator_moments(dynamics, X, *, tests="quadratic"):
     Raises
     ------
     ValueError
-        If samples, tests, drift or diffusion do not match, or are not finite.
+        If samples, tests, drift or diffusion do not match, or are not finite, or there is only
+        one sample.
+
+    Warns
+    -----
+    RuntimeWarning
+        If trajectories are worth fewer than 50 independent samples: errors come out too small.
 
     References
     ----------
     .. [1] Sokal (1997). Monte Carlo methods in statistical mechanics: foundations and new
        algorithms. In Functional Integration, Springer.
+    .. [2] Wolff (2004). Monte Carlo errors with less errors. Comput. Phys. Commun. 156, 143-153.
 
     Examples
     --------
@@ -177,6 +193,8 @@ def generator_moments(dynamics, X, *, tests="quadratic"):
     if not np.isfinite(X).all():
         raise ValueError("X holds NaN or infinity.")
     grid, rows = X.shape[:-1], X.reshape(-1, X.shape[-1])
+    if len(rows) < 2:
+        raise ValueError("X holds one sample, which has no standard error.")
     drift, diffusion = dynamics.drift_at(rows), dynamics.diffusion_at(rows)
     if not (np.isfinite(drift).all() and np.isfinite(diffusion).all()):
         raise ValueError("drift or diffusion is not finite at some sample.")
@@ -186,11 +204,21 @@ def generator_moments(dynamics, X, *, tests="quadratic"):
         blocks = _polynomials(rows, drift, diffusion)
     else:
         blocks = _waves(rows, drift, diffusion, tests)
-    names, means, errors = [], [], []
+    names, means, errors, longest = [], [], [], 1.0
     for named, values in blocks:
         names += named
         means.append(values.mean(0))
-        errors.append(_standard_error(values.reshape(*grid, -1)))
+        times = _autocorrelation_time(values.reshape(*grid, -1)) if X.ndim == 3 else 1.0
+        errors.append(values.std(0) * np.sqrt(times / len(rows)))
+        longest = max(longest, np.max(times))
+    if X.ndim == 3 and len(rows) < FEW * longest:
+        warnings.warn(
+            f"trajectories of {len(rows)} samples with autocorrelation times of up to "
+            f"{longest:.0f} are worth about {len(rows) / longest:.0f} independent ones: standard "
+            "errors are too small, and p-values with them. Take longer or more trajectories.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return GeneratorMoments(names, np.concatenate(means), np.concatenate(errors))
 
 
@@ -250,25 +278,21 @@ def random_frequencies(X, n_frequencies=400, *, length_scale=0.5, random_state=N
     return drawn / (length_scale * np.where(scale > 0, scale, 1.0))
 
 
-def _standard_error(values):
-    """Of the mean of values of shape (n_samples, n_tests) or (n_steps, n_chains, n_tests)."""
-    if values.ndim == 2:
-        return values.std(0) / np.sqrt(len(values))
-    n_steps, n_chains = values.shape[:2]
-    spread = values.std((0, 1))
-    return spread * np.sqrt(_autocorrelation_time(values) / (n_steps * n_chains))
-
-
 def _autocorrelation_time(values):
-    """Integrated, in steps, at least 1, up to a window of some autocorrelation times."""
-    n_steps = len(values)
+    """Integrated, in steps, at least 1, up to a window of some autocorrelation times.
+
+    Of values of shape (n_steps, n_chains, n_tests).
+    """
+    n_steps, n_chains = values.shape[:2]
     spectrum = np.abs(np.fft.rfft(values - values.mean((0, 1)), 2 * n_steps, axis=0)) ** 2
     covariance = np.fft.irfft(spectrum.mean(1), axis=0)[:n_steps]
     size = np.where(covariance[0] > 0, covariance[0], 1.0)
     times = np.maximum(2 * np.cumsum(covariance / size, axis=0) - 1, 1.0)
     enough = np.arange(n_steps)[:, None] >= WINDOW * times
-    window = np.where(enough.any(0), enough.argmax(0), n_steps - 1)
-    return times[window, np.arange(times.shape[1])]
+    # summed up to the end, autocorrelations around their own mean cancel
+    window = np.where(enough.any(0), enough.argmax(0), times.argmax(0))
+    bias = 1 + (2 * window + 1) / (n_steps * n_chains)
+    return np.where(window > 0, bias, 1.0) * times[window, np.arange(times.shape[1])]
 
 
 def stationarity_test(dynamics, X, *, drive=None, tests="quadratic"):
