@@ -1,8 +1,12 @@
 """Small data and fitted networks that many tests look at; none may change them."""
 
 import copy
+import os
 from dataclasses import replace
 from types import SimpleNamespace
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # there is a process for every core
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything that reads it is imported
 
 import numpy as np
 import pytest

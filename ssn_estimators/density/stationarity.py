@@ -73,7 +73,8 @@ def fokker_planck_residual(dynamics, score, X):
         if not torch.is_tensor(value) or tuple(value.shape) != shape:
             found = tuple(value.shape) if torch.is_tensor(value) else type(value).__name__
             raise ValueError(
-                f"{name} must give a tensor of shape {shape} for one of shape {(1, d)}; got {found}."
+                f"{name} must give a tensor of shape {shape} for one of shape {(1, d)}; got "
+                f"{found}."
             )
 
     def single(function):
