@@ -16,7 +16,13 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from ssn_estimators import LateralContext, robustness_curve
+from ssn_estimators import (
+    Circuit,
+    LateralContext,
+    robustness_curve,
+    stationary_moments,
+    with_inhibition,
+)
 
 SIDE, N_FEATURES = 24, 12
 
@@ -74,3 +80,24 @@ right.set_xticklabels([-3, 0, 3])
 right.set_yticklabels([-3, 0, 3])
 figure.colorbar(image, ax=right)
 plt.show()
+
+# %%
+# The same weights in a circuit: 12 E cells at each of 3 x 3 places, one for each patch, excite
+# what they are seen with, and all share the I cells. The cell of a patch in the middle answers its
+# input more strongly if the surround shows what usually stands there.
+apart = maps(X).reshape(len(X), SIDE, SIDE, -1)[:, 1::3, 1::3]
+context = LateralContext((8, 8), spacing=1).fit(apart.reshape(len(X), -1))
+excitation = np.maximum(context.connectivity((3, 3)), 0)
+n = len(excitation)
+circuit = Circuit(with_inhibition(excitation, n // 4, norm=1.0), n_excitatory=n, noise_factor=0.2)
+patch = np.arange(N_FEATURES)
+middle = 4 * N_FEATURES + patch
+support = excitation[middle].reshape(N_FEATURES, 9, N_FEATURES)
+for surround, chosen in (("none", None), ("usual", support.argmax(2)), ("rare", support.argmin(2))):
+    drive = np.zeros((N_FEATURES, circuit.n_neurons))
+    if chosen is not None:
+        cells = chosen + N_FEATURES * np.arange(9)
+        drive[patch[:, None], cells] = 4.0  # mV
+    drive[:, 4 * N_FEATURES : 5 * N_FEATURES] = 4.0 * np.eye(N_FEATURES)
+    potentials = stationary_moments(circuit, drive).mean[patch, middle]
+    print(f"surround {surround}: {potentials.mean():.2f} mV")

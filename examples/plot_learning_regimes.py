@@ -33,9 +33,9 @@ regimes = {rank: [learning_regime(*networks(rank, seed), X0) for seed in SEEDS] 
 
 # %%
 # Kernel alignment is the cosine between the tangent kernels, of the logits with respect to the
-# recurrent weights, before and after: 1 where training has only moved along directions that were there from
-# the start (lazy), less where it has made new ones (rich). Representation alignment compares the
-# activity in the same way.
+# recurrent weights, before and after: 1 where training has only moved along directions that were
+# there from the start (lazy), less where it has made new ones (rich). Representation alignment
+# compares the activity in the same way.
 figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
 measures = {
     "kernel_alignment": "kernel alignment",
