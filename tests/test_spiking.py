@@ -199,6 +199,23 @@ def test_recurrent_synapses_learn_and_the_sum_penalty_keeps_the_paradoxical_resp
     assert response[8.0] < 0 < response[0.0]
 
 
+@pytest.mark.slow
+def test_a_thousand_cells_learn_and_keep_their_balance():
+    X, y = make_cued_sinusoids(1000, random_state=0)
+    network = SpikingRegressor(
+        connectivity=0.2, penalty=0.8, sum_penalty=8.0, max_iter=70, random_state=0
+    ).fit(X, y)
+    assert network.score(X, y) > 0.75
+    assert max(map(abs, coupling_drift(network).values())) < 0.01
+    violations = dale_violations(network)
+    assert violations.excitatory < 0.15
+    assert violations.inhibitory < 0.20
+    simulation = network.simulate(X, n_trials=5)
+    assert np.nanmean(isi_cv(simulation)) > 0.8
+    for rates in np.split(simulation.rates(), [network.n_excitatory_]):
+        assert 3 < rates.mean() < 15
+
+
 def test_spectra(network):
     assert coupling_spectrum(network).shape == (120,)
     start = coupling_spectrum(network, trained=False)
@@ -260,11 +277,11 @@ def test_fitted_networks_are_pickled_and_go_on(task):
 
 def test_the_regression_goes_on_from_loop_to_loop(task):
     network, left = SpikingRegressor(penalty=1e-4, sum_penalty=0.0, **SMALL), []
-    for _ in range(3):
+    for _ in range(2):
         network.partial_fit(*task)
         # of the best known direction: twice as much is known of it after two loops as after one
         left.append(np.linalg.eigvalsh(network._rls.precision)[:, 0].mean())
-    assert_allclose(left[0] / np.array(left), [1, 2, 3], rtol=0.2)
+    assert left[0] / left[1] == pytest.approx(2, rel=0.2)
 
 
 def test_a_score_without_a_changing_target_is_not_defined(task, network):
