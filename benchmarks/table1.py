@@ -162,9 +162,9 @@ def changed_training(row):
         yield
 
 
-def make(row, seed):
+def make(row, seed, device):
     if row.model == "ssn":
-        return SSNClassifier(random_state=seed, **row.settings)
+        return SSNClassifier(random_state=seed, device=device, **row.settings)
     if row.model == "mlp":
         return MLPClassifier(
             **row.settings,
@@ -192,7 +192,9 @@ def data(args, n_components):
         held_out = mnist(args.data, "test")
     X_test, y_test = held_out
     if n_components != 784:
-        encoder = AutoencoderEncoder(n_components, max_iter=2800, random_state=0).fit(X)
+        encoder = AutoencoderEncoder(
+            n_components, max_iter=2800, device=args.device, random_state=0
+        ).fit(X)
         X, X_test = encoder.transform(X), encoder.transform(X_test)
     found = X, y, X_test, y_test
     dump(found, path)
@@ -208,7 +210,7 @@ def trained(args, name, seed, X, y):
         if settings == row.settings:
             return model, seconds
     with changed_training(row):
-        model, seconds = timed(lambda: make(row, seed).fit(X, y))
+        model, seconds = timed(lambda: make(row, seed, args.device).fit(X, y))
     dump((row.settings, model, seconds), path)
     return model, seconds
 
@@ -221,7 +223,7 @@ def figures(args, name, seed):
     out |= {"settings": row.settings, "code": code()}
     if row.model != "ssn":
         return out | {"accuracy": accuracy(model, X_test, y_test)}
-    model = copy.copy(model).set_params(dt=DT_JUDGED)
+    model = copy.copy(model).set_params(dt=DT_JUDGED, device=args.device)
     stable = stability_score(model, X_test[: row.n_judged])  # 2 s
     out |= {
         "n_iter": model.n_iter_,
@@ -321,6 +323,7 @@ def main():
     parser.add_argument("--controls", action="store_true", help="all rows but the paper's two")
     parser.add_argument("--networks", type=int, help="models a row, in place of its own number")
     parser.add_argument("--jobs", type=int, default=2, help="models at once, one core each")
+    parser.add_argument("--device", default="auto", help="torch device of SSNs and encoders")
     parser.add_argument("--validate", action="store_true", help="do not read the test split")
     parser.add_argument("--summary", action="store_true", help="print what is there, and end")
     args = parser.parse_args()
