@@ -110,7 +110,7 @@ def test_both_trainers_learn_the_readout(task):
     X, y = task
     for trainer in ("es", "bptt"):
         cells = MorrisLecarClassifier(
-            trainer=trainer, **(SMALL | {"max_iter": 30, "learning_rate_init": 0.1})
+            trainer=trainer, **(SMALL | {"max_iter": 60, "learning_rate_init": 0.05})
         ).fit(X, y)
         assert np.mean(cells.loss_curve_[-10:]) < np.mean(cells.loss_curve_[:10])
 

@@ -221,9 +221,7 @@ def digits():
 NETWORK = {"filters": (8, 16), "n_hidden": 32, "max_iter": 500, "learning_rate_init": 0.01}
 
 
-@pytest.mark.parametrize(
-    "lateral", [None, "linear", pytest.param("product", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("lateral", [None, "linear", "product"])
 def test_networks_learn_digits(digits, lateral):
     X, X_test, y, y_test = digits
     network = CNNClassifier(lateral=lateral, random_state=0, **NETWORK).fit(X, y)
