@@ -160,7 +160,7 @@ def summary(results):
             for n in results["networks"]
             if n["row"] == full != row and n["seed"] in own
         ]
-        if "RNN" in row and pairs:
+        if pairs:
             line = "".join(with_error([a[m] - b[m] for a, b in pairs]) for m in MEASURES)
             lines.append(f"{'    less full rank':50}" + line)
     return "\n".join(lines)

@@ -168,9 +168,7 @@ def from_connectivity(
     -------
     weights : ndarray of shape (n, n)
     """
-    weights = check_array(connectivity, dtype=float, input_name="connectivity")
-    if weights.shape[0] != weights.shape[1]:
-        raise ValueError(f"connectivity must be a square matrix, got shape {weights.shape}.")
+    weights = _square(connectivity, "connectivity")
     n = len(weights) if n is None else n
     if not 1 <= n <= len(weights):
         raise ValueError(f"n must be between 1 and the {len(weights)} cells there are, got {n!r}.")
@@ -218,10 +216,8 @@ def with_inhibition(excitation, n_inhibitory, *, balance=1.0, norm=None):
            [ 4. ,  0. , -4. ],
            [ 1.5,  1.5, -3. ]])
     """
-    excitation = check_array(excitation, dtype=float, input_name="excitation")
+    excitation = _square(excitation, "excitation")
     n = len(excitation)
-    if excitation.shape[1] != n:
-        raise ValueError(f"excitation must be a square matrix, got shape {excitation.shape}.")
     if excitation.min() < 0:
         raise ValueError("excitation has negative weights; take its positive part.")
     if not isinstance(n_inhibitory, Integral) or n_inhibitory < 1:
@@ -239,6 +235,13 @@ def initial_matrix(init, n, rng):
     weights = check_array(init(n, rng) if callable(init) else init, dtype=float, input_name="init")
     if weights.shape != (n, n):
         raise ValueError(f"init must have shape ({n}, {n}), got {weights.shape}.")
+    return weights
+
+
+def _square(weights, name):
+    weights = check_array(weights, dtype=float, input_name=name)
+    if weights.shape[0] != weights.shape[1]:
+        raise ValueError(f"{name} must be a square matrix, got shape {weights.shape}.")
     return weights
 
 

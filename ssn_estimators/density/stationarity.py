@@ -63,8 +63,6 @@ def fokker_planck_residual(dynamics, score, X):
     if X.ndim != 2:
         raise ValueError(f"X must have shape (n, d), got {tuple(X.shape)}.")
     d = X.shape[1]
-    if not (callable(dynamics.diffusion) or len(dynamics.diffusion) == d):
-        raise ValueError(f"diffusion has {len(dynamics.diffusion)} dimensions, the samples {d}.")
     wanted = {"drift": (dynamics.drift, (1, d)), "score": (score, (1, d))}
     if callable(dynamics.diffusion):
         wanted["diffusion"] = dynamics.diffusion, (1, d, d)
@@ -84,7 +82,7 @@ def fokker_planck_residual(dynamics, score, X):
     if callable(dynamics.diffusion):
         diffusion = single(dynamics.diffusion)
     else:
-        constant = torch.as_tensor(dynamics.diffusion).to(X)
+        constant = torch.as_tensor(dynamics.diffusion_at(X)[0]).to(X)
 
     def residual(x):
         s, slope = score(x), jacfwd(score)(x)

@@ -72,7 +72,10 @@ def _images(X):
     return check_array(X, dtype=(np.float64, np.float32), allow_nd=True, ensure_2d=False)
 
 
-NOISES = {"gaussian": add_gaussian_noise, "salt_pepper": add_salt_pepper}
+NOISES = {  # between limits
+    "gaussian": lambda low, high: partial(add_gaussian_noise, clip=(low, high)),
+    "salt_pepper": lambda low, high: partial(add_salt_pepper, low=low, high=high),
+}
 
 
 def robustness_curve(
@@ -128,11 +131,7 @@ def robustness_curve(
                 f"X lies between {X.min():.3g} and {X.max():.3g}, beyond limits={limits!r}: "
                 "noise would clip what was there. Give the limits of your pixels."
             )
-        ranges = {
-            "gaussian": {"clip": (low, high)},
-            "salt_pepper": {"low": low, "high": high},
-        }
-        add = partial(NOISES[noise], **ranges[noise])
+        add = NOISES[noise](low, high)
     score = check_scoring(estimator, scoring)
     seeds = check_random_state(random_state).randint(2**31 - 1, size=n_repeats)
     return np.array(
