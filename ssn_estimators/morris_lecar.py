@@ -160,34 +160,27 @@ class MorrisLecar:
         self, inputs, input_weights, recurrent_weights, start, n_steps, n_read, dt
     ):
         """`respond` without gradients, in float32 and on all cores."""
-        n_words, n_cells = inputs.shape[1], input_weights.shape[-1]
+        n_cells = input_weights.shape[-1]
         leading = torch.broadcast_shapes(input_weights.shape[:-2], recurrent_weights.shape[:-2])
         inputs, input_weights, recurrent_weights, start = (
             x.detach().float().numpy() for x in (inputs, input_weights, recurrent_weights, start)
         )
         into, among = (
-            np.broadcast_to(np.float32(self.gain) * w, (*leading, *w.shape[-2:])).reshape(
-                -1, *w.shape[-2:]
-            )
+            np.array(
+                np.broadcast_to(np.float32(self.gain) * w, (*leading, *w.shape[-2:])), order="C"
+            ).reshape(-1, *w.shape[-2:])
             for w in (input_weights, recurrent_weights)
         )
         constants = tuple(np.float32(x) for x in (dt, *astuple(self)))
-        words = np.ascontiguousarray(inputs.swapaxes(0, 1))
+        words = inputs.swapaxes(0, 1)[:, None]
 
         def work(networks):
-            own = among[networks]
-            v = np.empty((len(own), words.shape[1], n_cells), np.float32)
+            outside = words @ into[networks] + np.float32(self.onset)
+            v = np.empty(outside.shape[1:], np.float32)
             v[:] = start
-            w = self.open_share(torch.from_numpy(v)).numpy()
-            t = self.transmitter(torch.from_numpy(v)).numpy()
-            current, total = np.empty_like(v), np.zeros_like(v)
-            for i in range(n_words * n_steps):
-                if i % n_steps == 0:
-                    outside = words[i // n_steps] @ into[networks] + np.float32(self.onset)
-                np.matmul(t, own, out=current)
-                _compiled.step(*(x.reshape(-1) for x in (v, w, t, current, outside)), constants)
-                if i >= n_words * n_steps - n_read:
-                    total += t
+            w, t = (f(torch.from_numpy(v)).numpy() for f in (self.open_share, self.transmitter))
+            total = np.zeros_like(v)
+            _compiled.run(v, w, t, total, among[networks], outside, constants, n_steps, n_read)
             return total / np.float32(n_read)
 
         size = max(1, SMALL_BLOCK // (len(inputs) * n_cells))

@@ -1,9 +1,9 @@
-"""A step of many Morris-Lecar cells, compiled by Numba: one pass over all of them."""
+"""Networks of Morris-Lecar cells, compiled by Numba: one pass over all cells in a step."""
 
 import numpy as np
 from numba import njit
 
-__all__ = ["step"]
+__all__ = ["run"]
 
 options = {"nogil": True, "cache": True, "fastmath": {"contract"}, "error_model": "numpy"}
 
@@ -45,7 +45,7 @@ def _tanh(x):
 
 
 @njit(**options)
-def step(v, w, t, current, outside, constants):
+def _step(v, w, t, current, outside, constants):
     """One step of dt, as `MorrisLecar.step`, under both currents; `t` gets the transmitter."""
     dt, g_ca, g_k, g_l, e_ca, e_k, e_l = constants[:7]
     v1, v2, v3, v4, phi, capacitance, _, _, v_t, k_t = constants[7:]
@@ -62,3 +62,25 @@ def step(v, w, t, current, outside, constants):
         u += dt / capacitance * (current[i] + outside[i] - ionic)
         v[i], w[i] = u, open_share
         t[i] = HALF + HALF * _tanh((u - v_t) * by_k)
+
+
+@njit(**options)
+def run(v, w, t, total, among, outside, constants, n_steps, n_read):
+    """All words of networks side by side; `total` gets the sum of the last transmitters.
+
+    State and `total` are of shape (n_networks, n_samples, n_cells), currents from `outside` have
+    an axis of words before these.
+    """
+    current = np.empty_like(v)
+    n_left = n_steps * len(outside)
+    for word in range(len(outside)):
+        for _ in range(n_steps):
+            for k in range(len(v)):
+                np.dot(t[k], among[k], current[k])
+            _step(
+                *(v.reshape(-1), w.reshape(-1), t.reshape(-1)),
+                *(current.reshape(-1), outside[word].reshape(-1), constants),
+            )
+            n_left -= 1
+            if n_left < n_read:
+                total += t
