@@ -143,14 +143,19 @@ def figures(row, seed):
         "seed": seed,
         "settings": settings,
         "code": code(),
-        "error before": curve[0],
-        "error": last,
+        "error before": number(curve[0]),
+        "error": number(last),
         "least error": min(finite, default=None),
         "steps without a finite gradient": settings["max_iter"] - len(finite),
         "forward passes": passes,
         "seconds": seconds,
-        "curve": [round(x, 5) for x in curve[:: max(1, len(curve) // 100)]],
+        "curve": [number(round(x, 5)) for x in curve[:: max(1, len(curve) // 100)]],
     }
+
+
+def number(x):
+    """As JSON has it, without NaN."""
+    return x if np.isfinite(x) else None
 
 
 def train(model, error, settings, seed):
@@ -200,7 +205,9 @@ def summary(results):
     for row in ROWS:
         own = [n for n in results["networks"] if n["row"] == row]
         if own:
-            first, last = (np.median([n[k] for n in own]) for k in ("error before", "error"))
+            first, last = (
+                np.median(np.array([n[k] for n in own], float)) for k in ("error before", "error")
+            )
             lost = np.median([n["steps without a finite gradient"] for n in own])
             lines.append(
                 f"{row:32} n={len(own)}  scaled error {first:.4f} -> {last:.4f}  "

@@ -8,6 +8,7 @@ import torch
 from joblib._parallel_backends import ThreadingBackend
 from torch.testing import assert_close
 
+from ssn_estimators.datasets import make_spiral
 from ssn_estimators.evolution import ESTIMATORS, EvolutionStrategy, estimate_gradient
 
 N = 10
@@ -179,6 +180,43 @@ def test_losses_that_are_not_finite_are_dropped_and_counted():
         EvolutionStrategy([x], estimator="baseline", n_samples=3).step(
             lambda p: torch.nan if (p["0"] == x).all() else 1.0
         )
+
+
+@pytest.mark.slow
+def test_a_spiral_is_learned():
+    """From windows of ten points the error of trajectories falls to a fifth."""
+    data = make_spiral(100, duration=12.0)
+    y, dt = torch.from_numpy(data.y), data.t[1]
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(2, 16), torch.nn.Tanh(), torch.nn.Linear(16, 2)]
+    model = torch.nn.Sequential(*layers).double()
+    windows = y.unfold(0, 11, 1).permute(2, 0, 1)
+
+    def error(parameters):
+        def slope(y):
+            return torch.func.functional_call(model, parameters, (y**3,))
+
+        y, total = windows[0], 0.0
+        for target in windows[1:]:  # by the classical Runge-Kutta method
+            a = slope(y)
+            b = slope(y + dt / 2 * a)
+            c = slope(y + dt / 2 * b)
+            y = y + dt / 6 * (a + 2 * b + 2 * c + slope(y + dt * c))
+            total = total + (y - target).abs().mean()
+        return total / 10
+
+    search = EvolutionStrategy(
+        model,
+        n_samples=500,
+        sigma=0.01,
+        optimizer="rmsprop",
+        learning_rate_init=1e-3,
+        evaluation="vmap",
+        random_state=0,
+    )
+    before = error(dict(model.named_parameters())).item()
+    search.minimize(error, 500)
+    assert error(dict(model.named_parameters())).item() < before / 5
 
 
 def test_estimates_from_losses_by_hand():
