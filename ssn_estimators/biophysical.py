@@ -64,7 +64,8 @@ class MorrisLecarClassifier(
     max_iter : int, default=200
         Steps of the optimiser (Adam).
     batch_size : int, default=32
-        Samples of a step; all if there are fewer.
+        Samples of a step, under "es" for each pair of perturbed networks (or each network, if
+        they are "plain"; one batch for all with a "baseline"); all if there are fewer.
     learning_rate_init : float, default=0.005
         Rate of Adam.
     max_grad_norm : float, default=None
@@ -246,8 +247,8 @@ class MorrisLecarClassifier(
         batches = minibatches(len(X), self.batch_size, rng)
         try:
             for i in range(self.max_iter):
-                inputs, targets = (x[batch].to(device) for batch in (next(batches),) for x in data)
-                loss = trainer.step(inputs, targets)
+                batch = trainer.draw(batches)
+                loss = trainer.step(*(x[batch].to(device) for x in data))
                 self.loss_curve_.append(loss)
                 self.n_iter_ += 1
                 if self.verbose and (i + 1) % 10 == 0:
@@ -411,8 +412,15 @@ class _Trainer:
     def _kind(self):
         return self.estimator.trainer, self.estimator.trained
 
+    def draw(self, batches):
+        """Samples of a step; in a search of every pair, since what differs averages out."""
+        if not self.by_search or self.estimator.estimator == "baseline":
+            return next(batches)
+        in_pairs = self.estimator.estimator == "antithetic"
+        return torch.stack([next(batches) for _ in range(self.search.n_samples // (1 + in_pairs))])
+
     def step(self, inputs, targets):
-        shape = len(inputs), self.estimator.n_cells
+        shape = (*targets.shape, self.estimator.n_cells)
         start = torch.from_numpy(_potentials(shape, self.rng)).to(inputs)
         self.optimizer.zero_grad()
         if self.by_search:
@@ -434,20 +442,23 @@ class _Trainer:
     def _losses(self, mean, targets):
         """Cross-entropy, of each network."""
         logits = mean @ self.readout["coef_"].T + self.readout["intercept_"]
-        labels = targets.expand(logits.shape[:-1])
         losses = torch.nn.functional.cross_entropy(
-            logits.flatten(0, -2), labels.flatten(), reduction="none"
+            logits.flatten(0, -2), targets.flatten(), reduction="none"
         )
-        return losses.view(labels.shape).mean(-1)
+        return losses.view(targets.shape).mean(-1)
 
     def _population(self, free, inputs, targets, start):
         """Losses of all networks of a step, and meanwhile a step of the readout."""
+        if self.estimator.estimator == "antithetic":
+            free = {name: value.unflatten(0, (2, -1)) for name, value in free.items()}
         mean = self._respond(free, inputs, start)
+        targets = targets.expand(mean.shape[:-1]).flatten(0, -2)
+        mean = mean.flatten(0, -3)
         sound = torch.isfinite(mean).flatten(1).all(1)
         found = torch.full((len(mean),), torch.nan)
         if sound.any():
             with torch.enable_grad():
-                losses = self._losses(mean[sound], targets)
+                losses = self._losses(mean[sound], targets[sound])
                 losses.mean().backward()
             self._descend()
             found[sound.cpu()] = losses.detach().cpu()

@@ -121,12 +121,12 @@ class MorrisLecar:
 
         Parameters
         ----------
-        inputs : Tensor of shape (n_samples, n_words, n_inputs)
+        inputs : Tensor of shape (..., n_samples, n_words, n_inputs)
+            With any leading axes, here as below, of networks that are simulated side by side.
         input_weights : Tensor of shape (..., n_inputs, n_cells)
-            With any leading axes, of networks that are simulated side by side.
         recurrent_weights : Tensor of shape (..., n_cells, n_cells)
             From rows to columns.
-        start : Tensor of shape (n_samples, n_cells) or (n_cells,)
+        start : Tensor of shape (..., n_samples, n_cells) or (n_cells,)
             Potentials at the start.
         n_steps, n_read : int
             Time steps of each word, and those at the end over which is averaged.
@@ -141,15 +141,14 @@ class MorrisLecar:
         single = all(x.dtype == torch.float32 for x in tensors)
         if _compiled and single and not any(x.requires_grad or x.is_cuda for x in tensors):
             return self._respond_compiled(*tensors, n_steps, n_read, dt)
-        shape = torch.broadcast_shapes(input_weights.shape[:-2], recurrent_weights.shape[:-2])
-        shape = (*shape, len(inputs), input_weights.shape[-1])
+        shape = _shape(*tensors)
         v = start.expand(shape)
         w = self.open_share(v)
-        n_total = inputs.shape[1] * n_steps
+        n_total = inputs.shape[-2] * n_steps
         total, from_cells = torch.zeros(()), self.gain * recurrent_weights
         for i in range(n_total):
             if i % n_steps == 0:
-                from_input = inputs[:, i // n_steps] @ (self.gain * input_weights) + self.onset
+                from_input = inputs[..., i // n_steps, :] @ (self.gain * input_weights) + self.onset
             current = from_input + self.transmitter(v) @ from_cells
             v, w = self.step(v, w, current, dt)
             if i >= n_total - n_read:
@@ -160,30 +159,36 @@ class MorrisLecar:
         self, inputs, input_weights, recurrent_weights, start, n_steps, n_read, dt
     ):
         """`respond` without gradients, in float32 and on all cores."""
-        n_cells = input_weights.shape[-1]
-        leading = torch.broadcast_shapes(input_weights.shape[:-2], recurrent_weights.shape[:-2])
-        inputs, input_weights, recurrent_weights, start = (
-            x.detach().float().numpy() for x in (inputs, input_weights, recurrent_weights, start)
-        )
-        into, among = (
-            np.array(
-                np.broadcast_to(np.float32(self.gain) * w, (*leading, *w.shape[-2:])), order="C"
-            ).reshape(-1, *w.shape[-2:])
-            for w in (input_weights, recurrent_weights)
-        )
-        constants = tuple(np.float32(x) for x in (dt, *astuple(self)))
-        words = inputs.swapaxes(0, 1)[:, None]
+        tensors = (inputs, input_weights, recurrent_weights, start)
+        *leading, n_samples, n_cells = _shape(*tensors)
+        inputs, input_weights, recurrent_weights, start = (x.detach().numpy() for x in tensors)
+        gain, onset = np.float32(self.gain), np.float32(self.onset)
 
-        def work(networks):
-            outside = words @ into[networks] + np.float32(self.onset)
-            v = np.empty(outside.shape[1:], np.float32)
-            v[:] = start
+        def networks(x, *shape):
+            return np.broadcast_to(x, (*leading, *shape)).reshape(-1, *shape)
+
+        words = networks(inputs, *inputs.shape[-3:])
+        into = networks(gain * input_weights, *input_weights.shape[-2:])
+        among = networks(gain * recurrent_weights, n_cells, n_cells)
+        start = networks(start, n_samples, n_cells)
+        constants = tuple(np.float32(x) for x in (dt, *astuple(self)))
+
+        def work(part):
+            outside = words[part].transpose(2, 0, 1, 3) @ into[part] + onset
+            outside, own = np.ascontiguousarray(outside), np.ascontiguousarray(among[part])
+            v = np.array(start[part], order="C")
             w, t = (f(torch.from_numpy(v)).numpy() for f in (self.open_share, self.transmitter))
             total = np.zeros_like(v)
-            _compiled.run(v, w, t, total, among[networks], outside, constants, n_steps, n_read)
+            _compiled.run(v, w, t, total, own, outside, constants, n_steps, n_read)
             return total / np.float32(n_read)
 
-        size = max(1, SMALL_BLOCK // (len(inputs) * n_cells))
+        size = max(1, SMALL_BLOCK // (n_samples * n_cells))
         parts = share_out(work, [slice(i, i + size) for i in range(0, len(among), size)])
-        mean = torch.from_numpy(np.concatenate(parts))
-        return mean.view(*leading, *mean.shape[1:])
+        return torch.from_numpy(np.concatenate(parts)).view(*leading, n_samples, n_cells)
+
+
+def _shape(inputs, input_weights, recurrent_weights, start):
+    """Of the state: leading axes of networks, samples and cells."""
+    own = (inputs.shape[:-3], input_weights.shape[:-2], recurrent_weights.shape[:-2])
+    leading = torch.broadcast_shapes(*own, start.shape[:-2])
+    return (*leading, inputs.shape[-3], input_weights.shape[-1])

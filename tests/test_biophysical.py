@@ -163,7 +163,7 @@ def test_networks_that_are_not_finite_do_not_stop_the_readout(task, monkeypatch)
 
     def partly(*args, **kwargs):
         mean = respond(*args, **kwargs)
-        mean[0] = torch.nan
+        mean.flatten(0, -3)[0] = torch.nan
         return mean
 
     monkeypatch.setattr(MorrisLecar, "respond", partly)
