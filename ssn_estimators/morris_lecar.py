@@ -174,12 +174,13 @@ class MorrisLecar:
         constants = tuple(np.float32(x) for x in (dt, *astuple(self)))
 
         def work(part):
-            outside = words[part].transpose(2, 0, 1, 3) @ into[part] + onset
-            outside, own = np.ascontiguousarray(outside), np.ascontiguousarray(among[part])
-            v = np.array(start[part], order="C")
+            own, v = np.array(among[part], order="C"), np.array(start[part], order="C")
             w, t = (f(torch.from_numpy(v)).numpy() for f in (self.open_share, self.transmitter))
-            total = np.zeros_like(v)
-            _compiled.run(v, w, t, total, own, outside, constants, n_steps, n_read)
+            total, n_left = np.zeros_like(v), n_read - n_steps * words.shape[2]
+            for i in range(words.shape[2]):
+                outside = words[part, :, i] @ into[part] + onset
+                n_left += n_steps  # of the steps that are read, up to the end of this word
+                _compiled.run(v, w, t, total, own, outside, constants, n_steps, n_left)
             return total / np.float32(n_read)
 
         size = max(1, SMALL_BLOCK // (n_samples * n_cells))

@@ -66,21 +66,17 @@ def _step(v, w, t, current, outside, constants):
 
 @njit(**options)
 def run(v, w, t, total, among, outside, constants, n_steps, n_read):
-    """All words of networks side by side; `total` gets the sum of the last transmitters.
+    """A word of networks side by side; `total` gets the sum of the last `n_read` transmitters.
 
-    State and `total` are of shape (n_networks, n_samples, n_cells), currents from `outside` have
-    an axis of words before these.
+    State, `total` and the currents from `outside` are of shape (n_networks, n_samples, n_cells).
     """
     current = np.empty_like(v)
-    n_left = n_steps * len(outside)
-    for word in range(len(outside)):
-        for _ in range(n_steps):
-            for k in range(len(v)):
-                np.dot(t[k], among[k], current[k])
-            _step(
-                *(v.reshape(-1), w.reshape(-1), t.reshape(-1)),
-                *(current.reshape(-1), outside[word].reshape(-1), constants),
-            )
-            n_left -= 1
-            if n_left < n_read:
-                total += t
+    for i in range(n_steps):
+        for k in range(len(v)):
+            np.dot(t[k], among[k], current[k])
+        _step(
+            *(v.reshape(-1), w.reshape(-1), t.reshape(-1)),
+            *(current.reshape(-1), outside.reshape(-1), constants),
+        )
+        if i >= n_steps - n_read:
+            total += t

@@ -73,6 +73,11 @@ def test_networks_side_by_side_respond_as_each_alone():
         assert_allclose(together[i], alone, rtol=1e-4)
     shared = MorrisLecar().respond(inputs, into, among[0], start, **grid)
     assert_allclose(shared[0], together[0], rtol=1e-4)
+    own = torch.rand(2, 1, 3, 2, 4, generator=rng)
+    each = MorrisLecar().respond(own, into, among, start, **grid)
+    assert each.shape == (2, 5, 3, 6)
+    alone = MorrisLecar().respond(own[1, 0], into[2], among[2], start, **grid)
+    assert_allclose(each[1, 2], alone, rtol=1e-4)
 
 
 def test_compiled_steps_are_those_of_the_equations(monkeypatch):
