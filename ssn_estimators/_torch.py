@@ -1,9 +1,11 @@
 """Small helpers around torch that every estimator shares."""
 
+import math
+
 import numpy as np
 import torch
 
-__all__ = ["in_blocks", "minibatches", "resolve_device"]
+__all__ = ["in_blocks", "learning_rate", "minibatches", "resolve_device"]
 
 
 def resolve_device(device):
@@ -42,3 +44,10 @@ def minibatches(n_samples, batch_size, rng):
             rest = np.concatenate([rest, rng.permutation(n_samples)])
         yield torch.from_numpy(rest[:size])
         rest = rest[size:]
+
+
+def learning_rate(settings, done):
+    """Rate after the share `done` of training."""
+    if settings.learning_rate == "constant":
+        return settings.learning_rate_init
+    return settings.learning_rate_init * (1 + math.cos(math.pi * done)) / 2

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssn_estimators._compat import Interval, StrOptions, fit_context
 from ssn_estimators._readout import LogitsMixin, refuse_one_class, uniform_weights
-from ssn_estimators._torch import in_blocks, minibatches, resolve_device
+from ssn_estimators._torch import in_blocks, learning_rate, minibatches, resolve_device
 from ssn_estimators.evolution import ESTIMATORS, EvolutionStrategy
 from ssn_estimators.morris_lecar import MorrisLecar
 
@@ -49,24 +49,27 @@ class MorrisLecarClassifier(
         Duration of each in ms.
     read_duration : float, default=10.0
         Time at the end over which the transmitter is averaged, in ms.
-    dt : float, default=0.1
-        Time step of the semi-implicit Euler method in ms.
+    dt : float, default=0.5
+        Time step of the semi-implicit Euler method in ms. Rates of single cells are those of 0.1 ms
+        within 0.1 Hz.
     trainer : {"es", "bptt"}, default="es"
         Evolution strategy, or backpropagation through time.
     trained : {"all", "input", "readout"}, default="all"
         Input, recurrent and readout weights; input and readout; or the readout alone.
-    n_samples : int, default=100
+    n_samples : int, default=32
         Losses per step of the evolution strategy.
-    sigma : float, default=0.1
+    sigma : float, default=0.03
         Standard deviation of its perturbations.
     estimator : {"antithetic", "baseline", "plain"}, default="antithetic"
         See :class:`EvolutionStrategy`.
-    max_iter : int, default=200
-        Steps of the optimiser (Adam).
-    batch_size : int, default=32
+    max_iter : int, default=3000
+        Steps of the optimiser (Adam). Many short ones lead further than a few of many losses.
+    batch_size : int, default=16
         Samples of a step, under "es" for each pair of perturbed networks (or each network, if
         they are "plain"; one batch for all with a "baseline"); all if there are fewer.
-    learning_rate_init : float, default=0.005
+    learning_rate : {"cosine", "constant"}, default="cosine"
+        Whether the rate falls to zero along half a cosine in each `fit`, or not at all.
+    learning_rate_init : float, default=0.01
         Rate of Adam.
     max_grad_norm : float, default=None
         Longer gradients are scaled down to it.
@@ -140,6 +143,7 @@ class MorrisLecarClassifier(
         "estimator": [StrOptions(set(ESTIMATORS))],
         "max_iter": _COUNT,
         "batch_size": _COUNT,
+        "learning_rate": [StrOptions({"cosine", "constant"})],
         "learning_rate_init": _POSITIVE,
         "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
         "warm_start": ["boolean"],
@@ -155,15 +159,16 @@ class MorrisLecarClassifier(
         n_words=1,
         word_duration=50.0,
         read_duration=10.0,
-        dt=0.1,
+        dt=0.5,
         trainer="es",
         trained="all",
-        n_samples=100,
-        sigma=0.1,
+        n_samples=32,
+        sigma=0.03,
         estimator="antithetic",
-        max_iter=200,
-        batch_size=32,
-        learning_rate_init=0.005,
+        max_iter=3000,
+        batch_size=16,
+        learning_rate="cosine",
+        learning_rate_init=0.01,
         max_grad_norm=None,
         warm_start=False,
         device="auto",
@@ -182,6 +187,7 @@ class MorrisLecarClassifier(
         self.estimator = estimator
         self.max_iter = max_iter
         self.batch_size = batch_size
+        self.learning_rate = learning_rate
         self.learning_rate_init = learning_rate_init
         self.max_grad_norm = max_grad_norm
         self.warm_start = warm_start
@@ -247,6 +253,7 @@ class MorrisLecarClassifier(
         batches = minibatches(len(X), self.batch_size, rng)
         try:
             for i in range(self.max_iter):
+                trainer.set_rate(learning_rate(self, i / self.max_iter))
                 batch = trainer.draw(batches)
                 loss = trainer.step(*(x[batch].to(device) for x in data))
                 self.loss_curve_.append(loss)
@@ -403,6 +410,11 @@ class _Trainer:
         if self._kind in progress:
             for optimizer, state in zip(self.optimizers, progress[self._kind], strict=True):
                 optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+
+    def set_rate(self, rate):
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
 
     @property
     def optimizers(self):

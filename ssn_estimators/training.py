@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from ssn_estimators._torch import minibatches
+from ssn_estimators._torch import learning_rate, minibatches
 from ssn_estimators.batching import Backward, Forward
 from ssn_estimators.descent import Descent, Model
 from ssn_estimators.evolution import estimate_gradient
@@ -478,10 +478,3 @@ def unsettled(circuit, drive, mean, dt=1.0, solver="heun", time=SETTLING_TIME):
     *_, (u, _) = integrate(circuit, start, repeat(drive, round(time / dt) + 1), dt, solver)
     way = ((mean.detach() - start)[:, :n] ** 2).sum()
     return ((u - mean)[:, :n] ** 2).sum() / way.clamp_min(torch.finfo(way.dtype).tiny)
-
-
-def learning_rate(settings, done):
-    """Rate after the share `done` of the last stage."""
-    if settings.learning_rate == "constant":
-        return settings.learning_rate_init
-    return settings.learning_rate_init * (1 + math.cos(math.pi * done)) / 2

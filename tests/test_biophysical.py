@@ -33,7 +33,10 @@ def task():
 
 def test_rates_are_those_of_the_table():
     current = [39.5, 39.9, 42.0, 45.0, 50.0, 60.0, 100.0, 120.0]
-    assert_allclose(MorrisLecar().rate(current), [0, 2.7, 7.3, 10, 13.3, 17.3, 24, 0], atol=0.7)
+    rates = MorrisLecar().rate(current)
+    assert_allclose(rates, [0, 2.7, 7.3, 10, 13.3, 17.3, 24, 0], atol=0.7)
+    # the step of networks is as good
+    assert_allclose(MorrisLecar().rate(current, dt=0.5), rates, atol=0.1)
 
 
 def test_steps_follow_the_equations_before_the_first_spike():
@@ -147,10 +150,27 @@ def test_fits_repeat_and_go_on(task):
     assert again.n_forward_ == 8 * 16 * 10
 
 
+def test_the_rate_falls_along_half_a_cosine(task):
+    cells = MorrisLecarClassifier(**SMALL | {"trained": "readout", "max_iter": 40})
+    rates = []
+    adam_step = torch.optim.Adam.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            torch.optim.Adam,
+            "step",
+            lambda self: rates.append(self.param_groups[0]["lr"]) or adam_step(self),
+        )
+        cells.fit(*task)
+        falling, rates[:] = rates.copy(), []
+        cells.set_params(learning_rate="constant").fit(*task)
+    assert_allclose(falling, 0.005 * (1 + np.cos(np.pi * np.arange(40) / 40)))
+    assert rates == [0.01] * 40
+
+
 def test_warm_starts_keep_the_state_of_the_optimiser(task):
     X, y = task
     # all samples in every step, so that what a step draws does not depend on its place in a fit
-    settings = SMALL | {"trainer": "bptt", "batch_size": len(X), "max_iter": 4}
+    settings = SMALL | {"trainer": "bptt", "batch_size": len(X), "learning_rate": "constant"}
     whole = MorrisLecarClassifier(**settings).fit(X, y)
     parts = MorrisLecarClassifier(
         **settings | {"max_iter": 2, "random_state": np.random.RandomState(0)}, warm_start=True
@@ -181,7 +201,8 @@ def test_networks_that_are_not_finite_do_not_stop_the_readout(task, monkeypatch)
 
 
 def test_what_was_learnt_before_an_interruption_is_kept(task, monkeypatch):
-    cells, lines = MorrisLecarClassifier(**SMALL | {"max_iter": 30, "verbose": True}), []
+    settings = SMALL | {"max_iter": 30, "learning_rate": "constant"}
+    cells, lines = MorrisLecarClassifier(**settings, verbose=True), []
 
     def interrupt(line, **_):
         lines.append(line)
@@ -193,7 +214,7 @@ def test_what_was_learnt_before_an_interruption_is_kept(task, monkeypatch):
         cells.fit(*task)
     assert cells.n_iter_ == len(cells.loss_curve_) == 20
     assert cells.n_forward_ == 20 * 16 * 10
-    first = MorrisLecarClassifier(**SMALL | {"max_iter": 20}).fit(*task)
+    first = MorrisLecarClassifier(**settings | {"max_iter": 20}).fit(*task)
     assert_array_equal(cells.coef_, first.coef_)
 
 
