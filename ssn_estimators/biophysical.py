@@ -27,6 +27,7 @@ __all__ = ["MorrisLecarClassifier"]
 
 _POSITIVE = [Interval(Real, 0, None, closed="neither")]
 _COUNT = [Interval(Integral, 1, None, closed="left")]
+START, START_SD = -20.0, 5.0  # of potentials, in mV
 
 
 class MorrisLecarClassifier(
@@ -37,7 +38,8 @@ class MorrisLecarClassifier(
     Words, vectors of numbers, follow each other as constant input; the mean transmitter of
     the cells at the end is read out by a softmax layer. Spiking cells make gradients through
     time explode, so that the weights may be trained by an evolution strategy instead [1]_.
-    The readout has its exact gradient in either case.
+    The readout has its exact gradient in either case. Training samples start from potentials of
+    -20 +- 5 mV, drawn anew each time; prediction from their mean.
 
     Parameters
     ----------
@@ -78,7 +80,7 @@ class MorrisLecarClassifier(
     device : str, default="auto"
         Torch device; "auto" takes a GPU where there is one.
     random_state : int, RandomState instance or None, default=None
-        Source of initial weights and potentials, batches and perturbations.
+        Source of initial weights, potentials, batches and perturbations.
     verbose : bool, default=False
         Whether to print a line every 10 steps.
 
@@ -95,8 +97,6 @@ class MorrisLecarClassifier(
         Readout weights.
     intercept_ : ndarray of shape (n_classes,)
         Readout biases.
-    initial_potentials_ : ndarray of shape (n_cells,)
-        Those of prediction, in mV.
     loss_curve_ : list of float
         Cross-entropy of every step, under "es" the mean over perturbations.
     n_iter_ : int
@@ -274,7 +274,6 @@ class MorrisLecarClassifier(
         self.recurrent_weights_ = uniform_weights(rng, n, n, n)
         self.coef_ = uniform_weights(rng, n, n_classes, n)
         self.intercept_ = np.zeros(n_classes, np.float32)
-        self.initial_potentials_ = _potentials(n, rng)
         self.loss_curve_, self.n_iter_, self.n_forward_, self.n_dropped_ = [], 0, 0, 0
         self._progress = {}
 
@@ -324,7 +323,7 @@ class MorrisLecarClassifier(
         # in double precision: libraries round the rows of a product differently, by their places
         weights = [
             torch.tensor(w, device=device, dtype=torch.float64)
-            for w in (self.input_weights_, self.recurrent_weights_, self.initial_potentials_)
+            for w in (self.input_weights_, self.recurrent_weights_, np.full(self.n_cells, START))
         ]
         cell = MorrisLecar()
         with torch.no_grad():
@@ -495,5 +494,5 @@ class _Trainer:
 
 
 def _potentials(shape, rng):
-    """Potentials at the start, in mV."""
-    return rng.normal(-20, 5, shape).astype(np.float32)
+    """Potentials at the start of training samples, in mV."""
+    return rng.normal(START, START_SD, shape).astype(np.float32)
