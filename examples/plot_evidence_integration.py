@@ -28,10 +28,9 @@ settings = {
     "n_words": 15,
     "word_duration": 2.0,
     "trained": "input",
-    "sigma": 0.2,
-    "learning_rate_init": 0.04,
-    "batch_size": 64,
-    "max_iter": 120,
+    "sigma": 0.1,
+    "learning_rate_init": 0.03,
+    "max_iter": 600,
     "random_state": 0,
 }
 networks = {
@@ -67,7 +66,7 @@ for word in from_words.repeat_interleave(round(network.word_duration / network.d
     trace.append(v)
 trace = torch.stack(trace).numpy()
 times = network.dt * np.arange(1, len(trace) + 1)
-apart = np.argsort(-np.abs(trace[-100:, 0] - trace[-100:, 1]).mean(0))[:4]
+apart = np.argsort(-np.abs(trace[-20:, 0] - trace[-20:, 1]).mean(0))[:4]
 for i, one in enumerate(apart):
     for sequence, color in enumerate(("C0", "C3")):
         label = f"answer {network.classes_[sequence]}" if i == 0 else None
