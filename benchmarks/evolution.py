@@ -22,6 +22,7 @@ from machine import code
 from resumable import dump, parser, timed, work
 
 from ssn_estimators import MorrisLecarClassifier
+from ssn_estimators._torch import learning_rate
 from ssn_estimators.datasets import make_evidence_integration
 
 N_TRAIN, N_TEST = 20_000, 2000
@@ -70,13 +71,12 @@ def figures(args, row, seed):
             **settings,
         )
         curve = []
-    rate = MorrisLecarClassifier(**settings).learning_rate_init
+    schedule = MorrisLecarClassifier(**settings)
     torch.set_num_threads(args.threads)
     while not curve or (curve[-1]["seconds"] < 60 * args.minutes and "ended" not in curve[-1]):
         before = curve[-1]["seconds"] if curve else 0.0
         now = {}
-        # half a cosine over the time of the row
-        network.learning_rate_init = rate * (1 + np.cos(np.pi * before / (60 * args.minutes))) / 2
+        network.learning_rate_init = learning_rate(schedule, before / (60 * args.minutes))
         try:
             _, seconds = timed(lambda: network.fit(X, y))
         except FloatingPointError as error:

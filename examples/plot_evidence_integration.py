@@ -59,7 +59,7 @@ words = torch.tensor(X_test[chosen] / network.input_scale_, dtype=torch.float32)
 words = words.reshape(2, network.n_words, -1)
 from_words = cell.gain * words @ torch.tensor(network.input_weights_) + cell.onset
 weights = cell.gain * torch.tensor(network.recurrent_weights_)
-v = torch.full((2, network.n_cells), -20.0)
+v = torch.full((2, network.n_cells), -20.0)  # where prediction starts
 w, trace = cell.open_share(v), []
 for word in from_words.repeat_interleave(round(network.word_duration / network.dt), 1).unbind(1):
     v, w = cell.step(v, w, word + cell.transmitter(v) @ weights, network.dt)

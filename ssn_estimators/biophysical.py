@@ -65,7 +65,7 @@ class MorrisLecarClassifier(
     estimator : {"antithetic", "baseline", "plain"}, default="antithetic"
         See :class:`EvolutionStrategy`.
     max_iter : int, default=3000
-        Steps of the optimiser (Adam). Many short ones lead further than a few of many losses.
+        Steps of the optimiser (Adam).
     batch_size : int, default=16
         Samples of a step, under "es" for each pair of perturbed networks (or each network, if
         they are "plain"; one batch for all with a "baseline"); all if there are fewer.
@@ -460,8 +460,8 @@ class _Trainer:
 
     def _population(self, free, inputs, targets, start):
         """Losses of all networks of a step, and meanwhile a step of the readout."""
-        if self.estimator.estimator == "antithetic":
-            free = {name: value.unflatten(0, (2, -1)) for name, value in free.items()}
+        if targets.dim() > 1:  # the signs of perturbations on an axis before their samples
+            free = {name: value.unflatten(0, (-1, len(targets))) for name, value in free.items()}
         mean = self._respond(free, inputs, start)
         targets = targets.expand(mean.shape[:-1]).flatten(0, -2)
         mean = mean.flatten(0, -3)
