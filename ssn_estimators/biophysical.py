@@ -13,6 +13,7 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
+from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -38,8 +39,9 @@ class MorrisLecarClassifier(
     Words, vectors of numbers, follow each other as constant input; the mean transmitter of
     the cells at the end is read out by a softmax layer. Spiking cells make gradients through
     time explode, so that the weights may be trained by an evolution strategy instead [1]_.
-    The readout has its exact gradient in either case. Training samples start from potentials of
-    -20 +- 5 mV, drawn anew each time; prediction from their mean.
+    The readout is fitted by logistic regression, to the untrained network and to the trained
+    one, and follows by its exact gradient in between. Training samples start from potentials of
+    -20 +- 5 mV, drawn anew each time; prediction, and those regressions, from their mean.
 
     Parameters
     ----------
@@ -54,13 +56,20 @@ class MorrisLecarClassifier(
     dt : float, default=0.5
         Time step of the semi-implicit Euler method in ms. Rates of single cells are those of 0.1 ms
         within 0.1 Hz.
+    input_scaling, recurrent_scaling : float, default=2.0 and 0.25
+        Initial weights are uniform within this over the root of the number of inputs, or of
+        cells. Strong recurrence is chaotic, and forgets its inputs.
     trainer : {"es", "bptt"}, default="es"
         Evolution strategy, or backpropagation through time.
     trained : {"all", "input", "readout"}, default="all"
-        Input, recurrent and readout weights; input and readout; or the readout alone.
+        Input, recurrent and readout weights; input and readout; or the readout alone, without
+        any steps.
+    C : float, default=10.0
+        Inverse strength of the regularisation of the readout, see
+        :class:`~sklearn.linear_model.LogisticRegression`.
     n_samples : int, default=32
         Losses per step of the evolution strategy.
-    sigma : float, default=0.03
+    sigma : float, default=0.01
         Standard deviation of its perturbations.
     estimator : {"antithetic", "baseline", "plain"}, default="antithetic"
         See :class:`EvolutionStrategy`.
@@ -71,7 +80,7 @@ class MorrisLecarClassifier(
         they are "plain"; one batch for all with a "baseline"); all if there are fewer.
     learning_rate : {"cosine", "constant"}, default="cosine"
         Whether the rate falls to zero along half a cosine in each `fit`, or not at all.
-    learning_rate_init : float, default=0.01
+    learning_rate_init : float, default=0.004
         Rate of Adam.
     max_grad_norm : float, default=None
         Longer gradients are scaled down to it.
@@ -102,7 +111,7 @@ class MorrisLecarClassifier(
     n_iter_ : int
         Steps so far.
     n_forward_ : int
-        Sequences simulated so far in training.
+        Sequences simulated so far in training, those for the regressions included.
     n_dropped_ : int
         Losses, or under "bptt" gradients, that were not finite and did not count.
     n_features_in_ : int
@@ -136,8 +145,11 @@ class MorrisLecarClassifier(
         "word_duration": _POSITIVE,
         "read_duration": _POSITIVE,
         "dt": _POSITIVE,
+        "input_scaling": [Interval(Real, 0, None, closed="left")],
+        "recurrent_scaling": [Interval(Real, 0, None, closed="left")],
         "trainer": [StrOptions({"es", "bptt"})],
         "trained": [StrOptions({"all", "input", "readout"})],
+        "C": _POSITIVE,
         "n_samples": _COUNT,
         "sigma": _POSITIVE,
         "estimator": [StrOptions(set(ESTIMATORS))],
@@ -160,15 +172,18 @@ class MorrisLecarClassifier(
         word_duration=50.0,
         read_duration=10.0,
         dt=0.5,
+        input_scaling=2.0,
+        recurrent_scaling=0.25,
         trainer="es",
         trained="all",
+        C=10.0,
         n_samples=32,
-        sigma=0.03,
+        sigma=0.01,
         estimator="antithetic",
         max_iter=3000,
         batch_size=16,
         learning_rate="cosine",
-        learning_rate_init=0.01,
+        learning_rate_init=0.004,
         max_grad_norm=None,
         warm_start=False,
         device="auto",
@@ -180,8 +195,11 @@ class MorrisLecarClassifier(
         self.word_duration = word_duration
         self.read_duration = read_duration
         self.dt = dt
+        self.input_scaling = input_scaling
+        self.recurrent_scaling = recurrent_scaling
         self.trainer = trainer
         self.trained = trained
+        self.C = C
         self.n_samples = n_samples
         self.sigma = sigma
         self.estimator = estimator
@@ -216,7 +234,7 @@ class MorrisLecarClassifier(
             If the features cannot be shared out among the words, or there is only one class.
         FloatingPointError
             If in a step no loss, or with backpropagation in ten steps in a row no gradient,
-            is finite.
+            is finite; or the responses to whole classes are not.
         """
         going_on = self.warm_start and hasattr(self, "coef_")
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), reset=not going_on)
@@ -239,18 +257,55 @@ class MorrisLecarClassifier(
         else:
             self.classes_ = known
             self._start(sequences.shape[2], rng)
+        if self._trains_through_time():
+            if not going_on:
+                varied = _potentials((len(sequences), self.n_cells), rng)
+                self._fit_readout(sequences, labels, varied)
+            self._train(sequences, labels, rng, device)
+        self._fit_readout(sequences, labels, START)
+        return self
+
+    def _start(self, n_inputs, rng):
+        n, n_classes = self.n_cells, len(self.classes_)
+        self.input_weights_ = uniform_weights(rng, n_inputs, n_inputs, n) * np.float32(
+            self.input_scaling
+        )
+        self.recurrent_weights_ = uniform_weights(rng, n, n, n) * np.float32(self.recurrent_scaling)
+        self.coef_ = np.zeros((n_classes, n), np.float32)
+        self.intercept_ = np.zeros(n_classes, np.float32)
+        self.loss_curve_, self.n_iter_, self.n_forward_, self.n_dropped_ = [], 0, 0, 0
+        self._progress = {}
+
+    def _trains_through_time(self):
+        """Names of the trained arrays but for the readout's."""
+        return {
+            "all": ["input_weights_", "recurrent_weights_"],
+            "input": ["input_weights_"],
+            "readout": [],
+        }[self.trained]
+
+    def _fit_readout(self, sequences, labels, start):
+        # in single precision steps are compiled, where that is there
+        responses = self._respond(sequences, start, torch.float32).astype(float)
+        self.n_forward_ += len(sequences)
+        sound = np.isfinite(responses).all(1)
+        if len(np.unique(labels[sound])) < len(self.classes_):
+            raise FloatingPointError(
+                "the cells' responses to all samples of a class are not finite; lower dt, "
+                "input_scaling or recurrent_scaling."
+            )
+        # by Newton's method, since responses of cells are correlated
+        readout = LogisticRegression(C=self.C, solver="newton-cholesky")
+        readout.fit(responses[sound], labels[sound])
+        coef, intercept = readout.coef_, readout.intercept_
+        if len(self.classes_) == 2:  # of the log odds
+            coef, intercept = (np.concatenate([-x, x]) / 2 for x in (coef, intercept))
+        self.coef_, self.intercept_ = coef.astype(np.float32), intercept.astype(np.float32)
+
+    def _train(self, sequences, labels, rng, device):
         data = torch.from_numpy(sequences), torch.from_numpy(labels)
-        parameters = {
-            name: torch.tensor(getattr(self, name), device=device) for name in self._free()
-        }
-        fixed = {
-            name: torch.tensor(getattr(self, name), device=device)
-            for name in ("input_weights_", "recurrent_weights_")
-            if name not in parameters
-        }
-        trainer = _Trainer(self, parameters, fixed, rng)
-        trainer.go_on(self._progress)
-        batches = minibatches(len(X), self.batch_size, rng)
+        trainer = _Trainer(self, device, rng)
+        batches = minibatches(len(sequences), self.batch_size, rng)
         try:
             for i in range(self.max_iter):
                 trainer.set_rate(learning_rate(self, i / self.max_iter))
@@ -261,29 +316,11 @@ class MorrisLecarClassifier(
                 if self.verbose and (i + 1) % 10 == 0:
                     print(f"[Morris-Lecar] step {self.n_iter_:5d}   loss {loss:.4f}", flush=True)
         finally:  # what was learnt before an error or an interruption is kept
-            for name, value in parameters.items():
+            for name, value in (trainer.through_time | trainer.readout).items():
                 setattr(self, name, value.detach().cpu().numpy())
             self.n_forward_ += trainer.n_forward
             self.n_dropped_ += trainer.n_dropped
             self._progress = trainer.progress()
-        return self
-
-    def _start(self, n_inputs, rng):
-        n, n_classes = self.n_cells, len(self.classes_)
-        self.input_weights_ = uniform_weights(rng, n_inputs, n_inputs, n)
-        self.recurrent_weights_ = uniform_weights(rng, n, n, n)
-        self.coef_ = uniform_weights(rng, n, n_classes, n)
-        self.intercept_ = np.zeros(n_classes, np.float32)
-        self.loss_curve_, self.n_iter_, self.n_forward_, self.n_dropped_ = [], 0, 0, 0
-        self._progress = {}
-
-    def _free(self):
-        """Names of the trained arrays; the readout comes last."""
-        through_time = {
-            "all": ["input_weights_", "recurrent_weights_"],
-            "input": ["input_weights_"],
-        }
-        return [*through_time.get(self.trained, []), "coef_", "intercept_"]
 
     def _grid(self):
         """Time steps of a word, and those that are read out."""
@@ -314,23 +351,24 @@ class MorrisLecarClassifier(
                 f"n_cells it would be {n_inputs} to {self.n_cells}; fit anew."
             )
 
-    def _respond(self, X):
-        """Mean transmitter, of X's dtype."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
-        device, grid, sequences = resolve_device(self.device), self._grid(), self._sequences(X)
+    def _respond(self, sequences, start, dtype):
+        """Mean transmitter, from potentials of every sequence or of all of them."""
+        device, grid = resolve_device(self.device), self._grid()
         self._check_size(sequences.shape[2])
-        # in double precision: libraries round the rows of a product differently, by their places
         weights = [
-            torch.tensor(w, device=device, dtype=torch.float64)
-            for w in (self.input_weights_, self.recurrent_weights_, np.full(self.n_cells, START))
+            torch.tensor(w, device=device, dtype=dtype)
+            for w in (self.input_weights_, self.recurrent_weights_)
         ]
-        cell = MorrisLecar()
+        starts = np.broadcast_to(start, (len(sequences), self.n_cells))
+        n_words, n_inputs = sequences.shape[1:]
+
+        def respond(block):
+            words, start = block.to(weights[0]).split([n_words * n_inputs, self.n_cells], dim=1)
+            words = words.unflatten(1, (n_words, n_inputs))
+            return MorrisLecar().respond(words, *weights, start, **grid).cpu()
+
         with torch.no_grad():
-            return in_blocks(
-                lambda block: cell.respond(block.to(weights[0]), *weights, **grid).cpu(),
-                sequences,
-            ).astype(X.dtype)
+            return in_blocks(respond, np.hstack([sequences.reshape(len(sequences), -1), starts]))
 
     def transform(self, X):
         """Mean transmitter of the cells.
@@ -343,7 +381,10 @@ class MorrisLecarClassifier(
         -------
         transmitter : ndarray of shape (n_samples, n_cells)
         """
-        return self._respond(X)
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        # in double precision: libraries round the rows of a product differently, by their places
+        return self._respond(self._sequences(X), START, torch.float64).astype(X.dtype)
 
     def decision_function(self, X):
         """Logits of the classes.
@@ -357,7 +398,7 @@ class MorrisLecarClassifier(
         logits : ndarray of shape (n_samples, n_classes), or (n_samples,) if binary
             In the binary case, the log odds of ``classes_[1]``.
         """
-        logits = self._respond(X) @ self.coef_.T.astype(float) + self.intercept_
+        logits = self.transform(X) @ self.coef_.T.astype(float) + self.intercept_
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     @property
@@ -368,14 +409,24 @@ class MorrisLecarClassifier(
 class _Trainer:
     """Steps of one fit, by either kind of gradient."""
 
-    def __init__(self, estimator, parameters, fixed, rng):
-        self.estimator, self.fixed, self.rng = estimator, fixed, rng
-        self.through_time = {k: v for k, v in parameters.items() if k.endswith("weights_")}
+    def __init__(self, estimator, device, rng):
+        self.estimator, self.rng = estimator, rng
+        self._kind = estimator.trainer, estimator.trained
+        state, readout = estimator._progress.get(
+            self._kind, (None, {name: getattr(estimator, name) for name in ("coef_", "intercept_")})
+        )
         self.readout = {
-            k: v.requires_grad_() for k, v in parameters.items() if k not in self.through_time
+            name: torch.tensor(value, device=device, requires_grad=True)
+            for name, value in readout.items()
         }
+        weights = {
+            name: torch.tensor(getattr(estimator, name), device=device)
+            for name in ("input_weights_", "recurrent_weights_")
+        }
+        self.through_time = {name: weights.pop(name) for name in estimator._trains_through_time()}
+        self.fixed = weights
         self.cell, self.grid = MorrisLecar(), estimator._grid()
-        self.by_search = bool(self.through_time) and estimator.trainer == "es"
+        self.by_search = estimator.trainer == "es"
         learned = list(self.readout.values())
         if self.by_search:
             self.search = EvolutionStrategy(
@@ -391,6 +442,9 @@ class _Trainer:
         else:
             learned += [value.requires_grad_() for value in self.through_time.values()]
         self.optimizer = torch.optim.Adam(learned, lr=estimator.learning_rate_init)
+        if state is not None:
+            for optimizer, own in zip(self.optimizers, state, strict=True):
+                optimizer.load_state_dict(optimizer.state_dict() | {"state": own})
         self.n_forward, self.n_failed, self._n_dropped = 0, 0, 0
 
     @property
@@ -398,17 +452,15 @@ class _Trainer:
         return self._n_dropped + (self.search.n_dropped_ if self.by_search else 0)
 
     def progress(self):
-        """States of the optimisers, by the kind of training; on the CPU, to be loaded anywhere."""
+        """What an earlier fit goes on from, by the kind of training; on the CPU.
+
+        States of the optimisers, and the readout as it was before its last regression.
+        """
         state = [copy.deepcopy(optimizer.state_dict()["state"]) for optimizer in self.optimizers]
         for moments in (moments for one in state for moments in one.values()):
             moments.update({name: value.cpu() for name, value in moments.items()})
-        return {self._kind: state}
-
-    def go_on(self, progress):
-        """Take up the states of an earlier fit, if it was of the same kind."""
-        if self._kind in progress:
-            for optimizer, state in zip(self.optimizers, progress[self._kind], strict=True):
-                optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        readout = {name: value.detach().cpu().numpy() for name, value in self.readout.items()}
+        return {self._kind: (state, readout)}
 
     def set_rate(self, rate):
         for optimizer in self.optimizers:
@@ -418,10 +470,6 @@ class _Trainer:
     @property
     def optimizers(self):
         return [self.optimizer, *([self.search.optimizer] if self.by_search else [])]
-
-    @property
-    def _kind(self):
-        return self.estimator.trainer, self.estimator.trained
 
     def draw(self, batches):
         """Samples of a step; in a search of every pair, since what differs averages out."""
