@@ -28,7 +28,7 @@ __all__ = ["MorrisLecarClassifier"]
 
 _POSITIVE = [Interval(Real, 0, None, closed="neither")]
 _COUNT = [Interval(Integral, 1, None, closed="left")]
-START, START_SD = -20.0, 5.0  # of potentials, in mV
+START = -20.0  # mean of potentials, in mV
 
 
 class MorrisLecarClassifier(
@@ -40,8 +40,8 @@ class MorrisLecarClassifier(
     the cells at the end is read out by a softmax layer. Spiking cells make gradients through
     time explode, so that the weights may be trained by an evolution strategy instead [1]_.
     The readout is fitted by logistic regression, to the untrained network and to the trained
-    one, and follows by its exact gradient in between. Training samples start from potentials of
-    -20 +- 5 mV, drawn anew each time; prediction, and those regressions, from their mean.
+    one, and follows by its exact gradient in between. Training samples start from potentials
+    around -20 mV, drawn anew each time; prediction, and the last regression, from -20 mV.
 
     Parameters
     ----------
@@ -56,6 +56,9 @@ class MorrisLecarClassifier(
     dt : float, default=0.5
         Time step of the semi-implicit Euler method in ms. Rates of single cells are those of 0.1 ms
         within 0.1 Hz.
+    start_sd : float, default=5.0
+        Standard deviation of the potentials from which training samples start, in mV. Sequences of
+        some ten milliseconds do not outlast it.
     input_scaling, recurrent_scaling : float, default=2.0 and 0.25
         Initial weights are uniform within this over the root of the number of inputs, or of
         cells. Strong recurrence is chaotic, and forgets its inputs.
@@ -145,6 +148,7 @@ class MorrisLecarClassifier(
         "word_duration": _POSITIVE,
         "read_duration": _POSITIVE,
         "dt": _POSITIVE,
+        "start_sd": [Interval(Real, 0, None, closed="left")],
         "input_scaling": [Interval(Real, 0, None, closed="left")],
         "recurrent_scaling": [Interval(Real, 0, None, closed="left")],
         "trainer": [StrOptions({"es", "bptt"})],
@@ -172,6 +176,7 @@ class MorrisLecarClassifier(
         word_duration=50.0,
         read_duration=10.0,
         dt=0.5,
+        start_sd=5.0,
         input_scaling=2.0,
         recurrent_scaling=0.25,
         trainer="es",
@@ -195,6 +200,7 @@ class MorrisLecarClassifier(
         self.word_duration = word_duration
         self.read_duration = read_duration
         self.dt = dt
+        self.start_sd = start_sd
         self.input_scaling = input_scaling
         self.recurrent_scaling = recurrent_scaling
         self.trainer = trainer
@@ -259,7 +265,7 @@ class MorrisLecarClassifier(
             self._start(sequences.shape[2], rng)
         if self._trains_through_time():
             if not going_on:
-                varied = _potentials((len(sequences), self.n_cells), rng)
+                varied = self._potentials((len(sequences), self.n_cells), rng)
                 self._fit_readout(sequences, labels, varied)
             self._train(sequences, labels, rng, device)
         self._fit_readout(sequences, labels, START)
@@ -301,6 +307,10 @@ class MorrisLecarClassifier(
         if len(self.classes_) == 2:  # of the log odds
             coef, intercept = (np.concatenate([-x, x]) / 2 for x in (coef, intercept))
         self.coef_, self.intercept_ = coef.astype(np.float32), intercept.astype(np.float32)
+
+    def _potentials(self, shape, rng):
+        """Potentials at the start of training samples, in mV."""
+        return rng.normal(START, self.start_sd, shape).astype(np.float32)
 
     def _train(self, sequences, labels, rng, device):
         data = torch.from_numpy(sequences), torch.from_numpy(labels)
@@ -480,7 +490,7 @@ class _Trainer:
 
     def step(self, inputs, targets):
         shape = (*targets.shape, self.estimator.n_cells)
-        start = torch.from_numpy(_potentials(shape, self.rng)).to(inputs)
+        start = torch.from_numpy(self.estimator._potentials(shape, self.rng)).to(inputs)
         self.optimizer.zero_grad()
         if self.by_search:
             return self.search.step(lambda free: self._population(free, inputs, targets, start))
@@ -539,8 +549,3 @@ class _Trainer:
                 "no gradient of the last 10 steps is finite; lower learning_rate_init, set "
                 "max_grad_norm, or take trainer='es'."
             )
-
-
-def _potentials(shape, rng):
-    """Potentials at the start of training samples, in mV."""
-    return rng.normal(START, START_SD, shape).astype(np.float32)
