@@ -127,7 +127,8 @@ def figures(row, seed):
     settings = ROWS[row]
     make = rate_network if "task" in settings else ssn
     before, after, X0, seconds, accuracy, extra = make(settings, seed)
-    regime = learning_regime(before, after, X0)
+    # an untrained circuit may be so unstable that there is no fixed point to compare at
+    regime = vars(learning_regime(before, after, X0)) if len(X0) else {}
     return {
         "row": row,
         "seed": seed,
@@ -136,7 +137,7 @@ def figures(row, seed):
         "fit_seconds": seconds,
         "accuracy": accuracy,
         **extra,
-        **vars(regime),
+        **regime,
     }
 
 
@@ -158,7 +159,9 @@ def summary(results):
     """Means and standard errors; and of the differences from the last rank, seed by seed."""
     lines = [f"{'':40}{'accuracy':>10}" + "".join(f"{m[:18]:>22}" for m in MEASURES)]
     for row in ROWS:
-        own = {n["seed"]: n for n in results["networks"] if n["row"] == row}
+        own = {
+            n["seed"]: n for n in results["networks"] if n["row"] == row and "kernel_alignment" in n
+        }
         if not own:
             continue
         line = f"{row:34} n={len(own):2}  {np.mean([n['accuracy'] for n in own.values()]):10.3f}"
