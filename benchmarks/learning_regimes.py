@@ -127,8 +127,9 @@ def figures(row, seed):
     settings = ROWS[row]
     make = rate_network if "task" in settings else ssn
     before, after, X0, seconds, accuracy, extra = make(settings, seed)
-    # an untrained circuit may be so unstable that there is no fixed point to compare at
-    regime = vars(learning_regime(before, after, X0)) if len(X0) else {}
+    # an untrained circuit may be so unstable that it has no fixed points, or never got a readout
+    sound = len(X0) and before.coef_.any()
+    regime = vars(learning_regime(before, after, X0)) if sound else {}
     return {
         "row": row,
         "seed": seed,
