@@ -22,7 +22,7 @@ import torch
 from machine import code
 from resumable import dump, parser, timed, work
 
-from ssn_estimators import MorrisLecar, MorrisLecarClassifier
+from ssn_estimators import MorrisLecarClassifier
 from ssn_estimators._torch import learning_rate
 from ssn_estimators.datasets import make_evidence_integration
 
@@ -51,18 +51,9 @@ ROWS = {
 
 def varied_score(network, X, y, rng):
     """Accuracy from potentials of -20 +- 5 mV, as they are in the published code."""
-    words = torch.from_numpy(X / network.input_scale_).float().view(len(X), network.n_words, -1)
-    start = torch.from_numpy(rng.normal(-20, 5, (len(X), network.n_cells))).float()
-    weights = (torch.tensor(w) for w in (network.input_weights_, network.recurrent_weights_))
-    mean = MorrisLecar().respond(
-        words,
-        *weights,
-        start,
-        n_steps=round(network.word_duration / network.dt),
-        n_read=round(network.read_duration / network.dt),
-        dt=network.dt,
-    )
-    logits = mean.numpy() @ network.coef_.T + network.intercept_
+    start = rng.normal(-20, 5, (len(X), network.n_cells))
+    mean = network._respond(network._sequences(X), start, torch.float32)
+    logits = mean @ network.coef_.T + network.intercept_
     return float((network.classes_[logits.argmax(1)] == y).mean())
 
 

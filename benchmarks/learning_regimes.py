@@ -4,10 +4,10 @@
 
 Rate networks of 300 cells learn three decision tasks from initial weights of one norm and of
 different ranks (10,000 steps of stochastic gradient descent; contextual decisions at a rate at
-which all of them stay finite). SSNs of 24 + 8 cells learn digits
-from full size, with initial weights of different structure, and by growth from a pair. Each network
-is compared before and after, see `inspection.learning_regime`; an alignment near 1 is lazy. What
-is there already is not done again.
+which all of them stay finite). SSNs of 24 + 8 cells learn digits from full size, with initial
+weights of different structure, and by growth from a pair. Each network is compared before and
+after, see `inspection.learning_regime`; an alignment near 1 is lazy. What is there already is not
+done again.
 """
 
 from functools import partial
@@ -75,15 +75,16 @@ ROWS = {
 
 
 def rate_network(settings, seed):
-    X, y = TASKS[settings["task"]](20_000, random_state=seed)
-    X0 = TASKS[settings["task"]](N_COMPARED, random_state=1000 + seed)[0]
-    init = low_rank_init(N_HIDDEN, settings["rank"], random_state=seed)
-    optimiser = RATES.get(settings["task"], {})
+    optimiser = dict(settings)
+    task, rank = TASKS[optimiser.pop("task")], optimiser.pop("rank")
+    X, y = task(20_000, random_state=seed)
+    X0 = task(N_COMPARED, random_state=1000 + seed)[0]
+    init = low_rank_init(N_HIDDEN, rank, random_state=seed)
     network = RNNClassifier(N_HIDDEN, n_steps=8, init=init, random_state=seed, **optimiser)
     before = clone(network).set_params(max_iter=0).fit(X, y)
     after = network.set_params(max_iter=N_ITER)
     after, seconds = timed(lambda: after.fit(X, y))
-    X_test, y_test = TASKS[settings["task"]](5000, random_state=2000 + seed)
+    X_test, y_test = task(5000, random_state=2000 + seed)
     kernel_seconds = timed(lambda: tangent_kernel(after, X0))[1]
     return (
         before,
@@ -158,14 +159,16 @@ def with_error(values):
 
 def summary(results):
     """Means and standard errors; and of the differences from the last rank, seed by seed."""
-    lines = [f"{'':40}{'accuracy':>10}" + "".join(f"{m[:18]:>22}" for m in MEASURES)]
+    lines = [f"{'':43}{'accuracy':>10}" + "".join(f"{m[:18]:>22}" for m in MEASURES)]
     for row in ROWS:
         own = {
             n["seed"]: n for n in results["networks"] if n["row"] == row and "kernel_alignment" in n
         }
         if not own:
             continue
-        line = f"{row:34} n={len(own):2}  {np.mean([n['accuracy'] for n in own.values()]):10.3f}"
+        total = sum(n["row"] == row for n in results["networks"])
+        accuracy = np.mean([n["accuracy"] for n in own.values()])
+        line = f"{row:34} n={len(own):2} of {total:2} {accuracy:10.3f}"
         lines.append(line + "".join(with_error([n[m] for n in own.values()]) for m in MEASURES))
         full = f"{row.rsplit(', rank', 1)[0]}, rank {RANKS[-1]}"
         pairs = [
@@ -175,7 +178,7 @@ def summary(results):
         ]
         if pairs:
             line = "".join(with_error([a[m] - b[m] for a, b in pairs]) for m in MEASURES)
-            lines.append(f"{'    less full rank':50}" + line)
+            lines.append(f"{'    less full rank':55}" + line)
     return "\n".join(lines)
 
 

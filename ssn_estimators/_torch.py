@@ -19,7 +19,7 @@ def resolve_device(device):
     return device
 
 
-def in_blocks(function, X, rows=64):
+def in_blocks(function, *arrays, rows=64):
     """Apply a function of tensors to blocks of exactly `rows` rows, and join the results.
 
     Matrix products of different shapes round differently, so the result of a row would
@@ -28,10 +28,11 @@ def in_blocks(function, X, rows=64):
     product differently, as OpenBLAS and MKL do on some processors.
     """
     results = []
-    for start in range(0, len(X), rows):
-        block = X[start : start + rows]
-        filled = np.concatenate([block, np.repeat(block[-1:], rows - len(block), axis=0)])
-        results.append(function(torch.from_numpy(filled))[: len(block)].numpy())
+    for start in range(0, len(arrays[0]), rows):
+        blocks = [x[start : start + rows] for x in arrays]
+        size = len(blocks[0])
+        filled = [np.concatenate([x, np.repeat(x[-1:], rows - size, axis=0)]) for x in blocks]
+        results.append(function(*map(torch.from_numpy, filled))[:size].numpy())
     return np.concatenate(results)
 
 

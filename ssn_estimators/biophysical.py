@@ -263,7 +263,7 @@ class MorrisLecarClassifier(
         else:
             self.classes_ = known
             self._start(sequences.shape[2], rng)
-        if self._trains_through_time():
+        if self._weights_through_time():
             if not going_on:
                 varied = self._potentials((len(sequences), self.n_cells), rng)
                 self._fit_readout(sequences, labels, varied)
@@ -282,7 +282,7 @@ class MorrisLecarClassifier(
         self.loss_curve_, self.n_iter_, self.n_forward_, self.n_dropped_ = [], 0, 0, 0
         self._progress = {}
 
-    def _trains_through_time(self):
+    def _weights_through_time(self):
         """Names of the trained arrays but for the readout's."""
         return {
             "all": ["input_weights_", "recurrent_weights_"],
@@ -369,16 +369,22 @@ class MorrisLecarClassifier(
             torch.tensor(w, device=device, dtype=dtype)
             for w in (self.input_weights_, self.recurrent_weights_)
         ]
-        starts = np.broadcast_to(start, (len(sequences), self.n_cells))
-        n_words, n_inputs = sequences.shape[1:]
+        starts = np.broadcast_to(np.float32(start), (len(sequences), self.n_cells))
+        cell = MorrisLecar()
 
-        def respond(block):
-            words, start = block.to(weights[0]).split([n_words * n_inputs, self.n_cells], dim=1)
-            words = words.unflatten(1, (n_words, n_inputs))
-            return MorrisLecar().respond(words, *weights, start, **grid).cpu()
+        def respond(words, start):
+            words, start = words.to(weights[0]), start.to(weights[0])
+            return cell.respond(words, *weights, start, **grid).cpu()
 
         with torch.no_grad():
-            return in_blocks(respond, np.hstack([sequences.reshape(len(sequences), -1), starts]))
+            return in_blocks(respond, sequences, starts)
+
+    def _transmitter(self, X):
+        """Checked and simulated, of X's dtype."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        # in double precision: libraries round the rows of a product differently, by their places
+        return self._respond(self._sequences(X), START, torch.float64).astype(X.dtype)
 
     def transform(self, X):
         """Mean transmitter of the cells.
@@ -391,10 +397,7 @@ class MorrisLecarClassifier(
         -------
         transmitter : ndarray of shape (n_samples, n_cells)
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
-        # in double precision: libraries round the rows of a product differently, by their places
-        return self._respond(self._sequences(X), START, torch.float64).astype(X.dtype)
+        return self._transmitter(X)
 
     def decision_function(self, X):
         """Logits of the classes.
@@ -408,7 +411,8 @@ class MorrisLecarClassifier(
         logits : ndarray of shape (n_samples, n_classes), or (n_samples,) if binary
             In the binary case, the log odds of ``classes_[1]``.
         """
-        logits = self.transform(X) @ self.coef_.T.astype(float) + self.intercept_
+        # not of `transform`, which gives a data frame where one asks for it
+        logits = self._transmitter(X) @ self.coef_.T.astype(float) + self.intercept_
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     @property
@@ -433,7 +437,7 @@ class _Trainer:
             name: torch.tensor(getattr(estimator, name), device=device)
             for name in ("input_weights_", "recurrent_weights_")
         }
-        self.through_time = {name: weights.pop(name) for name in estimator._trains_through_time()}
+        self.through_time = {name: weights.pop(name) for name in estimator._weights_through_time()}
         self.fixed = weights
         self.cell, self.grid = MorrisLecar(), estimator._grid()
         self.by_search = estimator.trainer == "es"

@@ -113,6 +113,7 @@ def test_what_is_not_trained_stays(task, trainer, trained):
     }
     names = {"all": {"input_weights_", "recurrent_weights_"}, "input": {"input_weights_"}}
     assert moved == ({"coef_"} | names[trained] if trained in names else set())
+    assert cells.coef_.any()
     assert cells.n_iter_ == (0 if trained == "readout" else SMALL["max_iter"])
 
 
@@ -139,7 +140,7 @@ def test_both_trainers_lower_the_loss(task):
     X, y = task
     for trainer in ("es", "bptt"):
         cells = MorrisLecarClassifier(
-            trainer=trainer, **(SMALL | {"max_iter": 60, "learning_rate_init": 0.02})
+            trainer=trainer, **(SMALL | {"max_iter": 60, "learning_rate_init": 0.05})
         ).fit(X, y)
         assert np.mean(cells.loss_curve_[-10:]) < np.mean(cells.loss_curve_[:10])
 
@@ -219,6 +220,7 @@ def test_networks_that_are_not_finite_do_not_stop_the_readout(task, monkeypatch)
     monkeypatch.setattr(MorrisLecar, "respond", partly)
     settings = SMALL | {"max_iter": 12}
     cells = MorrisLecarClassifier(**settings).fit(*task)
+    assert np.isfinite(cells.coef_).all()
     readout = cells._progress["es", "all"][1]["coef_"]
     assert np.isfinite(readout).all()
     assert cells.n_dropped_ == 12 * 2  # with the opposite ones
@@ -242,6 +244,8 @@ def test_what_was_learnt_before_an_interruption_is_kept(task, monkeypatch):
     assert cells.n_forward_ == 20 * 16 * 10 + 200
     first = MorrisLecarClassifier(**settings | {"max_iter": 20}).fit(*task)
     assert_array_equal(cells.input_weights_, first.input_weights_)
+    # as training left it, before its last regression
+    assert_array_equal(cells.coef_, first._progress["es", "all"][1]["coef_"])
 
 
 def test_fitted_networks_refuse_other_sizes(task):
@@ -259,6 +263,15 @@ def test_predictions_do_not_depend_on_other_rows(task):
     assert_allclose(cells.decision_function(X)[:3], cells.decision_function(X[:3]), rtol=1e-4)
     assert_allclose(cells.predict_proba(X).sum(1), 1)
     assert cells.transform(X).shape == (200, 10)
+
+
+def test_predictions_do_not_depend_on_the_kind_of_output(task):
+    X, y = task
+    two = y < 2
+    cells = MorrisLecarClassifier(**SMALL).fit(X[two], y[two])
+    expected = cells.decision_function(X)
+    cells.set_output(transform="pandas")
+    assert_array_equal(cells.decision_function(X), expected)
 
 
 def test_words_and_their_labels():
