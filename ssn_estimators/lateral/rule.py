@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 __all__ = ["CoActivation", "gated", "offsets", "shares_of_features"]
 
@@ -45,14 +46,20 @@ class CoActivation:
 
         All places, or only those where something is active: shares are known of no others.
         """
+        maps = maps.contiguous()
         known = torch.ones_like(maps[..., 0]) if all_places else maps.any(-1).to(maps)
         self.single += maps.sum((0, 1, 2), dtype=torch.float64).cpu().numpy()
         self.n_single += float(known.sum(dtype=torch.float64))
-        for place in offsets(self.extent):
+        places = offsets(self.extent)
+        # the other half are the same pairs, seen from the neighbour
+        for place, opposite in zip(places[: len(places) // 2], reversed(places), strict=False):
             here, there = _windows(maps.shape[1:3], place, self.extent, self.spacing)
             centre, neighbour = maps[here].flatten(0, 2), maps[there].flatten(0, 2)
-            self.pairs[place] += (neighbour.T @ centre).cpu().numpy()
-            self.n_pairs[place] += float((known[here] * known[there]).sum(dtype=torch.float64))
+            pairs = (neighbour.T @ centre).cpu().numpy()
+            n_pairs = float((known[here] * known[there]).sum(dtype=torch.float64))
+            for at, product in ((place, pairs), (opposite, pairs.T)):
+                self.pairs[at] += product
+                self.n_pairs[at] += n_pairs
 
     def weights(self, eps):
         r""":math:`\langle f_j f_k \rangle / (\langle f_j \rangle \langle f_k \rangle) - 1`,
@@ -75,18 +82,18 @@ def gated(maps, shares, weights, *, spacing, form, alpha):
     weights : Tensor of shape (2 * extent + 1, 2 * extent + 1, features, features)
         From a neighbour's feature to the centre's.
     """
-    extent = len(weights) // 2
+    side = len(weights)
+    surround = {"padding": side // 2 * spacing, "dilation": spacing}
     if form == "linear":
         kernel = weights.permute(3, 2, 0, 1)  # to, from, rows, columns
-        context = torch.nn.functional.conv2d(
-            shares.permute(0, 3, 1, 2), kernel, padding=extent * spacing, dilation=spacing
-        )
+        context = functional.conv2d(shares.permute(0, 3, 1, 2), kernel, **surround)
         return maps * (1 + alpha * context.permute(0, 2, 3, 1)).clamp(min=0)
     evidence = torch.zeros_like(maps)
-    for a, b in offsets(extent):
-        here, there = _windows(maps.shape[1:3], (a, b), extent, spacing)
-        likelihood = 1 + shares[there] @ weights[a, b]
-        evidence[here] += torch.log(likelihood.clamp(min=1e-30))
+    for a, b in offsets(side // 2):
+        said = torch.log((1 + shares @ weights[a, b]).clamp(min=1e-30))
+        # moved to the places that hear it; nothing comes from beyond the map
+        down, right = ((side // 2 - x) * spacing for x in (a, b))
+        evidence = evidence + functional.pad(said, (0, 0, right, -right, down, -down))
     gate = torch.exp(alpha * (evidence - evidence.amax(-1, keepdim=True)))
     product = maps * gate
     # features compete: their sum at a place stays
