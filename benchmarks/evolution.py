@@ -6,11 +6,10 @@ Networks of 128 cells read 50 words of 4 ms and answer which of three kinds was 
 (chance 1/3). The evolution strategy, with antithetic pairs, trains input weights or all; beside it
 backpropagation through time trains the same, at other rates and with clipped gradients. The readout
 of every row is a regression; two rows have nothing else, one of them with recurrent weights as
-strong as in the published code. Two train from the one potential that they are judged at. Every row
-has the same time (`--minutes`) on `--threads` threads, during which its rate falls along half a
-cosine. Steps are 0.5 ms. After each part of it the network is judged on 2,000 other sequences, at
-the end also with steps of 0.1 ms and from varied potentials, and written to MODELS, so that the
-script may be killed at any time; what is done is not done again.
+strong as in the published code. Every row has the same time (`--minutes`) on `--threads` threads,
+during which its rate falls along half a cosine. Steps are 0.5 ms. After each part of it the network
+is judged on 2,000 other sequences, at the end also with steps of 0.1 ms and from varied potentials,
+and written to MODELS, so that the script may be killed at any time; what is done is not done again.
 "Passes" are sequences simulated forward; one of backpropagation is followed by the way back.
 """
 
@@ -39,10 +38,8 @@ ROWS = {
     "readout alone, strong recurrence": STRONG | {"trained": "readout"},
     "es, input weights": {"trained": "input"},
     "es, all weights": {},
-    "es, input weights, one start": {"trained": "input", "start_sd": 0.0},
     "bptt, all weights": BPTT,
     "bptt, input weights": BPTT | {"trained": "input"},
-    "bptt, input weights, one start": BPTT | {"trained": "input", "start_sd": 0.0},
     "bptt, all weights, rate 0.001": BPTT | {"learning_rate_init": 0.001},
     "bptt, input weights, rate 0.001": BPTT | {"trained": "input", "learning_rate_init": 0.001},
     "bptt, all weights, clipped": BPTT | {"max_grad_norm": 1.0},

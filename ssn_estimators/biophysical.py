@@ -73,7 +73,8 @@ class MorrisLecarClassifier(
     n_samples : int, default=32
         Losses per step of the evolution strategy.
     sigma : float, default=0.01
-        Standard deviation of its perturbations.
+        Standard deviation of its perturbations of input weights. Recurrent weights are perturbed,
+        and move, as much for the range that they start from.
     estimator : {"antithetic", "baseline", "plain"}, default="antithetic"
         See :class:`EvolutionStrategy`.
     max_iter : int, default=3000
@@ -84,7 +85,7 @@ class MorrisLecarClassifier(
     learning_rate : {"cosine", "constant"}, default="cosine"
         Whether the rate falls to zero along half a cosine in each `fit`, or not at all.
     learning_rate_init : float, default=0.004
-        Rate of Adam.
+        Rate of Adam, for recurrent weights in units as under `sigma`.
     max_grad_norm : float, default=None
         Longer gradients are scaled down to it.
     warm_start : bool, default=False
@@ -326,11 +327,19 @@ class MorrisLecarClassifier(
                 if self.verbose and (i + 1) % 10 == 0:
                     print(f"[Morris-Lecar] step {self.n_iter_:5d}   loss {loss:.4f}", flush=True)
         finally:  # what was learnt before an error or an interruption is kept
-            for name, value in (trainer.through_time | trainer.readout).items():
+            for name, value in (trainer.weights(trainer.through_time) | trainer.readout).items():
                 setattr(self, name, value.detach().cpu().numpy())
             self.n_forward_ += trainer.n_forward
             self.n_dropped_ += trainer.n_dropped
             self._progress = trainer.progress()
+
+    def _unit(self, name, n_inputs):
+        """In which an array is searched: its initial range, over that of the input weights."""
+        if name == "input_weights_":
+            return 1.0
+        # what starts from nothing counts as if it had started from a scaling of 1
+        scaling = (self.recurrent_scaling or 1.0) / (self.input_scaling or 1.0)
+        return scaling * np.sqrt(n_inputs / self.n_cells)
 
     def _grid(self):
         """Time steps of a word, and those that are read out."""
@@ -437,7 +446,11 @@ class _Trainer:
             name: torch.tensor(getattr(estimator, name), device=device)
             for name in ("input_weights_", "recurrent_weights_")
         }
-        self.through_time = {name: weights.pop(name) for name in estimator._weights_through_time()}
+        n_inputs = len(weights["input_weights_"])
+        self.units = {name: estimator._unit(name, n_inputs) for name in weights}
+        self.through_time = {
+            name: weights.pop(name) / self.units[name] for name in estimator._weights_through_time()
+        }
         self.fixed = weights
         self.cell, self.grid = MorrisLecar(), estimator._grid()
         self.by_search = estimator.trainer == "es"
@@ -503,9 +516,13 @@ class _Trainer:
         self._descend()
         return loss.item()
 
+    def weights(self, free):
+        """Arrays of the network, of what is trained."""
+        return {name: value * self.units[name] for name, value in free.items()}
+
     def _respond(self, free, inputs, start):
         """Mean transmitter; of each network if the parameters have a leading axis."""
-        weights = self.fixed | free
+        weights = self.fixed | self.weights(free)
         mean = self.cell.respond(
             inputs, weights["input_weights_"], weights["recurrent_weights_"], start, **self.grid
         )
