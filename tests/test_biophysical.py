@@ -117,6 +117,20 @@ def test_what_is_not_trained_stays(task, trainer, trained):
     assert cells.n_iter_ == (0 if trained == "readout" else SMALL["max_iter"])
 
 
+@pytest.mark.parametrize("trainer", ["es", "bptt"])
+@pytest.mark.parametrize("scaling", [0.0, 0.25, 4.0])
+def test_recurrent_weights_move_as_far_for_their_range(task, trainer, scaling):
+    settings = SMALL | {"input_scaling": 2.0, "recurrent_scaling": scaling, "max_iter": 1}
+    cells = MorrisLecarClassifier(trainer=trainer, learning_rate="constant", **settings)
+    start, moved = (clone(cells).set_params(learning_rate_init=r).fit(*task) for r in (1e-12, 1e-3))
+    n_inputs = len(start.input_weights_)
+    ranges = 2.0 / np.sqrt(n_inputs), (scaling or 1.0) / np.sqrt(settings["n_cells"])
+    # the first step of Adam is as long as the rate for every weight
+    for name, reach in zip(("input_weights_", "recurrent_weights_"), ranges, strict=True):
+        step = np.abs(getattr(moved, name) - getattr(start, name))
+        assert_allclose(np.median(step), 1e-3 * reach / ranges[0], rtol=1e-3)
+
+
 def test_the_readout_is_a_logistic_regression(task):
     X, y = task
     cells = MorrisLecarClassifier(**SMALL, C=5.0).fit(X, y)

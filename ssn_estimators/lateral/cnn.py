@@ -21,8 +21,8 @@ from ssn_estimators.lateral.rule import CoActivation, gated, shares_of_features
 
 __all__ = ["CNNClassifier"]
 
-N_UPDATES = 5  # times that lateral weights are learned in the second half of training
-MOST_SEEN = 2000  # images in each but the last
+N_UPDATES = 5  # times that lateral weights are learned in the second half, and once at the end
+MOST_SEEN = 4000  # images in each
 _COUNT = [Interval(Integral, 1, None, closed="left")]
 
 
@@ -32,7 +32,8 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
     Layers of rectified convolutions, each followed by its lateral gate and by maximum pooling;
     then a rectified layer and a softmax. Filters are learned by backpropagation, lateral weights
     from what is active together, without labels [1]_, see :class:`LateralContext`. They are
-    learned first after half of the steps, and again as the filters go on changing under them.
+    learned first after half of the steps, and again as the filters go on changing under them,
+    each time from the same 4,000 samples if there are more.
 
     Parameters
     ----------
@@ -188,12 +189,14 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         with torch.random.fork_rng():
             torch.manual_seed(int(rng.randint(2**31 - 1)))
             network = self._network(X.shape[1], len(self.classes_)).to(device)
-            self._train(network, images, labels, minibatches(len(X), self.batch_size, rng))
+            seen = images[rng.permutation(len(X))[:MOST_SEEN]]
+            batches = minibatches(len(X), self.batch_size, rng)
+            self._train(network, images, labels, batches, seen)
         self.parameters_ = {k: v.cpu().numpy() for k, v in network.state_dict().items()}
         self.lateral_weights_ = [x.cpu().numpy() for x in network.weights]
         return self
 
-    def _train(self, network, images, labels, batches):
+    def _train(self, network, images, labels, batches, seen):
         device = next(network.parameters()).device
         optimizer = torch.optim.AdamW(
             network.parameters(), self.learning_rate_init, weight_decay=self.weight_decay
@@ -205,7 +208,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         for i in range(self.max_iter):
             batch = next(batches)
             if self.lateral is not None and i >= half and (i - half) % every == 0:
-                network.learn_context(images[:MOST_SEEN])
+                network.learn_context(seen)
             logits = network(images[batch].to(device))
             loss = functional.cross_entropy(logits, labels[batch].to(device))
             if not torch.isfinite(loss):
@@ -220,7 +223,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
             self.loss_curve_.append(loss.item())
             self.n_iter_ += 1
         if self.lateral is not None:
-            network.learn_context(images)
+            network.learn_context(seen)
 
     def _check_layers(self, n_features):
         filters = np.asarray(self.filters)
@@ -303,7 +306,7 @@ class _Network(torch.nn.Module):
         """Gated and pooled maps of a layer."""
         maps = functional.relu(self.convolutions[i](x))
         if i < len(self.weights):
-            maps = maps.permute(0, 2, 3, 1)
+            maps = maps.permute(0, 2, 3, 1).contiguous()
             options = {"spacing": self.spacing, "form": self.form, "alpha": self.alpha}
             shares = shares_of_features(maps)
             maps = gated(maps, shares, self.weights[i], **options).permute(0, 3, 1, 2)
@@ -318,7 +321,7 @@ class _Network(torch.nn.Module):
         for i, convolution in enumerate(self.convolutions):
             seen = CoActivation(convolution.out_channels, self.extent, self.spacing)
             for block in blocks:
-                maps = functional.relu(convolution(block)).permute(0, 2, 3, 1)
+                maps = functional.relu(convolution(block)).permute(0, 2, 3, 1).contiguous()
                 seen.add(shares_of_features(maps), all_places=False)
             weights, _ = seen.weights(1e-6)
             self.weights.append(torch.from_numpy(weights).to(block))

@@ -46,7 +46,6 @@ class CoActivation:
 
         All places, or only those where something is active: shares are known of no others.
         """
-        maps = maps.contiguous()
         known = torch.ones_like(maps[..., 0]) if all_places else maps.any(-1).to(maps)
         self.single += maps.sum((0, 1, 2), dtype=torch.float64).cpu().numpy()
         self.n_single += float(known.sum(dtype=torch.float64))
