@@ -333,14 +333,6 @@ class MorrisLecarClassifier(
             self.n_dropped_ += trainer.n_dropped
             self._progress = trainer.progress()
 
-    def _unit(self, name, n_inputs):
-        """In which an array is searched: its initial range, over that of the input weights."""
-        if name == "input_weights_":
-            return 1.0
-        # what starts from nothing counts as if it had started from a scaling of 1
-        scaling = (self.recurrent_scaling or 1.0) / (self.input_scaling or 1.0)
-        return scaling * np.sqrt(n_inputs / self.n_cells)
-
     def _grid(self):
         """Time steps of a word, and those that are read out."""
         n_steps, n_read = round(self.word_duration / self.dt), round(self.read_duration / self.dt)
@@ -446,8 +438,12 @@ class _Trainer:
             name: torch.tensor(getattr(estimator, name), device=device)
             for name in ("input_weights_", "recurrent_weights_")
         }
-        n_inputs = len(weights["input_weights_"])
-        self.units = {name: estimator._unit(name, n_inputs) for name in weights}
+        # searched in units of the initial range, over that of the input weights; what starts from
+        # nothing counts as if it had started from a scaling of 1
+        scaling = (estimator.recurrent_scaling or 1.0) / (estimator.input_scaling or 1.0)
+        n_inputs, n_cells = weights["input_weights_"].shape
+        recurrent = scaling * np.sqrt(n_inputs / n_cells)
+        self.units = {"input_weights_": 1.0, "recurrent_weights_": recurrent}
         self.through_time = {
             name: weights.pop(name) / self.units[name] for name in estimator._weights_through_time()
         }

@@ -154,7 +154,7 @@ def test_both_trainers_lower_the_loss(task):
     X, y = task
     for trainer in ("es", "bptt"):
         cells = MorrisLecarClassifier(
-            trainer=trainer, **(SMALL | {"max_iter": 60, "learning_rate_init": 0.05})
+            trainer=trainer, **(SMALL | {"max_iter": 60, "learning_rate_init": 0.02})
         ).fit(X, y)
         assert np.mean(cells.loss_curve_[-10:]) < np.mean(cells.loss_curve_[:10])
 

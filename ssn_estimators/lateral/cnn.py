@@ -189,6 +189,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         with torch.random.fork_rng():
             torch.manual_seed(int(rng.randint(2**31 - 1)))
             network = self._network(X.shape[1], len(self.classes_)).to(device)
+            # drawn without gates too: networks of one seed see the same batches
             seen = images[rng.permutation(len(X))[:MOST_SEEN]]
             batches = minibatches(len(X), self.batch_size, rng)
             self._train(network, images, labels, batches, seen)

@@ -32,7 +32,7 @@ def shares_of_features(maps):
 
 
 class CoActivation:
-    """Running sums of activities and of their products at all offsets, as arrays."""
+    """Running sums of activities and of their products at half of the offsets, as arrays."""
 
     def __init__(self, n_features, extent, spacing):
         side = 2 * extent + 1
@@ -50,23 +50,22 @@ class CoActivation:
         self.single += maps.sum((0, 1, 2), dtype=torch.float64).cpu().numpy()
         self.n_single += float(known.sum(dtype=torch.float64))
         places = offsets(self.extent)
-        # the other half are the same pairs, seen from the neighbour
-        for place, opposite in zip(places[: len(places) // 2], reversed(places), strict=False):
+        for place in places[: len(places) // 2]:
             here, there = _windows(maps.shape[1:3], place, self.extent, self.spacing)
             centre, neighbour = maps[here].flatten(0, 2), maps[there].flatten(0, 2)
-            pairs = (neighbour.T @ centre).cpu().numpy()
-            n_pairs = float((known[here] * known[there]).sum(dtype=torch.float64))
-            for at, product in ((place, pairs), (opposite, pairs.T)):
-                self.pairs[at] += product
-                self.n_pairs[at] += n_pairs
+            self.pairs[place] += (neighbour.T @ centre).cpu().numpy()
+            self.n_pairs[place] += float((known[here] * known[there]).sum(dtype=torch.float64))
 
     def weights(self, eps):
         r""":math:`\langle f_j f_k \rangle / (\langle f_j \rangle \langle f_k \rangle) - 1`,
         and the means."""
         mean = self.single / max(self.n_single, 1)
-        together = self.pairs / np.maximum(self.n_pairs, 1)[..., None, None]
+        # at the other offsets stand the same pairs, seen from the neighbour
+        pairs = self.pairs + self.pairs[::-1, ::-1].swapaxes(-1, -2)
+        n_pairs = self.n_pairs + self.n_pairs[::-1, ::-1]
+        together = pairs / np.maximum(n_pairs, 1)[..., None, None]
         apart = np.outer(mean, mean)
-        seen = (self.n_pairs > 0)[..., None, None] & (apart > 0)
+        seen = (n_pairs > 0)[..., None, None] & (apart > 0)
         size = (1 + eps) * np.where(apart > 0, apart, 1.0)
         return np.where(seen, (together + eps * apart) / size - 1, 0.0), mean
 
@@ -81,17 +80,18 @@ def gated(maps, shares, weights, *, spacing, form, alpha):
     weights : Tensor of shape (2 * extent + 1, 2 * extent + 1, features, features)
         From a neighbour's feature to the centre's.
     """
-    side = len(weights)
-    surround = {"padding": side // 2 * spacing, "dilation": spacing}
+    extent = len(weights) // 2
     if form == "linear":
         kernel = weights.permute(3, 2, 0, 1)  # to, from, rows, columns
-        context = functional.conv2d(shares.permute(0, 3, 1, 2), kernel, **surround)
+        context = functional.conv2d(
+            shares.permute(0, 3, 1, 2), kernel, padding=extent * spacing, dilation=spacing
+        )
         return maps * (1 + alpha * context.permute(0, 2, 3, 1)).clamp(min=0)
     evidence = torch.zeros_like(maps)
-    for a, b in offsets(side // 2):
+    for a, b in offsets(extent):
         said = torch.log((1 + shares @ weights[a, b]).clamp(min=1e-30))
         # moved to the places that hear it; nothing comes from beyond the map
-        down, right = ((side // 2 - x) * spacing for x in (a, b))
+        down, right = ((extent - x) * spacing for x in (a, b))
         evidence = evidence + functional.pad(said, (0, 0, right, -right, down, -down))
     gate = torch.exp(alpha * (evidence - evidence.amax(-1, keepdim=True)))
     product = maps * gate
