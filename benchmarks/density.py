@@ -1,6 +1,6 @@
 """Dynamics from samples without times: how near are the coefficients?
 
-    python benchmarks/density.py --out benchmarks/results/density.json
+    python benchmarks/density.py --seeds 3 --out benchmarks/results/density.json
 
 The noisy Lorenz system, 4,000 unordered samples, three parameters, diffusion known; and an E-I pair
 of an SSN with Ornstein-Uhlenbeck noise, 8,000 snapshots under each of five inputs, four weights.

@@ -1,6 +1,10 @@
-"""Evidence integration by Morris-Lecar cells: evolution strategy against backpropagation.
+r"""Evidence integration by Morris-Lecar cells: evolution strategy against backpropagation.
 
-    python benchmarks/evolution.py --models MODELS --out benchmarks/results/evolution.json
+    python benchmarks/evolution.py --models MODELS --minutes 12 --threads 1 --part 250 \
+        --out benchmarks/results/evolution.json
+    python benchmarks/evolution.py --models MODELS --minutes 30 \
+        --rows "readout alone" "readout alone, strong recurrence" "es, input weights" \
+        --out benchmarks/results/evolution_long.json
 
 Networks of 128 cells read 50 words of 4 ms and answer which of three kinds was the most frequent
 (chance 1/3). The evolution strategy, with antithetic pairs, trains input weights or all; beside it

@@ -1,7 +1,7 @@
 """Lateral context under noise: digits with fixed features, and convolutional networks.
 
     python benchmarks/lateral.py --out benchmarks/results/lateral.json
-    python benchmarks/lateral.py --data FOLDER --out benchmarks/results/lateral.json
+    python benchmarks/lateral.py --data FOLDER --seeds 3 --out benchmarks/results/lateral.json
 
 The first: scikit-learn's digits, three times as large, 12 features of 3 x 3 pixels (k-means), a
 logistic regression (its penalty by cross-validation) on their pooled maps; clean training data,
