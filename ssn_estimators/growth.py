@@ -26,9 +26,8 @@ def split(circuit, parents, *, shares="equal", random_state=None):
     between a parent and its clones. With equal inputs and without noise every cell goes on as
     before.
 
-    Clones do not share their parent's private noise (its diagonal element of
-    `noise_factor`): each gets as much from a draw of its own. What other cells took from it,
-    n, they take from all m of them with n / sqrt(m) each. All variances are kept.
+    A clone gets noise of its own, independent of that of its parent and siblings, with its
+    parent's variance. Between other cells the covariance of noise is that of :func:`clone_noise`.
 
     Parameters
     ----------
@@ -100,11 +99,43 @@ def split(circuit, parents, *, shares="equal", random_state=None):
     # alike for siblings, which so get the same input, and whose differences go as they came
     parts[:, n_excitatory:] = shares_of(origin[n_excitatory:], n, shares, random_state)[origin]
     weights = (circuit.weights[np.ix_(origin, origin)] * parts).astype(circuit.weights.dtype)
-    share = np.bincount(origin, minlength=n)[origin].astype(circuit.weights.dtype)
-    noise = circuit.noise_factor[np.ix_(origin, origin)]
-    siblings = origin[:, None] == origin
-    noise = np.where(siblings, np.eye(len(origin)) * noise, noise / np.sqrt(share))
+    noise = clone_noise(circuit.noise_factor, origin) if parents.size else circuit.noise_factor
     return replace(circuit, weights=weights, noise_factor=noise, n_excitatory=n_excitatory), origin
+
+
+def clone_noise(noise_factor, origin):
+    r"""Noise factor of a circuit whose clones have noise of their own.
+
+    Siblings are independent and have their parent's variance. What one of m siblings shares with
+    another cell is 1 / sqrt(m) of what the parent shared with it: with the origin o of a cell and
+    the number m of its siblings, itself included,
+
+    .. math::
+        \Sigma'_{ab} = \Sigma_{o(a) o(b)} / \sqrt{m_a m_b} \quad \text{for } o(a) \ne o(b),
+        \qquad \Sigma'_{ab} = \delta_{ab} \, \Sigma_{o(a) o(a)} \quad \text{for } o(a) = o(b),
+
+    which is a covariance for any :math:`\Sigma`.
+
+    Parameters
+    ----------
+    noise_factor : ndarray of shape (n, n)
+        Factor of the covariance before.
+    origin : ndarray of int, shape (n_neurons,)
+        As :func:`split` returns it.
+
+    Returns
+    -------
+    noise_factor : ndarray of shape (n_neurons, n_neurons)
+        The symmetric root of the covariance: a factor is fixed up to a rotation only.
+    """
+    shares = 1 / np.sqrt(np.bincount(origin)[origin])
+    factor = np.asarray(noise_factor, float)
+    before = (factor @ factor.T)[np.ix_(origin, origin)]
+    siblings = origin[:, None] == origin
+    covariance = np.where(siblings, np.diag(np.diag(before)), before * np.outer(shares, shares))
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    return root.astype(noise_factor.dtype)
 
 
 def shares_of(origin, n_targets, how="equal", random_state=None):

@@ -113,14 +113,25 @@ def test_noise_is_cloned_in_distribution(splits):
     assert_allclose(np.diag(covariance(larger)), variances[origin], rtol=1e-12)
 
 
-def test_siblings_have_private_noise_of_their_own():
-    circuit = example(np.random.RandomState(0).normal(size=(3, 3)))
-    larger, origin = split(circuit, [0, 0, 2])
-    private = np.where(origin[:, None] == origin, larger.noise_factor, 0.0)
-    assert_array_equal(private, np.diag(np.diag(circuit.noise_factor)[origin]))
-    # with private noise only, that is independence
-    independent, _ = split(example(0.7), [0, 0, 1, 2])
-    assert_allclose(covariance(independent), 0.49 * np.eye(7), rtol=1e-14, atol=1e-16)
+@pytest.mark.parametrize("parents", [[0], [2], [0, 1, 2], [0, 0, 2], [1, 1, 1, 2]])
+@pytest.mark.parametrize("kind", ["full", "shared source", "diagonal"])
+def test_clones_have_noise_of_their_own(parents, kind):
+    factors = {
+        "full": np.random.RandomState(0).normal(size=(3, 3)),
+        "shared source": np.array([[1.0, 0, 0], [0.99, 0.1, 0], [-0.8, 0, 0.01]]),
+        "diagonal": np.diag([0.7, 0.2, 0.0]),
+    }
+    circuit = example(factors[kind])
+    larger, origin = split(circuit, parents)
+    before, after = covariance(circuit)[np.ix_(origin, origin)], covariance(larger)
+    assert_allclose(np.diag(after), np.diag(before), rtol=1e-12, atol=1e-14)
+    siblings = (origin[:, None] == origin) & ~np.eye(len(origin), dtype=bool)
+    assert siblings.any()
+    assert_allclose(after[siblings], 0, atol=1e-14)
+    m = np.bincount(origin)[origin]
+    shared = before / np.sqrt(np.outer(m, m))
+    others = origin[:, None] != origin
+    assert_allclose(after[others], shared[others], atol=1e-14)
 
 
 @pytest.mark.parametrize("splits", SPLITS.values(), ids=SPLITS)

@@ -1,0 +1,264 @@
+"""How often does training fail, over data sets, sizes, inputs, schedules of growth and seeds?
+
+Every fit is judged on all rows, of training and test: trials that diverge within 2 s (five a
+row) and 10 s (one), rows that oscillate, silent cells, undone steps, warnings, and the test
+accuracy beside that of logistic regression and a perceptron of as many parameters on the same
+inputs. The data sets called "tuning" may be looked at while the package is changed; the others,
+and all seeds of the final run, are not.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+import zlib
+from functools import partial
+
+import numpy as np
+from resumable import open_results, parser, run
+from sklearn import datasets as toys
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+N_ROWS = 600  # of a data set at most
+FIRST_SEED = 1000  # of the final run; below it is for tuning
+
+
+def normal(rng, n, n_features):
+    return rng.standard_normal((n, n_features))
+
+
+def xor(rng):
+    X = normal(rng, 400, 2)
+    return X, X[:, 0] * X[:, 1] > 0
+
+
+def parity(rng):
+    X = normal(rng, N_ROWS, 3)
+    return X, X.prod(1) > 0
+
+
+def noisy_labels(rng):
+    X, y = toys.make_blobs(N_ROWS, 6, centers=3, cluster_std=3.0, random_state=rng)
+    wrong = rng.uniform(size=len(y)) < 0.2
+    return X, np.where(wrong, rng.randint(3, size=len(y)), y)
+
+
+def made(n_features, n_classes, n=N_ROWS, **parameters):
+    """A task of scikit-learn with standardised, signed features."""
+
+    def make(rng):
+        options = {"n_informative": max(2, n_features // 4), "n_redundant": 0, "class_sep": 1.5}
+        X, y = toys.make_classification(
+            n, n_features, n_classes=n_classes, random_state=rng, **(options | parameters)
+        )
+        return StandardScaler().fit_transform(X), y
+
+    return make
+
+
+def sparse_counts(n_features):
+    """Counts, of which most are 0, with a vocabulary that leans on the class."""
+
+    def make(rng):
+        y = rng.randint(4, size=N_ROWS)
+        base = rng.gamma(0.3, size=n_features)
+        lean = rng.gamma(0.5, size=(4, n_features)) * base
+        return rng.poisson(12 * (lean / lean.sum(1, keepdims=True))[y] * 3), y
+
+    return make
+
+
+def forest(rng):
+    """Ten numbers and 44 flags, seven classes of unequal size."""
+    y = rng.choice(7, N_ROWS, p=[0.36, 0.3, 0.12, 0.08, 0.06, 0.05, 0.03])
+    numbers = normal(rng, 7, 10)[y] + normal(rng, N_ROWS, 10)
+    kinds = rng.dirichlet(np.full(44, 0.3), 7)
+    flags = np.array([rng.multinomial(1, kinds[c]) for c in y])
+    return np.hstack([numbers, flags]), y
+
+
+def faces(rng):
+    """Pictures of 20 x 20 that are sums of smooth patterns, ten of each of 20 people."""
+    grid = np.linspace(0, np.pi, 20)
+    waves = np.array([np.outer(np.cos(i * grid), np.cos(j * grid)) for i in range(6) for j in range(6)])
+    waves = waves.reshape(36, 400) / (1 + np.arange(36)[:, None] ** 0.5)
+    people = np.repeat(normal(rng, 20, 36), 15, axis=0)
+    X = (people + 0.6 * normal(rng, 300, 36)) @ waves + 0.1 * normal(rng, 300, 400)
+    return X, np.repeat(np.arange(20), 15)
+
+
+def some(load):
+    def make(rng):
+        X, y = load(return_X_y=True)
+        chosen = rng.permutation(len(X))[:N_ROWS]
+        return X[chosen], y[chosen]
+
+    return make
+
+
+TUNING = {
+    "iris": some(toys.load_iris),
+    "moons": lambda rng: toys.make_moons(N_ROWS, noise=0.2, random_state=rng),
+    "xor": xor,
+    "blobs": lambda rng: toys.make_blobs(N_ROWS, 10, centers=5, cluster_std=4.0, random_state=rng),
+    "20 features": made(20, 3),
+    "200 features": made(200, 3, n=1500, n_informative=30),
+    "forest": forest,
+    "digits": some(toys.load_digits),
+    "noisy labels": noisy_labels,
+    "300 counts": sparse_counts(300),
+}
+HELD_OUT = {
+    "wine": some(toys.load_wine),
+    "breast cancer": some(toys.load_breast_cancer),
+    "circles": lambda rng: toys.make_circles(N_ROWS, noise=0.1, factor=0.5, random_state=rng),
+    "parity": parity,
+    "skewed classes": made(12, 2, weights=[0.85], flip_y=0.05),
+    "40 features": made(40, 5, n_informative=12),
+    "120 features": made(120, 2, n=1000, n_informative=20),
+    "faces": faces,
+    "1000 counts": sparse_counts(1000),
+    "2000 features": made(2000, 3, n=1000, n_informative=200),
+}
+DATA = TUNING | HELD_OUT
+SIZES = {"4:1": (4, 1), "8:2": (8, 2), "5:5": (5, 5), "10:10": (10, 10), "16:4": (16, 4)}
+
+
+def data_set(name):
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
+    X, y = DATA[name](rng)
+    return train_test_split(
+        np.asarray(X, float), np.asarray(y, int), test_size=0.3, random_state=0, stratify=y
+    )
+
+
+def n_parameters(ssn):
+    parts = (ssn.circuit_.weights, ssn.circuit_.noise_factor, ssn.coef_, ssn.intercept_)
+    dense = 0 if ssn.input_weights_ is None else ssn.input_weights_.size
+    return 3 + dense + sum(part.size for part in parts)
+
+
+def compared(model, X, y, X_test, y_test):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return float(make_pipeline(StandardScaler(), model).fit(X, y).score(X_test, y_test))
+
+
+def figures(row, seed, *, settings):
+    """Fit one network, and judge it."""
+    import torch
+
+    from ssn_estimators import DivergenceError, SSNClassifier
+
+    torch.set_num_threads(1)
+    settings = settings[row]
+    X, X_test, y, y_test = data_set(settings["data"])
+    every = np.concatenate([X, X_test])
+    ssn = SSNClassifier(random_state=seed, **settings["parameters"])
+    start = time.perf_counter()
+    with threadpool_limits(1), warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        ssn.fit(X, y)
+        seconds = time.perf_counter() - start
+        hidden = max(1, round(n_parameters(ssn) / (X.shape[1] + len(ssn.classes_))))
+        outcome = {
+            "row": row,
+            "seed": seed,
+            "settings": settings,
+            "seconds": round(seconds, 1),
+            "cells": list(map(int, (ssn.circuit_.n_excitatory, ssn.circuit_.n_inhibitory))),
+            "logistic": compared(LogisticRegression(max_iter=1000), X, y, X_test, y_test),
+            "mlp": compared(
+                MLPClassifier((hidden,), max_iter=500, random_state=seed), X, y, X_test, y_test
+            ),
+            "chance": float(np.bincount(y_test).max() / len(y_test)),
+            "loss": round(float(ssn.loss_), 4),
+            "stability_": float(ssn.stability_),
+            "n_rejected_steps": int(ssn.n_rejected_steps_),
+            "warnings": [str(w.message) for w in warned if "Convergence" in w.category.__name__],
+        }
+        try:
+            outcome["accuracy"] = float(ssn.score(X_test, y_test))
+        except DivergenceError:
+            outcome["accuracy"] = None
+        for name, duration, n_trials in (("2 s", 2000.0, 5), ("10 s", 10000.0, 1)):
+            simulation = ssn.simulate(
+                every,
+                n_trials=n_trials,
+                duration=duration,
+                burn_in=0.0,
+                shared_noise=False,
+                random_state=seed,
+                covariance=False,
+            )
+            outcome[f"diverging trials in {name}"] = int(simulation.diverged.sum())
+            outcome[f"trials of {name}"] = simulation.diverged.size
+            if name == "2 s":
+                rates, n = np.nan_to_num(simulation.rates), ssn.circuit_.n_excitatory
+                outcome["silent cells"] = int((rates.max(0) < 0.1).sum())
+                outcome["silent E cells"] = int((rates[:, :n].max(0) < 0.1).sum())
+        outcome["drives above 0"] = float((ssn.drive(every)[:, : ssn.circuit_.n_excitatory] > 0).mean())
+        if hasattr(ssn, "divergence_rate_"):
+            outcome["divergence_rate_"] = float(ssn.divergence_rate_)
+    return outcome
+
+
+def rows():
+    """Settings of the fits: data x size x growth, all else as by default."""
+    made = {}
+    for data in DATA:
+        for size, (n_excitatory, n_inhibitory) in SIZES.items():
+            for growth in ("double", "single"):
+                parameters = {
+                    "n_excitatory": n_excitatory,
+                    "n_inhibitory": n_inhibitory,
+                    "growth": growth,
+                }
+                made[f"{data}, {size}, {growth}"] = {"data": data, "parameters": parameters}
+    return made
+
+
+def summary(results):
+    lines = ["| data | fits | diverge 2 s | 10 s | warned | undone | silent | at chance | > 3 below LR | SSN | LR | MLP | s |"]
+    lines.append("|---" * 13 + "|")
+    groups = {}
+    for n in results["networks"]:
+        groups.setdefault(n["settings"]["data"], []).append(n)
+        groups.setdefault("all", []).append(n)
+    for name in sorted(groups, key=lambda name: (name == "all", list(DATA).index(name) if name in DATA else 0)):
+        group = groups[name]
+
+        def count(condition, group=group):
+            return sum(bool(condition(n)) for n in group)
+
+        def mean(key, group=group):
+            return np.mean([n[key] or 0.0 for n in group])
+
+        lines.append(
+            f"| {name} | {len(group)} | {count(lambda n: n['diverging trials in 2 s'])} "
+            f"| {count(lambda n: n['diverging trials in 10 s'])} | {count(lambda n: n['warnings'])} "
+            f"| {mean('n_rejected_steps'):.1f} | {count(lambda n: n['silent E cells'])} "
+            f"| {count(lambda n: (n['accuracy'] or 0) <= n['chance'] + 0.01)} "
+            f"| {count(lambda n: (n['accuracy'] or 0) < n['logistic'] - 0.03)} "
+            f"| {mean('accuracy'):.3f} | {mean('logistic'):.3f} | {mean('mlp'):.3f} | {mean('seconds'):.0f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    settings = rows()
+    main = parser(__doc__, settings, seeds=5)
+    main.add_argument("--tuning", action="store_true", help="data and seeds that may be looked at")
+    args = main.parse_args()
+    first = 0 if args.tuning else FIRST_SEED
+    allowed = TUNING if args.tuning else DATA
+    chosen = [row for row in args.rows if settings[row]["data"] in allowed]
+    tasks = [(row, first + i) for i in range(args.seeds) for row in chosen]
+    results = open_results(args.out)
+    run(partial(figures, settings=settings), tasks, results, settings, args.jobs, args.out)
+    print(summary(results))
