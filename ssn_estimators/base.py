@@ -49,6 +49,7 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         "learning_rate_init": _POSITIVE,
         "max_grad_norm": _POSITIVE,
         "potential_penalty": _NOT_NEGATIVE,
+        "stability_penalty": _NOT_NEGATIVE,
         "max_rejected_steps": _COUNT,
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],

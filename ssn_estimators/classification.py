@@ -9,12 +9,17 @@ from ssn_estimators.growth import shares_of
 
 __all__ = ["Classification"]
 
+INPUT_SPREAD = 0.15  # of h over inputs at the start, small against its mean: f is nearly linear
+INPUT_MEAN = 0.5
+INPUT_RATE = 3.0  # largest change of h by a step, in learning rates, over that of one parameter
+
 
 class Classification:
     """Softmax readout of the mean excitatory potentials (section 3 of the paper).
 
     Its arrays are ``coef`` (n_classes, n_excitatory), ``intercept`` (n_classes,) and, with
-    dense input, ``input_weights`` (n_neurons, n_features).
+    dense input, ``input_weights`` (n_neurons, n_features) and ``input_bias`` (n_neurons,), of
+    inputs that are centred.
     """
 
     def __init__(self, dense):
@@ -27,17 +32,34 @@ class Classification:
         coef = rng.normal(scale=scale, size=(n_classes, n_excitatory))
         arrays = {"coef": coef.astype(np.float32), "intercept": np.zeros(n_classes, np.float32)}
         if self.dense:
-            n_features = inputs.shape[1]
-            weights = rng.normal(scale=1 / np.sqrt(n_features), size=(n_neurons, n_features))
-            # a cell that no input drives has no gradient, and nor have any of its clones
-            weights[weights @ np.asarray(inputs.mean(0)) < 0] *= -1
+            size = float((inputs**2).sum(1).mean()) ** 0.5
+            scale = INPUT_SPREAD / size if size else 0.0
+            weights = rng.normal(scale=scale, size=(n_neurons, inputs.shape[1]))
             arrays["input_weights"] = weights.astype(np.float32)
+            arrays["input_bias"] = np.full(n_neurons, INPUT_MEAN, np.float32)
         return arrays
 
-    def drive(self, circuit, arrays, inputs):
+    def rates(self, inputs):
+        """Factors of the learning rate of arrays that need another.
+
+        Adam moves every parameter by the rate. If all input weights of a cell move together, h
+        moves by the rate times the sum of the inputs: with many features far enough to silence a
+        cell for all inputs within a few steps, for good, and with it the clones it will have.
+        """
+        if not self.dense:
+            return {}
+        size = float(inputs.abs().sum(1).mean())
+        return {"input_weights": min(1.0, INPUT_RATE / size) if size else 1.0}
+
+    def external(self, arrays, inputs):
+        """External input h of all cells, or of E cells, from inputs."""
         if self.dense:
-            return circuit.drive(inputs @ arrays["input_weights"].T)
-        return circuit.drive(inputs[:, : circuit.n_excitatory])
+            return inputs @ arrays["input_weights"].T + arrays["input_bias"]
+        return inputs
+
+    def drive(self, circuit, arrays, inputs):
+        h = self.external(arrays, inputs)
+        return circuit.drive(h if self.dense else h[:, : circuit.n_excitatory])
 
     def logits(self, potentials, arrays):
         return potentials[:, : arrays["coef"].shape[1]] @ arrays["coef"].T + arrays["intercept"]
@@ -52,5 +74,5 @@ class Classification:
         coef = (coef[:, read] * parts).astype(coef.dtype)
         grown = dict(arrays, coef=coef)
         if self.dense:
-            grown["input_weights"] = arrays["input_weights"][origin]
+            grown |= {name: arrays[name][origin] for name in ("input_weights", "input_bias")}
         return grown

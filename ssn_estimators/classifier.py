@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
@@ -58,11 +59,21 @@ _PUBLISHED = {
     "learning_rate": "constant",
     "learning_rate_init": 0.001,
     "potential_penalty": 0.0,
+    "stability_penalty": 0.0,
 }
 PRESETS = {
     "mnist-50:50": _PUBLISHED | {"n_excitatory": 50, "n_inhibitory": 50},
     "mnist-80:20": _PUBLISHED | {"n_excitatory": 80, "n_inhibitory": 20},
 }
+
+
+def _scaler(dense):
+    """Features to [0, 1]; with dense input on to a mean of 0.
+
+    Inputs that are not centred share a direction in which a step of all weights adds up.
+    """
+    scaler = MinMaxScaler(clip=True)
+    return make_pipeline(scaler, StandardScaler(with_std=False)) if dense else scaler
 
 
 class SSNClassifier(
@@ -161,6 +172,10 @@ class SSNClassifier(
         anew at every step, against overfitting.
     potential_penalty : float, default=0.01
         Factor of the mean squared excess of mean potentials over 20 mV, added to the cost.
+    stability_penalty : float, default=0.1
+        Factor of the mean squared excess of the growth of deviations, added to the cost: of
+        :math:`\log |\exp(J t)|_F` over -1 at t = 256 ms, with the Jacobian J at mean potentials.
+        It keeps a distance from slow instabilities that a training window is too short to show.
     max_rejected_steps : int, default=10
         Training gives up when more steps than this have to be undone in a row.
     early_stopping : bool, default=False
@@ -193,9 +208,12 @@ class SSNClassifier(
         Readout biases.
     input_weights_ : ndarray of shape (n_neurons, n_features) or None
         Trained input weights if the input is dense.
-    scaler_ : MinMaxScaler
-        The map of the features to [0, 1], inside the domain of f; fixed at the first fit.
-        Features outside the range seen then are taken at its edge.
+    input_bias_ : ndarray of shape (n_neurons,) or None
+        Trained mean external input of every cell if the input is dense.
+    scaler_ : MinMaxScaler, or Pipeline of it and a StandardScaler
+        The map of the features to [0, 1], inside the domain of f, and with dense input on to a
+        mean of 0; fixed at the first fit. Features outside the range seen then are taken at its
+        edge.
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     stability_ : float
@@ -297,6 +315,7 @@ class SSNClassifier(
         max_grad_norm=1.0,
         input_noise=0.05,
         potential_penalty=0.01,
+        stability_penalty=0.1,
         max_rejected_steps=10,
         early_stopping=False,
         validation_fraction=0.1,
@@ -339,6 +358,7 @@ class SSNClassifier(
         self.max_grad_norm = max_grad_norm
         self.input_noise = input_noise
         self.potential_penalty = potential_penalty
+        self.stability_penalty = stability_penalty
         self.max_rejected_steps = max_rejected_steps
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -473,7 +493,7 @@ class SSNClassifier(
                     f"{name} contains labels {unknown} that are not in classes {known}."
                 )
 
-        scaler = self.scaler_ if going_on else MinMaxScaler(clip=True).fit(X)
+        scaler = self.scaler_ if going_on else _scaler(dense).fit(X)
 
         def tensors(X, y):
             inputs = scaler.transform(X).astype(np.float32)
@@ -587,8 +607,11 @@ class SSNClassifier(
                 circuit = replace(circuit, weights=weights)
             return Model(circuit, arrays)
         # a pair that stands the strongest channel stands those it will get
-        sample = inputs[rng.permutation(len(inputs))[:256]].numpy()
-        h = sample @ arrays["input_weights"].T if task.dense else sample.max(1, keepdims=True)
+        sample = inputs[rng.permutation(len(inputs))[:256]]
+        h = task.external(
+            {name: torch.from_numpy(array) for name, array in arrays.items()}, sample
+        )
+        h = h.numpy() if task.dense else h.amax(1, keepdim=True).numpy()
         grid = {"dt": self.dt, "solver": self.solver}
         pair = stable_pair(h, random_state=rng, dtype=np.float32, **grid, **constants)
         return Model(pair, arrays)
@@ -600,6 +623,7 @@ class SSNClassifier(
             "coef_": model.arrays["coef"],
             "intercept_": model.arrays["intercept"],
             "input_weights_": model.arrays.get("input_weights"),
+            "input_bias_": model.arrays.get("input_bias"),
             "classes_": self.classes_,
             "scaler_": self.scaler_,
             "noise_seed_": self.noise_seed_,
@@ -609,7 +633,7 @@ class SSNClassifier(
     def _fitted_model(self):
         arrays = {"coef": self.coef_, "intercept": self.intercept_}
         if self.input_weights_ is not None:
-            arrays["input_weights"] = self.input_weights_
+            arrays |= {"input_weights": self.input_weights_, "input_bias": self.input_bias_}
         return Model(self.circuit_, arrays)
 
     def _respond(self, X, model, method="simulation"):

@@ -14,6 +14,10 @@ __all__ = ["Descent", "Model"]
 WEAKENING = 0.8  # of E-to-E weights after a failed long run; without them no circuit runs away
 MAX_WEAKENED = 20  # times in a row; they leave a hundredth of it
 RECOVERY = 1.1  # of the learning rate per accepted step after it has been halved
+MEMORY = 0.9  # of the rate it recovers to, for every step undone at this size
+LEAST_RATE = 0.1  # of that rate
+CAUTION = 2.0  # of the penalty on instability, for every step undone at this size
+MOST_CAUTION = 64.0
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Model:
 class Descent:
     """Adam on the free parameters of one model, with the way back to the last good ones."""
 
-    def __init__(self, model, settings, state=None):
-        self.like, self.settings = model.circuit, settings
+    def __init__(self, model, settings, state=None, rates=()):
+        self.like, self.settings, self.rates = model.circuit, settings, dict(rates)
         dtype = model.circuit.weights.dtype
         groups = {"circuit": settings.structure.parameters(model.circuit), "arrays": model.arrays}
         self.parameters = {
@@ -38,7 +42,7 @@ class Descent:
             for group, values in groups.items()
             for name, value in values.items()
         }
-        self.backoff, self.n_in_a_row = 1.0, 0
+        self.backoff, self.ceiling, self.caution, self.n_in_a_row = 1.0, 1.0, 1.0, 0
         self.good = self._snapshot()  # the latest under which a window did not diverge
         self.anchors = []  # those that were confirmed in the long run
         self._restart(state)
@@ -107,9 +111,9 @@ class Descent:
             return self.reject()
         self.good = self._snapshot()
         self.n_in_a_row = 0
-        self.backoff = min(1.0, self.backoff * RECOVERY)
+        self.backoff = min(self.ceiling, self.backoff * RECOVERY)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * self.backoff
+            group["lr"] = rate * self.backoff * group["factor"]
         self.optimizer.step()
         magnitudes = self.settings.structure.magnitudes
         if magnitudes:
@@ -133,7 +137,9 @@ class Descent:
             if weaken:
                 self._weaken(self.parameters, WEAKENING ** max(1, self.n_in_a_row - 1))
         self.backoff /= 2
-        self._restart()
+        self.ceiling = max(LEAST_RATE, MEMORY * self.ceiling)
+        self.caution = min(MOST_CAUTION, CAUTION * self.caution)
+        self._calm()
 
     def weakened(self):
         """Models of the last good parameters, with ever less excitation among E cells."""
@@ -151,11 +157,22 @@ class Descent:
         return {i: {k: v.cpu().numpy() for k, v in s.items()} for i, s in state.items()}
 
     def _restart(self, state=None):
-        self.optimizer = torch.optim.Adam(self.parameters.values())
+        self.optimizer = torch.optim.Adam(
+            {"params": [value], "factor": self.rates.get(name, 1.0)}
+            for (_, name), value in self.parameters.items()
+        )
         if state:
             tensors = {i: {k: torch.tensor(v) for k, v in s.items()} for i, s in state.items()}
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": tensors, "param_groups": groups})
+
+    def _calm(self):
+        """Forget where Adam was heading, but not how large gradients are.
+
+        Without these its next step would change all parameters by the whole rate.
+        """
+        for state in self.optimizer.state.values():
+            state["exp_avg"].zero_()
 
     def _snapshot(self):
         return {key: value.detach().clone() for key, value in self.parameters.items()}

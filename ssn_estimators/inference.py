@@ -197,6 +197,10 @@ class Inference:
         own = inputs[:, : circuit.n_excitatory]
         return circuit.drive(torch.cat([own, own], dim=1))
 
+    @staticmethod
+    def rates(inputs):
+        return {}
+
     def loss(self, moments, arrays, targets):
         n, n_pairs = len(targets), moments.mean.shape[1] // 2
         means = moments.mean[:, :n_pairs].split(n)

@@ -149,6 +149,10 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Factor of the squared share of the way that potentials have left 40 ms after one input
         of the mini-batch has replaced another, added to the cost: networks that only have the
         right moments may be slow to reach them. 0 leaves their speed free.
+    stability_penalty : float, default=0.0
+        Factor of the mean squared excess of the growth of deviations, added to the cost: of
+        :math:`\log |\exp(J t)|_F` over -1 at t = 256 ms, with the Jacobian J at mean potentials.
+        It keeps a distance from slow instabilities that a training window is too short to show.
     max_rejected_steps : int, default=10
         Training gives up when more steps than this have to be undone in a row.
     early_stopping : bool, default=False
@@ -281,6 +285,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         finetune_rate=0.25,
         max_grad_norm=1.0,
         potential_penalty=0.01,
+        stability_penalty=0.0,
         settling_penalty=1.0,
         max_rejected_steps=10,
         early_stopping=False,
@@ -324,6 +329,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         self.finetune_rate = finetune_rate
         self.max_grad_norm = max_grad_norm
         self.potential_penalty = potential_penalty
+        self.stability_penalty = stability_penalty
         self.settling_penalty = settling_penalty
         self.max_rejected_steps = max_rejected_steps
         self.early_stopping = early_stopping

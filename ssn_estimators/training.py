@@ -6,7 +6,7 @@ import math
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain
 from typing import Protocol
 
 import torch
@@ -17,10 +17,10 @@ from ssn_estimators.batching import Backward, Forward
 from ssn_estimators.descent import Descent, Model
 from ssn_estimators.evolution import estimate_gradient
 from ssn_estimators.growth import CONFIRM_NOISE, choose_parents, shares_of, split
+from ssn_estimators.penalties import excess_growth, excess_potential, unsettled
 from ssn_estimators.simulation.moments import stationary_moments
-from ssn_estimators.simulation.reference import integrate
 
-__all__ = ["Settings", "Task", "Training", "train", "unsettled"]
+__all__ = ["Settings", "Task", "Training", "train"]
 
 CONFIRM_DURATION = 500.0  # ms; networks that pass training windows of 120 ms may diverge later
 CONFIRM_INPUTS = (256, 2048)  # of each set of inputs, at the end of growth stages and of the last
@@ -29,8 +29,7 @@ CONFIRM_INTERVAL = 25  # accepted steps between two confirmations on the running
 # steps change all parameters by the rate, those of clones alike: far more than later ones do.
 WARM_UP = 20
 MANY_REJECTED = 0.1  # of all steps: the fit ended well, but the rate does not suit the network
-SOFT_LIMIT = 20.0  # mV; mean potentials beyond it are penalised, long before they run away
-SETTLING_TIME = 40.0  # ms; within it the means of the paper follow a new input (Fig. 4B)
+LOOK_INTERVAL = 4  # steps between two looks at the Jacobian while it is stable
 
 
 class Task(Protocol):
@@ -38,6 +37,9 @@ class Task(Protocol):
 
     def drive(self, circuit, arrays, inputs):
         """External drive of shape (n_inputs, n_neurons)."""
+
+    def rates(self, inputs):
+        """Factors of the learning rate, by the names of arrays."""
 
     def loss(self, moments, arrays, targets):
         """Scalar cost of the moments, of all inputs as often as the settings have copies."""
@@ -66,6 +68,7 @@ class Settings:
     learning_rate_init: float
     max_grad_norm: float
     potential_penalty: float
+    stability_penalty: float
     growth_iter: int
     max_iter: int
     parents: object
@@ -182,6 +185,7 @@ class _Run:
         self.validation, self.score, self.progress = validation, score, progress
         self.result, self.n_before = result, n_before
         self.batches = minibatches(len(data[0]), settings.batch_size, rng)
+        self.unstable = False  # at the latest look at the Jacobian
 
     def grow(self, model, n_excitatory, n_inhibitory):
         parents = choose_parents(
@@ -200,7 +204,7 @@ class _Run:
             n_e, n_i = start.circuit.n_excitatory, start.circuit.n_inhibitory
             self.progress.begin_stage(f"{n_e} E + {n_i} I", n_steps)
         rejected_before = result.n_rejected_steps
-        descent = Descent(start, settings, state)
+        descent = Descent(start, settings, state, self.task.rates(self.data[0]))
         best = []  # (score, model) that raised the validation score, the latest last
         try:
             yield from self._descend(descent, n_steps, last, best, fresh=state is None)
@@ -323,10 +327,10 @@ class _Run:
             stable = not moments.diverged.any()
         if stable:
             loss = self.task.loss(moments, arrays, targets)
-            penalty = self._penalty(circuit, drive, moments.mean)
+            penalty = self._penalty(circuit, drive, moments.mean, descent.caution)
             # the way back through the simulation will pass the circuit once more
-            again = forward is not None and settings.settling_penalty > 0
-            descent.backward(loss + penalty, retain_graph=again)
+            again = forward is not None and (settings.settling_penalty + settings.stability_penalty)
+            descent.backward(loss + penalty, retain_graph=bool(again))
         if forward:
             yield Backward(forward)
         return descent.step(loss.item(), rate) if stable else descent.reject()
@@ -344,7 +348,7 @@ class _Run:
                 with torch.no_grad():
                     made = descent.made(sign * change)
                 # with the same random numbers, so that costs differ by their parameters only
-                costs[side, i] = yield from self._cost(made, inputs, targets, seed)
+                costs[side, i] = yield from self._cost(made, inputs, targets, seed, descent.caution)
         try:
             gradient, n_dropped = estimate_gradient(noise, costs, settings.es_sigma)
         except FloatingPointError:
@@ -354,7 +358,7 @@ class _Run:
         descent.set_gradient(gradient)
         return descent.step(float(costs[torch.isfinite(costs)].mean()), rate)
 
-    def _cost(self, made, inputs, targets, seed):
+    def _cost(self, made, inputs, targets, seed, caution):
         if made is None:
             return math.inf
         circuit, arrays = made
@@ -365,13 +369,18 @@ class _Run:
         if moments.diverged.any():
             return math.inf
         loss = self.task.loss(moments, arrays, targets)
-        return float(loss + self._penalty(circuit, drive, moments.mean))
+        return float(loss + self._penalty(circuit, drive, moments.mean, caution))
 
-    def _penalty(self, circuit, drive, mean):
-        """Of large potentials and of slow answers, in addition to the cost."""
+    def _penalty(self, circuit, drive, mean, caution):
+        """Of large potentials, instability and slow answers, in addition to the cost."""
         settings = self.settings
-        excess = torch.relu(mean.abs() - SOFT_LIMIT)
-        penalty = settings.potential_penalty * (excess**2).mean()
+        penalty = settings.potential_penalty * excess_potential(mean)
+        # costs that are compared all have it
+        due = self.unstable or settings.trainer == "es" or self.result.n_steps % LOOK_INTERVAL == 0
+        if settings.stability_penalty and due:
+            growth = excess_growth(circuit, mean)
+            self.unstable = bool(growth > 0)
+            penalty = penalty + caution * settings.stability_penalty * growth
         if settings.settling_penalty:
             settled = mean.unflatten(0, (-1, len(drive))).mean(0)  # over copies of the inputs
             share = unsettled(circuit, drive, settled, settings.dt, settings.solver)
@@ -452,29 +461,3 @@ class _Run:
             ConvergenceWarning,
             stacklevel=9,
         )
-
-
-def unsettled(circuit, drive, mean, dt=1.0, solver="heun", time=SETTLING_TIME):
-    """How far E cells still have to go some time after each input has replaced the next one.
-
-    Parameters
-    ----------
-    circuit : Circuit
-        Of tensors.
-    drive, mean : Tensors of shape (n_inputs, n_neurons)
-        External drive and the mean potentials that it leads to, in mV.
-    dt, solver : float and str
-        See :func:`simulate`.
-    time : float, default=40.0
-        In ms.
-
-    Returns
-    -------
-    share : Tensor
-        Squared distance from the new mean of potentials that follow without noise, over that
-        at the start; both summed over inputs. 0 for a single input.
-    """
-    start, n = mean.detach().roll(1, 0), circuit.n_excitatory
-    *_, (u, _) = integrate(circuit, start, repeat(drive, round(time / dt) + 1), dt, solver)
-    way = ((mean.detach() - start)[:, :n] ** 2).sum()
-    return ((u - mean)[:, :n] ** 2).sum() / way.clamp_min(torch.finfo(way.dtype).tiny)
