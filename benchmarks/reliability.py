@@ -85,7 +85,9 @@ def forest(rng):
 def faces(rng):
     """Pictures of 20 x 20 that are sums of smooth patterns, ten of each of 20 people."""
     grid = np.linspace(0, np.pi, 20)
-    waves = np.array([np.outer(np.cos(i * grid), np.cos(j * grid)) for i in range(6) for j in range(6)])
+    waves = np.array(
+        [np.outer(np.cos(i * grid), np.cos(j * grid)) for i in range(6) for j in range(6)]
+    )
     waves = waves.reshape(36, 400) / (1 + np.arange(36)[:, None] ** 0.5)
     people = np.repeat(normal(rng, 20, 36), 15, axis=0)
     X = (people + 0.6 * normal(rng, 300, 36)) @ waves + 0.1 * normal(rng, 300, 400)
@@ -202,7 +204,9 @@ def figures(row, seed, *, settings):
                 rates, n = np.nan_to_num(simulation.rates), ssn.circuit_.n_excitatory
                 outcome["silent cells"] = int((rates.max(0) < 0.1).sum())
                 outcome["silent E cells"] = int((rates[:, :n].max(0) < 0.1).sum())
-        outcome["drives above 0"] = float((ssn.drive(every)[:, : ssn.circuit_.n_excitatory] > 0).mean())
+        outcome["drives above 0"] = float(
+            (ssn.drive(every)[:, : ssn.circuit_.n_excitatory] > 0).mean()
+        )
         if hasattr(ssn, "divergence_rate_"):
             outcome["divergence_rate_"] = float(ssn.divergence_rate_)
     return outcome
@@ -224,13 +228,17 @@ def rows():
 
 
 def summary(results):
-    lines = ["| data | fits | diverge 2 s | 10 s | warned | undone | silent | at chance | > 3 below LR | SSN | LR | MLP | s |"]
+    lines = [
+        "| data | fits | diverge 2 s | 10 s | warned | undone | silent | at chance | > 3 below LR | SSN | LR | MLP | s |"
+    ]
     lines.append("|---" * 13 + "|")
     groups = {}
     for n in results["networks"]:
         groups.setdefault(n["settings"]["data"], []).append(n)
         groups.setdefault("all", []).append(n)
-    for name in sorted(groups, key=lambda name: (name == "all", list(DATA).index(name) if name in DATA else 0)):
+    for name in sorted(
+        groups, key=lambda name: (name == "all", list(DATA).index(name) if name in DATA else 0)
+    ):
         group = groups[name]
 
         def count(condition, group=group):

@@ -53,6 +53,10 @@ class FitProgress:
         self.fit.call_on_fit_task_begin(estimator=estimator, **self.data)
         self.listening = bool(getattr(estimator, "_skl_callbacks", []))
 
+    def begin_again(self, n_stages):
+        """There will be as many stages more than were announced."""
+        self.fit.max_subtasks += n_stages
+
     def begin_stage(self, name, n_steps):
         self.stage = self.fit.subcontext(task_name=name, max_subtasks=n_steps)
         self.stage.call_on_fit_task_begin(estimator=self.estimator, **self.data)

@@ -76,7 +76,7 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         """Set the attributes that tell of training, after what they told before."""
         if not going_on:
             self.loss_curve_, self.growth_history_, self.validation_scores_ = [], [], []
-            self.n_rejected_steps_ = self.n_iter_ = 0
+            self.n_rejected_steps_ = self.n_runaway_steps_ = self.n_iter_ = 0
         for training in trainings:
             n_before = len(self.loss_curve_)
             history = [dict(g, n_iter=g["n_iter"] + n_before) for g in training.growth_history]
@@ -84,6 +84,7 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
             self.growth_history_ = self.growth_history_ + history
             self.validation_scores_ = (self.validation_scores_ or []) + training.validation_scores
             self.n_rejected_steps_ += training.n_rejected_steps
+            self.n_runaway_steps_ += training.n_runaways
             self.n_iter_ += training.n_steps
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else np.nan
         self.stability_ = training.stability

@@ -67,6 +67,11 @@ class Classification:
     def loss(self, simulation, arrays, targets):
         return cross_entropy(self.logits(simulation.mean, arrays), targets)
 
+    def chance_loss(self, targets):
+        """Loss of the frequencies of the classes, whatever the input."""
+        shares = targets.bincount() / len(targets)
+        return float(-(shares * shares.clamp_min(1e-12).log()).sum())
+
     def grow(self, arrays, old, new, origin, shares):
         read, coef = origin[: new.n_excitatory], arrays["coef"]
         # clones that get different inputs need nothing else to become different

@@ -502,18 +502,24 @@ class SSNClassifier(
 
         data = tensors(X, y)
         task = Classification(dense)
+
+        def restart():
+            return self._start(task, sizes[0], data[0].cpu(), len(known), rng)
+
         if going_on:
             start, state = self._fitted_model(), getattr(self, "_optimizer_state", None)
             now = (start.circuit.n_excitatory, start.circuit.n_inhibitory)
             sizes = [s for s in sizes if s[0] >= now[0] and s[1] >= now[1]]
         else:
-            start, state = self._start(task, sizes[0], data[0].cpu(), len(known), rng), None
+            start, state = restart(), None
             self.noise_seed_ = int(rng.randint(2**31 - 1))
         self.classes_, self.scaler_ = known, scaler
         settings = self._settings(device, evaluation_interval=50)
         if one_pass:
             epoch = -(-len(X) // min(self.batch_size, len(X)))
-            settings = replace(settings, max_iter=epoch, learning_rate="constant")
+            settings = replace(
+                settings, max_iter=epoch, learning_rate="constant", expects_learning=False
+            )
         score = None
         if validation:
             labels = validation[1]
@@ -537,6 +543,7 @@ class SSNClassifier(
             score=score,
             progress=progress,
             state=state,
+            restart=None if going_on or self.trainer == "es" else restart,
         )
         for name, value in self._attributes(training.model).items():
             setattr(self, name, value)
@@ -608,9 +615,7 @@ class SSNClassifier(
             return Model(circuit, arrays)
         # a pair that stands the strongest channel stands those it will get
         sample = inputs[rng.permutation(len(inputs))[:256]]
-        h = task.external(
-            {name: torch.from_numpy(array) for name, array in arrays.items()}, sample
-        )
+        h = task.external({name: torch.from_numpy(array) for name, array in arrays.items()}, sample)
         h = h.numpy() if task.dense else h.amax(1, keepdim=True).numpy()
         grid = {"dt": self.dt, "solver": self.solver}
         pair = stable_pair(h, random_state=rng, dtype=np.float32, **grid, **constants)

@@ -157,9 +157,12 @@ class Descent:
         return {i: {k: v.cpu().numpy() for k, v in s.items()} for i, s in state.items()}
 
     def _restart(self, state=None):
+        groups = {}
+        for (_, name), value in self.parameters.items():
+            groups.setdefault(name if name in self.rates else None, []).append(value)
         self.optimizer = torch.optim.Adam(
-            {"params": [value], "factor": self.rates.get(name, 1.0)}
-            for (_, name), value in self.parameters.items()
+            {"params": values, "factor": self.rates.get(name, 1.0)}
+            for name, values in groups.items()
         )
         if state:
             tensors = {i: {k: torch.tensor(v) for k, v in s.items()} for i, s in state.items()}

@@ -201,6 +201,10 @@ class Inference:
     def rates(inputs):
         return {}
 
+    @staticmethod
+    def chance_loss(targets):
+        return np.inf
+
     def loss(self, moments, arrays, targets):
         n, n_pairs = len(targets), moments.mean.shape[1] // 2
         means = moments.mean[:, :n_pairs].split(n)

@@ -8,28 +8,67 @@ import torch
 
 from ssn_estimators.simulation.reference import integrate
 
-__all__ = ["excess_growth", "excess_potential", "unsettled"]
+__all__ = ["excess_growth", "excess_potential", "growth_of_deviations", "unsettled"]
 
 SOFT_LIMIT = 20.0  # mV; mean potentials beyond it are penalised, long before they run away
+AWAKE = 1.0  # mV; some input must bring a cell there
 HORIZON, N_DOUBLINGS = 256.0, 9  # ms; deviations are followed as long, from steps of .5 ms on
 LARGEST_GROWTH = -1.0  # logarithm of what may be left of deviations after this time
 N_WATCHED, SMALL = 16, 40  # inputs whose Jacobian is looked at, in circuits up to this size
+LEAST_WATCHED = 4
 SETTLING_TIME = 40.0  # ms; within it the means of the paper follow a new input (Fig. 4B)
 
 
 def excess_potential(mean):
-    """Mean squared excess of mean potentials over 20 mV."""
-    return (torch.relu(mean.abs() - SOFT_LIMIT) ** 2).mean()
+    """Squares of what mean potentials lie outside of a range, added up.
+
+    Beyond 20 mV, averaged over inputs and cells; and below 1 mV, for cells that stay there on all
+    inputs of a batch: a cell that never fires gets no gradient for what it receives.
+    """
+    large = torch.relu(mean.abs() - SOFT_LIMIT)
+    low = torch.relu(AWAKE - mean.amax(0))
+    return (large**2).mean() + (low**2).sum()
 
 
-def excess_growth(circuit, mean):
-    r"""Mean squared excess of the growth of deviations from mean potentials.
+def growth_of_deviations(circuit, mean):
+    r"""How deviations from mean potentials have grown after 256 ms.
 
     Deviations follow :math:`\exp(J t)` with the Jacobian J at the mean potentials. Simulations as
     short as those of training can run away without reaching any bound: J says so long before.
-    The logarithm of :math:`|\exp(J t)|_F` at t = 256 ms is an upper bound of t times the spectral
-    abscissa, and smooth where that is not. Looked at are the inputs of a batch with the largest
-    gains of E cells, and as many others.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        Of tensors.
+    mean : Tensor of shape (n_inputs, n_neurons)
+        Mean potentials in mV.
+
+    Returns
+    -------
+    growth : Tensor of shape (n_inputs,)
+        :math:`\log |\exp(J t)|_F`, an upper bound of t times the spectral abscissa, and smooth
+        where that is not.
+    """
+    gain = circuit.k * circuit.gamma * mean.clamp_min(0) ** (circuit.gamma - 1)
+    tau = torch.as_tensor(circuit.tau).to(gain)
+    one = torch.eye(circuit.n_neurons).to(gain)
+    jacobian = (circuit.weights * gain[:, None] - one) / tau[:, None]
+    step = HORIZON / 2**N_DOUBLINGS * jacobian
+    matrix = one + step @ (one + step @ (one + step / 3) / 2)
+    growth = gain.new_zeros(len(gain))  # logarithm of a factor, so that nothing overflows
+    for _ in range(N_DOUBLINGS):
+        matrix = matrix @ matrix
+        norm = torch.linalg.matrix_norm(matrix)
+        growth = 2 * growth + norm.log()
+        matrix = matrix / norm[:, None, None]
+    return growth
+
+
+def excess_growth(circuit, mean):
+    """Squared excess of the growth of deviations over a bound, summed over some inputs.
+
+    These are the inputs of a batch with the largest gains of E cells, and as many others: one
+    input that runs away is enough.
 
     Parameters
     ----------
@@ -41,25 +80,14 @@ def excess_growth(circuit, mean):
     Returns
     -------
     excess : Tensor
-        Of the logarithm over -1, squared, averaged over the inputs looked at.
     """
-    n, n_e = circuit.n_neurons, circuit.n_excitatory
-    gain = circuit.k * circuit.gamma * mean.clamp_min(0) ** (circuit.gamma - 1)
-    n_watched = max(N_WATCHED // 4, min(N_WATCHED, round(N_WATCHED * (SMALL / n) ** 2)))
+    n_watched = max(LEAST_WATCHED, round(N_WATCHED * min(1, SMALL / circuit.n_neurons) ** 2))
     if n_watched < len(mean):
-        largest = gain[:, :n_e].sum(1).topk(n_watched // 2).indices
-        gain = torch.cat([gain[largest], gain[: n_watched - len(largest)]])
-    tau = torch.as_tensor(circuit.tau).to(gain)
-    one = torch.eye(n).to(gain)
-    step = HORIZON / 2**N_DOUBLINGS * (circuit.weights * gain[:, None] - one) / tau[:, None]
-    matrix = one + step @ (one + step @ (one + step / 3) / 2)
-    size = gain.new_zeros(len(gain))  # logarithm of a factor, so that nothing overflows
-    for _ in range(N_DOUBLINGS):
-        matrix = matrix @ matrix
-        norm = torch.linalg.matrix_norm(matrix)
-        size = 2 * size + norm.log()
-        matrix = matrix / norm[:, None, None]
-    return (torch.relu(size - LARGEST_GROWTH) ** 2).sum()
+        activity = mean[:, : circuit.n_excitatory].detach().clamp_min(0).sum(1)
+        largest = activity.topk(n_watched // 2).indices
+        mean = torch.cat([mean[largest], mean[: n_watched - len(largest)]])
+    growth = growth_of_deviations(circuit, mean)
+    return (torch.relu(growth - LARGEST_GROWTH) ** 2).sum()
 
 
 def unsettled(circuit, drive, mean, dt=1.0, solver="heun", time=SETTLING_TIME):

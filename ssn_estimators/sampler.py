@@ -432,12 +432,16 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             sizes = stage_sizes(n_latents, n_latents, self.growth)
             if structure.needs_pairs:
                 sizes = sizes[:1] + sizes[1:][-1:]
+
+        def restart():
+            return Model(self._start(sizes[0], data[0].cpu().numpy(), rng), {})
+
         if going_on:
             self._check_unchanged(n_latents)
             model, state = Model(self.circuit_, {}), self._optimizer_state
             sizes = sizes[-1:]
         else:
-            model, state = Model(self._start(sizes[0], data[0].cpu().numpy(), rng), {}), None
+            model, state = restart(), None
         phases = self._phases(structure, device, sizes)
         n_stages = sum(len(stages) for _, stages in phases)
         progress = FitProgress(self, n_stages, X, None, self._attributes)
@@ -454,6 +458,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
                 score=self._score_of(task, validation, settings) if validation else None,
                 progress=progress,
                 state=state,
+                restart=None if going_on or trainings else restart,
                 n_before=sum(len(t.loss_curve) for t in trainings),
             )
             model, state = training.model, None

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import chain
 from typing import Protocol
 
+import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
@@ -17,13 +18,27 @@ from ssn_estimators.batching import Backward, Forward
 from ssn_estimators.descent import Descent, Model
 from ssn_estimators.evolution import estimate_gradient
 from ssn_estimators.growth import CONFIRM_NOISE, choose_parents, shares_of, split
-from ssn_estimators.penalties import excess_growth, excess_potential, unsettled
+from ssn_estimators.penalties import (
+    excess_growth,
+    excess_potential,
+    growth_of_deviations,
+    unsettled,
+)
 from ssn_estimators.simulation.moments import stationary_moments
 
 __all__ = ["Settings", "Task", "Training", "train"]
 
 CONFIRM_DURATION = 500.0  # ms; networks that pass training windows of 120 ms may diverge later
-CONFIRM_INPUTS = (256, 2048)  # of each set of inputs, at the end of growth stages and of the last
+CONFIRM_INPUTS = 256  # of each set of inputs, at the end of growth stages
+FINAL_DURATION, FINAL_INPUTS = 2000.0, 2048  # the same at the end of the last stage
+LEAST_TRIALS = 1024  # of the last confirmation, if there are fewer inputs
+LONG_DURATION, LONG_INPUTS, LONG_TRIALS = 10_000.0, 32, 2  # of the least stable inputs
+SILENT = 0.1  # Hz; a cell that stays below it on all inputs takes no part
+N_ATTEMPTS = 3
+CHANCE = 0.98  # of the loss of class frequencies; beyond it nothing has been learned
+RECENT = 25  # losses that say where training is
+CALMER_RATE, CALMER_PENALTY = 0.5, 10.0  # of an attempt after one that was not stable
+LEAST_STEPS, TOLD = 200, 0.25  # of the last stage, and the share of them after which it is asked
 CONFIRM_INTERVAL = 25  # accepted steps between two confirmations on the running batch
 # Steps until the rate of a stage is whole, if not above an eighth of the stage. Adam's first
 # steps change all parameters by the rate, those of clones alike: far more than later ones do.
@@ -43,6 +58,9 @@ class Task(Protocol):
 
     def loss(self, moments, arrays, targets):
         """Scalar cost of the moments, of all inputs as often as the settings have copies."""
+
+    def chance_loss(self, targets):
+        """Loss of an answer that knows the targets but no inputs; infinite if not known."""
 
     def grow(self, arrays, old, new, origin, shares):
         """The arrays of the circuit `new`, grown from `old`.
@@ -87,6 +105,7 @@ class Settings:
     trainer: str = "bptt"
     es_samples: int = 0
     es_sigma: float = 0.0
+    expects_learning: bool = True  # or is one of many short calls
 
 
 @dataclass
@@ -98,12 +117,20 @@ class Training:
     growth_history: list = field(default_factory=list)
     validation_scores: list = field(default_factory=list)
     n_rejected_steps: int = 0
+    n_runaways: int = 0  # of these, steps at which a trial ran away in the training window
+    n_attempts: int = 1
     n_dropped: int = 0
     stability: float = math.nan
     n_steps: int = 0
     validation_score: float | None = None
     optimizer_state: dict | None = None
     stopped: bool = False  # before its end: interrupted, by a callback, or given up
+    failure: tuple | None = None  # cause and outcome, for the warning
+    interrupted: bool = False
+    silent: np.ndarray | None = None  # mask of cells, in the last confirmation
+    time_per_input: float = 0.0  # ms that each input survived there at twice the noise
+    n_confirmed: int = 0  # inputs
+    at_chance: bool = False  # the loss ends at that of the frequencies of the targets
 
 
 def train(
@@ -118,6 +145,7 @@ def train(
     score=None,
     progress=None,
     state=None,
+    restart=None,
     n_before=0,
 ):
     """Grow a model through `sizes`, training at each: a generator for `run_together`.
@@ -145,36 +173,87 @@ def train(
         Is told of stages and steps, and may ask to stop.
     state : dict, default=None
         State of Adam to go on from, as left in ``Training.optimizer_state``.
+    restart : callable, default=None
+        ``restart()`` makes another start, for another attempt where training could not be kept
+        stable, or has learned nothing after a quarter of the last stage. None: no such attempt.
     n_before : int, default=0
         Accepted steps of earlier phases of the same fit, for what is printed.
 
     Returns
     -------
     training : Training
-        Its model has been confirmed stable in a simulation of 500 ms with twice its noise, if
-        ``stability`` is 1.
+        Of the best attempt; counts of steps are those of all. Its model has been confirmed
+        stable with twice its noise, if ``stability`` is 1.
 
     Warns
     -----
     ConvergenceWarning
         If training could not be kept stable; the last stable model is returned.
     """
-    run = _Run(task, data, settings, rng, validation, score, progress, Training(model), n_before)
-    try:
-        for stage, size in enumerate(sizes):
-            start = run.result.model
-            if (start.circuit.n_excitatory, start.circuit.n_inhibitory) != size:
-                start, state = run.grow(start, *size), None
-            if not (yield from run.stage(start, stage == len(sizes) - 1, state)):
-                run.result.stopped = True
-                break
-            state = None
-        else:
-            run.warn_of_rejections()
-    except KeyboardInterrupt:  # between stages; inside, a stage keeps what it has reached
-        run.result.stopped = True
-        run.warn("interrupted by the user")
-    return run.result
+    attempts = []
+    for again in range(N_ATTEMPTS if restart else 1):
+        if again:
+            model, state = restart(), None
+            if attempts[-1].failure:
+                settings = replace(
+                    settings,
+                    learning_rate_init=settings.learning_rate_init * CALMER_RATE,
+                    stability_penalty=settings.stability_penalty * CALMER_PENALTY,
+                )
+            if progress:
+                progress.begin_again(len(sizes))
+        run = _Run(
+            task, data, settings, rng, validation, score, progress, Training(model), n_before
+        )
+        run.may_give_up = restart is not None and again < N_ATTEMPTS - 1
+        yield from run.all_stages(sizes, state)
+        attempts.append(run.result)
+        if not run.wants_another():
+            break
+    kept = attempts[-1]
+    if not kept.interrupted:
+        kept = min(attempts, key=_rank)
+    for name in ("n_rejected_steps", "n_runaways", "n_steps", "n_dropped"):
+        setattr(kept, name, sum(getattr(attempt, name) for attempt in attempts))
+    kept.n_attempts = len(attempts)
+    for message in _complaints(kept, settings):
+        warnings.warn(message, ConvergenceWarning, stacklevel=8)
+    return kept
+
+
+def _rank(training):
+    """Smaller for better outcomes."""
+    last = training.loss_curve[-RECENT:]
+    loss = np.mean(last) if last else math.inf
+    return training.stability != 1, -training.model.circuit.n_neurons, training.at_chance, loss
+
+
+def _complaints(training, settings):
+    """What the user should be warned of."""
+    circuit = training.model.circuit
+    if training.failure:
+        cause, outcome = training.failure
+        state = "stable" if training.stability == 1 else "(unstable)"
+        yield (
+            f"{outcome}: {cause}. The last {state} network, of {circuit.n_excitatory} excitatory "
+            f"and {circuit.n_inhibitory} inhibitory cells, is kept. If it diverged, lower "
+            f"learning_rate_init (now {settings.learning_rate_init:g}), raise growth_iter (now "
+            f"{settings.growth_iter}) or stability_penalty (now {settings.stability_penalty:g}), "
+            "or try another random_state."
+        )
+        return
+    if training.at_chance and settings.expects_learning:
+        yield (
+            "The network has learned nothing: its loss is that of the frequencies of the classes, "
+            "whatever the input. Raise max_iter (now "
+            f"{settings.max_iter}), give it more cells, or try another random_state or encoding."
+        )
+    if training.silent is not None and training.silent.any():
+        yield (
+            f"{training.silent.sum()} of {circuit.n_neurons} cells are silent on all inputs (below "
+            f"{SILENT:g} Hz): {np.flatnonzero(training.silent).tolist()}. They take no part; "
+            f"raise potential_penalty (now {settings.potential_penalty:g}) or choose fewer cells."
+        )
 
 
 class _Run:
@@ -186,6 +265,47 @@ class _Run:
         self.result, self.n_before = result, n_before
         self.batches = minibatches(len(data[0]), settings.batch_size, rng)
         self.unstable = False  # at the latest look at the Jacobian
+        self.may_give_up = self.gave_up_learning = False  # there will be another attempt
+        self.chance = CHANCE * task.chance_loss(data[1]) if len(data[1]) else math.inf
+
+    def all_stages(self, sizes, state):
+        result = self.result
+        try:
+            for stage, size in enumerate(sizes):
+                start = result.model
+                if (start.circuit.n_excitatory, start.circuit.n_inhibitory) != size:
+                    start, state = self.grow(start, *size), None
+                if not (yield from self.stage(start, stage == len(sizes) - 1, state)):
+                    result.stopped = True
+                    return
+                state = None
+        except KeyboardInterrupt:  # between stages; inside, a stage keeps what it has reached
+            self.interrupt()
+            return
+        if result.n_rejected_steps > MANY_REJECTED * result.n_steps:
+            self.fail(
+                f"{result.n_rejected_steps} of {result.n_steps} steps made the network diverge",
+                outcome="Training was kept stable only by undoing steps",
+            )
+
+    def fail(self, cause, outcome="Training stopped early"):
+        self.result.failure = (cause, outcome)
+
+    def interrupt(self):
+        self.result.stopped = self.result.interrupted = True
+        self.fail("interrupted by the user")
+
+    def wants_another(self):
+        """Whether another attempt may do better."""
+        result = self.result
+        if result.interrupted:
+            return False
+        learned = not result.at_chance or self.settings.max_iter < LEAST_STEPS
+        return result.failure is not None or not (learned or result.stopped)
+
+    def learned_nothing(self):
+        losses = self.result.loss_curve[-RECENT:]
+        return bool(losses) and np.mean(losses) > self.chance
 
     def grow(self, model, n_excitatory, n_inhibitory):
         parents = choose_parents(
@@ -213,6 +333,9 @@ class _Run:
             interrupted = True
 
         previous = result.model
+        if self.gave_up_learning and not interrupted:
+            result.at_chance = True
+            return not (self.progress and self.progress.end_stage(lambda: result.model))
         try:
             kept = yield from self._keep(descent, best, start, last)
         except KeyboardInterrupt:
@@ -239,12 +362,13 @@ class _Run:
             print(line.format(**noted | {"n_iter": self.n_before + noted["n_iter"]}), flush=True)
         stop = self.progress.end_stage(lambda: result.model) if self.progress else False
         if interrupted:
-            self.warn("interrupted by the user")
+            self.interrupt()
         elif descent.gave_up:
-            self.warn(f"more than {settings.max_rejected} steps in a row made the network diverge")
+            self.fail(f"more than {settings.max_rejected} steps in a row made the network diverge")
         elif (last and untrained) or kept is previous is not start:
-            self.warn(f"no network of the last stage stayed finite for {CONFIRM_DURATION:g} ms")
+            self.fail(f"no network of the last stage stayed finite for {CONFIRM_DURATION:g} ms")
         else:
+            result.at_chance = last and self.learned_nothing()
             return not stop
         return False
 
@@ -279,6 +403,7 @@ class _Run:
             result.n_steps += 1
             if loss is None:
                 result.n_rejected_steps += 1
+                result.n_runaways += 1
                 if descent.gave_up:
                     return
             else:
@@ -299,7 +424,9 @@ class _Run:
                 stop = len(scores) > patience and max(scores[-patience:]) <= before + settings.tol
             if self.progress:
                 stop |= self.progress.step(lambda: descent.model(descent.good))
-            if stop:
+            told = last and n_steps >= LEAST_STEPS and step + 1 == round(TOLD * n_steps)
+            self.gave_up_learning = told and self.may_give_up and self.learned_nothing()
+            if stop or self.gave_up_learning:
                 return
 
     def _step(self, descent, batch, rate):
@@ -405,59 +532,71 @@ class _Run:
 
     def _anchor(self, descent, batch):
         """Note the parameters as safe to return to if they pass the long run."""
-        share = yield from self.share_stable(descent.model(descent.good), self.data[0][batch])
-        if share == 1:
-            descent.anchors.append(descent.good)
-            return True
-        descent.reject(weaken=True)
-        return False
+        simulation = yield from self._long_run(descent.model(descent.good), self.data[0][batch])
+        if simulation is None or simulation.diverged.any():
+            descent.reject(weaken=True)
+            return False
+        descent.anchors.append(descent.good)
+        return True
 
     def confirm(self, model, last):
-        """Share of stable trials in the long run, on a sample of every set of inputs."""
-        shares = []
+        """Share of stable trials in long runs with twice the noise, on inputs of every set.
+
+        At the last stage of all inputs, up to a number, and longer of the least stable of them.
+        """
+        settings, shares = self.settings, []
         for inputs, _ in [self.data] + ([self.validation] if self.validation else []):
-            n_inputs = min(len(inputs), CONFIRM_INPUTS[last])
-            chosen = torch.from_numpy(self.rng.choice(len(inputs), n_inputs, replace=False))
-            shares.append((yield from self.share_stable(model, inputs[chosen])))
+            n_inputs = min(len(inputs), FINAL_INPUTS if last else CONFIRM_INPUTS)
+            chosen = inputs[torch.from_numpy(self.rng.choice(len(inputs), n_inputs, replace=False))]
+            if not last:
+                simulation = yield from self._long_run(model, chosen)
+                shares.append(_share_finite(simulation))
+                continue
+            n_trials = -(-LEAST_TRIALS // n_inputs)
+            simulation = yield from self._long_run(
+                model, chosen, n_trials=n_trials, duration=FINAL_DURATION, rates=True
+            )
+            shares.append(_share_finite(simulation))
+            if shares[-1] < 1:
+                break
+            circuit = model.circuit.to_torch(settings.device)
+            growth = growth_of_deviations(circuit, simulation.mean)
+            least_stable = growth.topk(min(LONG_INPUTS, n_inputs)).indices.cpu()
+            longer = yield from self._long_run(
+                model, chosen[least_stable], n_trials=LONG_TRIALS, duration=LONG_DURATION
+            )
+            shares.append(_share_finite(longer))
+            if inputs is self.data[0]:
+                self.result.silent = _silent(simulation)
+                self.result.time_per_input = n_trials * FINAL_DURATION
+                self.result.n_confirmed = n_inputs
         return min(shares)
 
-    def share_stable(self, model, inputs):
+    def _long_run(self, model, inputs, n_trials=1, duration=CONFIRM_DURATION, rates=False):
+        """A simulation from rest with twice the noise; None if the drive is not finite."""
         settings = self.settings
         circuit = model.circuit.to_torch(settings.device)
         circuit = replace(circuit, noise_factor=CONFIRM_NOISE * circuit.noise_factor)
         arrays = {k: torch.as_tensor(v, device=settings.device) for k, v in model.arrays.items()}
         drive = self.task.drive(circuit, arrays, inputs)
         if not torch.isfinite(drive).all():
-            return 0.0
+            return None
         options = self._options(
-            n_trials=1,
-            duration=CONFIRM_DURATION,
+            n_trials=n_trials,
+            duration=duration,
             burn_in=0.0,
             shared_noise=False,
             covariance=False,
+            rates=rates,
             increments="weak",
         )
-        simulation = yield Forward(circuit, drive, options, gradient=False)
-        return 1 - simulation.diverged.double().mean().item()
+        return (yield Forward(circuit, drive, options, gradient=False))
 
-    def warn_of_rejections(self):
-        n_rejected, n_steps = self.result.n_rejected_steps, self.result.n_steps
-        if n_rejected > MANY_REJECTED * n_steps:
-            self.warn(
-                f"{n_rejected} of {n_steps} steps made the network diverge",
-                outcome="Training was kept stable only by undoing steps",
-            )
 
-    def warn(self, cause, outcome="Training stopped early"):
-        settings, circuit = self.settings, self.result.model.circuit
-        state = "stable" if self.result.stability == 1 else "(unstable)"
-        warnings.warn(
-            f"{outcome}: {cause}. The last {state} network, of "
-            f"{circuit.n_excitatory} excitatory and {circuit.n_inhibitory} inhibitory cells, is "
-            f"kept. If it diverged, lower learning_rate_init (now "
-            f"{settings.learning_rate_init:g}), raise growth_iter (now {settings.growth_iter}) "
-            f"or potential_penalty (now "
-            f"{settings.potential_penalty:g}), or try another random_state.",
-            ConvergenceWarning,
-            stacklevel=9,
-        )
+def _share_finite(simulation):
+    return 0.0 if simulation is None else 1 - simulation.diverged.double().mean().item()
+
+
+def _silent(simulation):
+    """Cells that no input makes fire."""
+    return (simulation.rates.amax(0) < SILENT).cpu().numpy()
