@@ -11,6 +11,7 @@ __all__ = ["Classification"]
 
 INPUT_SPREAD = 0.15  # of h over inputs at the start, small against its mean: f is nearly linear
 INPUT_MEAN = 0.5
+SILENT = 0.1  # Hz
 INPUT_RATE = 3.0  # largest change of h by a step, in learning rates, over that of one parameter
 
 
@@ -71,6 +72,11 @@ class Classification:
         """Loss of the frequencies of the classes, whatever the input."""
         shares = targets.bincount() / len(targets)
         return float(-(shares * shares.clamp_min(1e-12).log()).sum())
+
+    @staticmethod
+    def idle(rates):
+        """Cells that no input makes fire."""
+        return (rates.amax(0) < SILENT).cpu().numpy()
 
     def grow(self, arrays, old, new, origin, shares):
         read, coef = origin[: new.n_excitatory], arrays["coef"]

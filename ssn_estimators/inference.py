@@ -202,6 +202,11 @@ class Inference:
         return {}
 
     @staticmethod
+    def idle(rates):
+        """None: potentials are what is asked for, with or without rates."""
+        return np.zeros(rates.shape[1], bool)
+
+    @staticmethod
     def chance_loss(targets):
         return np.inf
 

@@ -33,7 +33,6 @@ CONFIRM_INPUTS = 256  # of each set of inputs, at the end of growth stages
 FINAL_DURATION, FINAL_INPUTS = 2000.0, 2048  # the same at the end of the last stage
 LEAST_TRIALS = 1024  # of the last confirmation, if there are fewer inputs
 LONG_DURATION, LONG_INPUTS, LONG_TRIALS = 10_000.0, 32, 2  # of the least stable inputs
-SILENT = 0.1  # Hz; a cell that stays below it on all inputs takes no part
 N_ATTEMPTS = 3
 CHANCE = 0.98  # of the loss of class frequencies; beyond it nothing has been learned
 RECENT = 25  # losses that say where training is
@@ -61,6 +60,9 @@ class Task(Protocol):
 
     def chance_loss(self, targets):
         """Loss of an answer that knows the targets but no inputs; infinite if not known."""
+
+    def idle(self, rates):
+        """Mask of the cells that take no part, from rates of shape (n_inputs, n_neurons)."""
 
     def grow(self, arrays, old, new, origin, shares):
         """The arrays of the circuit `new`, grown from `old`.
@@ -127,7 +129,7 @@ class Training:
     stopped: bool = False  # before its end: interrupted, by a callback, or given up
     failure: tuple | None = None  # cause and outcome, for the warning
     interrupted: bool = False
-    silent: np.ndarray | None = None  # mask of cells, in the last confirmation
+    silent: np.ndarray | None = None  # mask of idle cells, in the last confirmation
     time_per_input: float = 0.0  # ms that each input survived there at twice the noise
     n_confirmed: int = 0  # inputs
     at_chance: bool = False  # the loss ends at that of the frequencies of the targets
@@ -190,7 +192,7 @@ def train(
     ConvergenceWarning
         If training could not be kept stable; the last stable model is returned.
     """
-    attempts = []
+    attempts, asked = [], settings
     for again in range(N_ATTEMPTS if restart else 1):
         if again:
             model, state = restart(), None
@@ -216,8 +218,8 @@ def train(
     for name in ("n_rejected_steps", "n_runaways", "n_steps", "n_dropped"):
         setattr(kept, name, sum(getattr(attempt, name) for attempt in attempts))
     kept.n_attempts = len(attempts)
-    for message in _complaints(kept, settings):
-        warnings.warn(message, ConvergenceWarning, stacklevel=8)
+    for message in _complaints(kept, asked):
+        warnings.warn(message, ConvergenceWarning, stacklevel=7)
     return kept
 
 
@@ -250,8 +252,8 @@ def _complaints(training, settings):
         )
     if training.silent is not None and training.silent.any():
         yield (
-            f"{training.silent.sum()} of {circuit.n_neurons} cells are silent on all inputs (below "
-            f"{SILENT:g} Hz): {np.flatnonzero(training.silent).tolist()}. They take no part; "
+            f"{training.silent.sum()} of {circuit.n_neurons} cells are silent on all inputs: "
+            f"{np.flatnonzero(training.silent).tolist()}. They take no part; "
             f"raise potential_penalty (now {settings.potential_penalty:g}) or choose fewer cells."
         )
 
@@ -567,7 +569,7 @@ class _Run:
             )
             shares.append(_share_finite(longer))
             if inputs is self.data[0]:
-                self.result.silent = _silent(simulation)
+                self.result.silent = self.task.idle(simulation.rates)
                 self.result.time_per_input = n_trials * FINAL_DURATION
                 self.result.n_confirmed = n_inputs
         return min(shares)
@@ -595,8 +597,3 @@ class _Run:
 
 def _share_finite(simulation):
     return 0.0 if simulation is None else 1 - simulation.diverged.double().mean().item()
-
-
-def _silent(simulation):
-    """Cells that no input makes fire."""
-    return (simulation.rates.amax(0) < SILENT).cpu().numpy()
