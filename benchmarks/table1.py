@@ -37,6 +37,7 @@ from ssn_estimators import (
     stability_report,
     stability_score,
 )
+from ssn_estimators.guard import Confirmation
 
 N_VALIDATION, N_CLIPPED = 10_000, 1000
 GROWTH_ITER, MAX_ITER = 40, 6000
@@ -153,12 +154,18 @@ def changed_training(row):
             def reject(self, weaken=False):
                 pass
 
-            def confirm(self, model, last):
+            def confirm(self, model, final):
                 yield from ()  # `train` awaits a generator
-                return 1.0
+                return Confirmation(1.0)
+
+            def holds(self, model, inputs):
+                yield from ()
+                return True
 
             stack.enter_context(mock.patch("ssn_estimators.descent.Descent.reject", reject))
-            stack.enter_context(mock.patch("ssn_estimators.training._Run.confirm", confirm))
+            for method in (confirm, holds):
+                name = f"ssn_estimators.guard.Guard.{method.__name__}"
+                stack.enter_context(mock.patch(name, method))
         yield
 
 

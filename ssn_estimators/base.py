@@ -88,6 +88,8 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
             self.n_iter_ += training.n_steps
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else np.nan
         self.stability_ = training.stability
+        self.divergence_rate_ = training.divergence_rate
+        self.n_attempts_ = training.n_attempts
         self.best_validation_score_ = training.validation_score
         self._optimizer_state = training.optimizer_state
         self._fitted_structure = self.weight_structure

@@ -201,7 +201,8 @@ class Circuit:
         Returns
         -------
         drive : ndarray or Tensor of shape (..., n_neurons)
-            f(h) in mV, of the kind (NumPy or torch) of the circuit's arrays.
+            f(h) in mV, of the kind (NumPy or torch) of the circuit's arrays. Finite for any
+            finite h.
         """
         theta1, theta2, theta3 = self.to_torch().theta
         h = torch.as_tensor(h, dtype=theta1.dtype, device=theta1.device)
@@ -214,6 +215,7 @@ class Circuit:
         positive = ~(shifted <= 0)  # NaN included, so that it goes through
         # the inner `where` keeps 0 ** theta3 out of the backward pass, where it gives NaN
         drive = torch.where(positive, theta1 * torch.where(positive, shifted, 1.0) ** theta3, 0.0)
+        drive = drive.clamp_max(torch.finfo(drive.dtype).max)  # NaN goes through
         drive = torch.nn.functional.pad(drive, (0, self.n_neurons - h.shape[-1]))
         return drive if torch.is_tensor(self.weights) else drive.detach().numpy()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from numbers import Integral, Real
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
@@ -43,6 +44,7 @@ __all__ = ["SSNClassifier"]
 WIDE = 100  # features; beyond it one cell per feature costs more than it tells
 WIDE_EXCITATORY = 80  # cells for wide inputs, the larger network of the paper
 METHODS = ("simulation", "moments")
+ROUNDING = 1e-6  # relative; of inputs that are compared with the range seen in training
 _PUBLISHED = {
     "growth": "single",
     "parents": "last",
@@ -178,6 +180,10 @@ class SSNClassifier(
         It keeps a distance from slow instabilities that a training window is too short to show.
     max_rejected_steps : int, default=10
         Training gives up when more steps than this have to be undone in a row.
+    out_of_range : {"clip", "warn", "raise"}, default="clip"
+        What to do with features outside of the range seen in training: take them at its edge,
+        silently or with a warning that counts them, or refuse them. :meth:`n_out_of_range` counts
+        them for every sample.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the samples, keep the network that is
         best on them and stop when their accuracy no longer grows. Validation data passed to
@@ -274,6 +280,7 @@ class SSNClassifier(
         "input_weights": [StrOptions({"auto", "one_to_one", "dense"})],
         "shared_noise": ["boolean"],
         "init": ["array-like", callable, None],
+        "out_of_range": [StrOptions({"clip", "warn", "raise"})],
         "input_noise": [Interval(Real, 0, None, closed="left")],
         "trainer": [StrOptions({"bptt", "es"})],
         "es_samples": [Interval(Integral, 2, None, closed="left")],
@@ -317,6 +324,7 @@ class SSNClassifier(
         potential_penalty=0.01,
         stability_penalty=0.1,
         max_rejected_steps=10,
+        out_of_range="clip",
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
@@ -360,6 +368,7 @@ class SSNClassifier(
         self.potential_penalty = potential_penalty
         self.stability_penalty = stability_penalty
         self.max_rejected_steps = max_rejected_steps
+        self.out_of_range = out_of_range
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -658,7 +667,7 @@ class SSNClassifier(
             logits = task.logits(mean, arrays)
             return torch.cat([mean[:, : circuit.n_excitatory], logits], dim=1).cpu()
 
-        def simulated(drive):
+        def simulated(drive, wanted=slice(None)):
             simulation = simulate(
                 circuit,
                 drive,
@@ -672,7 +681,7 @@ class SSNClassifier(
                 covariance=False,
                 rates=False,
             )
-            if simulation.diverged.any():
+            if simulation.diverged[wanted].any():
                 raise DivergenceError(
                     f"The network has no stationary answer to some of the inputs: "
                     f"{simulation.message} See which with simulate(X).diverged; retrain with "
@@ -682,16 +691,45 @@ class SSNClassifier(
 
         def stationary(drive):
             moments = stationary_moments(circuit, drive)
-            if not moments.converged.all():
-                raise DivergenceError(
-                    f"The Gaussian closure found no stable stationary state for "
-                    f"{int((~moments.converged).sum())} of {len(drive)} inputs; predict with "
-                    "method='simulation'."
-                )
-            return moments.mean
+            found = moments.converged
+            if found.all():
+                return moments.mean
+            return torch.where(found[:, None], moments.mean, simulated(drive, ~found))
 
         response = in_blocks(respond, self.scaler_.transform(X).astype(np.float32))
         return np.split(response, [circuit.n_excitatory], axis=1)
+
+    def n_out_of_range(self, X):
+        """How many features of every sample lie outside of the range seen in training.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        counts : ndarray of shape (n_samples,)
+        """
+        X = super()._check_X(X)
+        scaler = self.scaler_[0] if isinstance(self.scaler_, Pipeline) else self.scaler_
+        # scaled back and forth, values at the edge differ from it by rounding
+        slack = ROUNDING * np.maximum(np.abs(scaler.data_min_), np.abs(scaler.data_max_))
+        return ((X < scaler.data_min_ - slack) | (X > scaler.data_max_ + slack)).sum(1)
+
+    def _check_X(self, X):
+        X = super()._check_X(X)
+        if self.out_of_range != "clip":
+            counts = self.n_out_of_range(X)
+            if counts.any():
+                message = (
+                    f"{(counts > 0).sum()} of {len(X)} samples have features outside of the range "
+                    f"seen in training ({counts.sum()} values, first in sample {counts.argmax()})"
+                )
+                if self.out_of_range == "raise":
+                    raise ValueError(f"{message}. Retrain with such inputs, or clip them.")
+                warnings.warn(f"{message}; they are taken at its edge.", UserWarning, stacklevel=3)
+        return X
 
     def decision_function(self, X, *, method="simulation"):
         """Logits of the classes.
@@ -703,7 +741,7 @@ class SSNClassifier(
         method : {"simulation", "moments"}, default="simulation"
             Whether potentials are averaged over simulated trials, or their stationary means
             are taken from the Gaussian closure (:func:`stationary_moments`): without noise,
-            but with the closure's bias.
+            but with the closure's bias. Inputs for which it finds no stable state are simulated.
 
         Returns
         -------
@@ -713,7 +751,7 @@ class SSNClassifier(
         Raises
         ------
         DivergenceError
-            If the network diverges on some input, or the closure has no solution.
+            If the network diverges on some input.
         """
         logits = self._respond(self._check_X(X), self._fitted_model(), method)[1].astype(float)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
@@ -728,7 +766,7 @@ class SSNClassifier(
         method : {"simulation", "moments"}, default="simulation"
             Whether potentials are averaged over simulated trials, or their stationary means
             are taken from the Gaussian closure (:func:`stationary_moments`): without noise,
-            but with the closure's bias.
+            but with the closure's bias. Inputs for which it finds no stable state are simulated.
 
         Returns
         -------
@@ -747,7 +785,7 @@ class SSNClassifier(
         method : {"simulation", "moments"}, default="simulation"
             Whether potentials are averaged over simulated trials, or their stationary means
             are taken from the Gaussian closure (:func:`stationary_moments`): without noise,
-            but with the closure's bias.
+            but with the closure's bias. Inputs for which it finds no stable state are simulated.
 
         Returns
         -------
@@ -765,7 +803,7 @@ class SSNClassifier(
         method : {"simulation", "moments"}, default="simulation"
             Whether potentials are averaged over simulated trials, or their stationary means
             are taken from the Gaussian closure (:func:`stationary_moments`): without noise,
-            but with the closure's bias.
+            but with the closure's bias. Inputs for which it finds no stable state are simulated.
 
         Returns
         -------

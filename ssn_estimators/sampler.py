@@ -604,7 +604,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         drive : ndarray of shape (n_samples, n_neurons)
             In mV, ready for :func:`simulate`.
         """
-        inputs = self._encode(self._check_X(X)).astype(np.float32)
+        most = np.finfo(np.float32).max
+        inputs = self._encode(self._check_X(X)).clip(-most, most).astype(np.float32)
         circuit, task = self.circuit_.to_torch(), Inference(self.cost_weights, self.averaging)
         return in_blocks(lambda block: task.drive(circuit, {}, block), inputs)
 
@@ -616,7 +617,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         circuit = self.circuit_.to_torch(resolve_device(self.device))
         n = circuit.n_excitatory
 
-        def simulated(drive, n_trials, seed):
+        def simulated(drive, n_trials, seed, wanted=slice(None)):
             moments = simulate(
                 circuit,
                 drive,
@@ -629,7 +630,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
                 random_state=seed,
                 rates=False,
             )
-            if moments.diverged.any():
+            if moments.diverged[wanted].any():
                 raise DivergenceError(
                     f"The network has no stationary answer to some of the inputs: "
                     f"{moments.message} See which with simulate(X).diverged; retrain with "
@@ -639,13 +640,13 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
 
         def stationary(drive):
             moments = stationary_moments(circuit, drive, closure=self.closure)
-            if not moments.converged.all():
-                raise DivergenceError(
-                    f"The closure found no stable stationary state for "
-                    f"{int((~moments.converged).sum())} of {len(drive)} inputs; use "
-                    "method='simulation'."
-                )
-            return moments
+            found = moments.converged
+            if found.all():
+                return moments
+            others = simulated(drive, self.n_trials_predict, self.noise_seed_, ~found)
+            mean = torch.where(found[:, None], moments.mean, others.mean)
+            covariance = torch.where(found[:, None, None], moments.covariance, others.covariance)
+            return replace(moments, mean=mean, covariance=covariance)
 
         # errors are averaged over inputs: noise of their own averages out, shared noise does not
         sources = [np.random.RandomState(self.noise_seed_ + i) for i in range(N_GROUPS)]
@@ -678,7 +679,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             Whether to return covariances too.
         method : {"simulation", "moments"}, default="simulation"
             Whether moments are those of simulated trials, over `window_predict`, or the
-            stationary ones of the `closure`.
+            stationary ones of the `closure`; inputs for which it finds none are simulated.
 
         Returns
         -------
@@ -693,7 +694,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Raises
         ------
         DivergenceError
-            If the network diverges on some input, or the closure has no solution.
+            If the network diverges on some input.
         """
         if return_std and return_cov:
             raise ValueError("Only one of return_std and return_cov can be True.")

@@ -11,10 +11,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._torch import resolve_device
+from ssn_estimators.inspection.operating_point import is_inhibition_stabilized, oscillations
 from ssn_estimators.simulation import simulate_many
 from ssn_estimators.simulation.setup import check_time_grid
 
 __all__ = [
+    "OperatingReport",
     "StabilityReport",
     "make_stability_scorer",
     "network_and_inputs",
@@ -104,6 +106,59 @@ class _StabilityScorer:
 
 
 @dataclass(frozen=True, eq=False)
+class OperatingReport:
+    """How a trained network works, and what training had to undo.
+
+    Attributes
+    ----------
+    n_runaway_steps : int
+        Steps of training at which a trial ran away: with a guard, they were undone. The paper's
+        first metric counts networks with any such step, in training without one.
+    n_rejected_steps : int
+        All steps that were undone: these, and those after which a long run with twice the noise
+        diverged.
+    divergence_rate : float
+        Upper bound for trials of training inputs at the trained noise, in 1/s; NaN if the network
+        was not confirmed.
+    oscillation_amplitude, oscillation_frequency : ndarray of shape (n_inputs,)
+        In mV and Hz, as of :func:`inspection.oscillations`: 0 and NaN for inputs without.
+    inhibition_stabilized : masked array of shape (n_inputs,), bool
+        As of :func:`inspection.is_inhibition_stabilized` with linear closure; masked for inputs
+        without a stable fixed point.
+    """
+
+    n_runaway_steps: int
+    n_rejected_steps: int
+    divergence_rate: float
+    oscillation_amplitude: np.ndarray
+    oscillation_frequency: np.ndarray
+    inhibition_stabilized: np.ndarray
+
+    @property
+    def oscillating(self):
+        """Share of inputs on which the noise-free activity does not come to rest."""
+        return float((self.oscillation_amplitude > 0).mean())
+
+    def __str__(self):
+        lines = [
+            f"Steps undone in training: {self.n_rejected_steps}, of which "
+            f"{self.n_runaway_steps} ran away",
+            f"Divergences a second: at most {self.divergence_rate:.1e} (95%)",
+            f"Share of oscillating inputs: {self.oscillating:.3f}",
+        ]
+        if self.oscillating:
+            moving = self.oscillation_amplitude > 0
+            amplitude = np.median(self.oscillation_amplitude[moving])
+            frequency = np.median(self.oscillation_frequency[moving])
+            lines[-1] += f" (medians: {amplitude:.2g} mV, {frequency:.3g} Hz)"
+        stabilized = self.inhibition_stabilized
+        n_found = stabilized.count()
+        share = f"{stabilized.mean():.3f} of {n_found} inputs" if n_found else "no input"
+        lines.append(f"Share of inhibition-stabilized inputs: {share} with a stable fixed point")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False)
 class StabilityReport:
     """Shares of diverging trials of one trained network and its surrogates.
 
@@ -118,6 +173,8 @@ class StabilityReport:
         (or as many times as needed if there are fewer inputs).
     duration : float
         Length of a trial in ms.
+    operating : OperatingReport or None
+        What else the trained network does on these inputs.
     """
 
     trained: float
@@ -125,6 +182,7 @@ class StabilityReport:
     random: np.ndarray
     n_trials: int
     duration: float
+    operating: OperatingReport | None = None
 
     def summary(self):
         """Mean and standard error of each share.
@@ -146,7 +204,8 @@ class StabilityReport:
     def __str__(self):
         rows = (f"{name:>8}: {m:.3f} +- {s:.3f}" for name, (m, s) in self.summary().items())
         title = f"Share of diverging trials ({self.duration:g} ms, mean +- s.e.)"
-        return "\n".join([title, *rows])
+        lines = [title, *rows]
+        return "\n".join(lines if self.operating is None else [*lines, str(self.operating)])
 
 
 def stability_report(
@@ -163,7 +222,9 @@ def stability_report(
     The three measures of section 2.4 of [1]_, for one network: the share of trials that
     diverge with the trained weights; with weights shuffled within each of the four quadrants
     (E or I, pre- or postsynaptic); and with weights drawn from a normal distribution of the
-    variance of all trained weights, signs set by the presynaptic cell.
+    variance of all trained weights, signs set by the presynaptic cell. Beside them, what the
+    trained network does on as many inputs: oscillations, inhibition-stabilisation, a bound on the
+    rate of divergence, and what its training had to undo.
 
     Parameters
     ----------
@@ -223,7 +284,18 @@ def stability_report(
     )
     shares = [simulation.diverged.double().mean().item() for simulation in simulations]
     shuffled, random = np.array(shares[1::2]), np.array(shares[2::2])
-    return StabilityReport(shares[0], shuffled, random, n_trials, duration)
+    chosen = drive[np.sort(rng.permutation(len(drive))[:n_trials])]
+    grid = {"dt": network.dt, "solver": network.solver}
+    found = oscillations(circuit, chosen, **grid)
+    operating = OperatingReport(
+        n_runaway_steps=network.n_runaway_steps_,
+        n_rejected_steps=network.n_rejected_steps_,
+        divergence_rate=network.divergence_rate_,
+        oscillation_amplitude=found.amplitude,
+        oscillation_frequency=found.frequency,
+        inhibition_stabilized=is_inhibition_stabilized(circuit, chosen, closure="linear"),
+    )
+    return StabilityReport(shares[0], shuffled, random, n_trials, duration, operating)
 
 
 def shuffled_surrogate(circuit, rng):

@@ -17,22 +17,17 @@ from ssn_estimators._torch import learning_rate, minibatches
 from ssn_estimators.batching import Backward, Forward
 from ssn_estimators.descent import Descent, Model
 from ssn_estimators.evolution import estimate_gradient
-from ssn_estimators.growth import CONFIRM_NOISE, choose_parents, shares_of, split
+from ssn_estimators.growth import choose_parents, shares_of, split
+from ssn_estimators.guard import DURATION, Guard
 from ssn_estimators.penalties import (
     excess_growth,
     excess_potential,
-    growth_of_deviations,
     unsettled,
 )
 from ssn_estimators.simulation.moments import stationary_moments
 
 __all__ = ["Settings", "Task", "Training", "train"]
 
-CONFIRM_DURATION = 500.0  # ms; networks that pass training windows of 120 ms may diverge later
-CONFIRM_INPUTS = 256  # of each set of inputs, at the end of growth stages
-FINAL_DURATION, FINAL_INPUTS = 2000.0, 2048  # the same at the end of the last stage
-LEAST_TRIALS = 1024  # of the last confirmation, if there are fewer inputs
-LONG_DURATION, LONG_INPUTS, LONG_TRIALS = 10_000.0, 32, 2  # of the least stable inputs
 N_ATTEMPTS = 3
 CHANCE = 0.98  # of the loss of class frequencies; beyond it nothing has been learned
 RECENT = 25  # losses that say where training is
@@ -129,9 +124,8 @@ class Training:
     stopped: bool = False  # before its end: interrupted, by a callback, or given up
     failure: tuple | None = None  # cause and outcome, for the warning
     interrupted: bool = False
-    silent: np.ndarray | None = None  # mask of idle cells, in the last confirmation
-    time_per_input: float = 0.0  # ms that each input survived there at twice the noise
-    n_confirmed: int = 0  # inputs
+    idle: np.ndarray | None = None  # mask of cells that take no part, of the last confirmation
+    divergence_rate: float = math.nan  # bound from there, in 1/s
     at_chance: bool = False  # the loss ends at that of the frequencies of the targets
 
 
@@ -250,10 +244,10 @@ def _complaints(training, settings):
             "whatever the input. Raise max_iter (now "
             f"{settings.max_iter}), give it more cells, or try another random_state or encoding."
         )
-    if training.silent is not None and training.silent.any():
+    if training.idle is not None and training.idle.any():
         yield (
-            f"{training.silent.sum()} of {circuit.n_neurons} cells are silent on all inputs: "
-            f"{np.flatnonzero(training.silent).tolist()}. They take no part; "
+            f"{training.idle.sum()} of {circuit.n_neurons} cells are silent on all inputs: "
+            f"{np.flatnonzero(training.idle).tolist()}. They take no part; "
             f"raise potential_penalty (now {settings.potential_penalty:g}) or choose fewer cells."
         )
 
@@ -265,6 +259,8 @@ class _Run:
         self.task, self.data, self.settings, self.rng = task, data, settings, rng
         self.validation, self.score, self.progress = validation, score, progress
         self.result, self.n_before = result, n_before
+        sets = [data[0]] + ([validation[0]] if validation else [])
+        self.guard = Guard(task, sets, self._options(), settings.device, rng)
         self.batches = minibatches(len(data[0]), settings.batch_size, rng)
         self.unstable = False  # at the latest look at the Jacobian
         self.may_give_up = self.gave_up_learning = False  # there will be another attempt
@@ -368,7 +364,7 @@ class _Run:
         elif descent.gave_up:
             self.fail(f"more than {settings.max_rejected} steps in a row made the network diverge")
         elif (last and untrained) or kept is previous is not start:
-            self.fail(f"no network of the last stage stayed finite for {CONFIRM_DURATION:g} ms")
+            self.fail(f"no network of the last stage stayed finite for {DURATION:g} ms")
         else:
             result.at_chance = last and self.learned_nothing()
             return not stop
@@ -385,10 +381,11 @@ class _Run:
         # weakened networks answer badly, but later stages train on
         rest = chain([start], () if last else descent.weakened(), [result.model])
         for score, model in chain(candidates, ((None, model) for model in rest)):
-            share = yield from self.confirm(model, last)
-            result.stability, result.validation_score = share, score
-            if share == 1:
+            confirmation = yield from self.guard.confirm(model, last)
+            result.stability, result.validation_score = confirmation.share, score
+            if confirmation.share == 1:
                 break
+        result.idle, result.divergence_rate = confirmation.idle, confirmation.divergence_rate
         result.model = model
         result.optimizer_state = descent.optimizer_state() if model is latest else None
         return model
@@ -534,66 +531,8 @@ class _Run:
 
     def _anchor(self, descent, batch):
         """Note the parameters as safe to return to if they pass the long run."""
-        simulation = yield from self._long_run(descent.model(descent.good), self.data[0][batch])
-        if simulation is None or simulation.diverged.any():
-            descent.reject(weaken=True)
-            return False
-        descent.anchors.append(descent.good)
-        return True
-
-    def confirm(self, model, last):
-        """Share of stable trials in long runs with twice the noise, on inputs of every set.
-
-        At the last stage of all inputs, up to a number, and longer of the least stable of them.
-        """
-        settings, shares = self.settings, []
-        for inputs, _ in [self.data] + ([self.validation] if self.validation else []):
-            n_inputs = min(len(inputs), FINAL_INPUTS if last else CONFIRM_INPUTS)
-            chosen = inputs[torch.from_numpy(self.rng.choice(len(inputs), n_inputs, replace=False))]
-            if not last:
-                simulation = yield from self._long_run(model, chosen)
-                shares.append(_share_finite(simulation))
-                continue
-            n_trials = -(-LEAST_TRIALS // n_inputs)
-            simulation = yield from self._long_run(
-                model, chosen, n_trials=n_trials, duration=FINAL_DURATION, rates=True
-            )
-            shares.append(_share_finite(simulation))
-            if shares[-1] < 1:
-                break
-            circuit = model.circuit.to_torch(settings.device)
-            growth = growth_of_deviations(circuit, simulation.mean)
-            least_stable = growth.topk(min(LONG_INPUTS, n_inputs)).indices.cpu()
-            longer = yield from self._long_run(
-                model, chosen[least_stable], n_trials=LONG_TRIALS, duration=LONG_DURATION
-            )
-            shares.append(_share_finite(longer))
-            if inputs is self.data[0]:
-                self.result.silent = self.task.idle(simulation.rates)
-                self.result.time_per_input = n_trials * FINAL_DURATION
-                self.result.n_confirmed = n_inputs
-        return min(shares)
-
-    def _long_run(self, model, inputs, n_trials=1, duration=CONFIRM_DURATION, rates=False):
-        """A simulation from rest with twice the noise; None if the drive is not finite."""
-        settings = self.settings
-        circuit = model.circuit.to_torch(settings.device)
-        circuit = replace(circuit, noise_factor=CONFIRM_NOISE * circuit.noise_factor)
-        arrays = {k: torch.as_tensor(v, device=settings.device) for k, v in model.arrays.items()}
-        drive = self.task.drive(circuit, arrays, inputs)
-        if not torch.isfinite(drive).all():
-            return None
-        options = self._options(
-            n_trials=n_trials,
-            duration=duration,
-            burn_in=0.0,
-            shared_noise=False,
-            covariance=False,
-            rates=rates,
-            increments="weak",
-        )
-        return (yield Forward(circuit, drive, options, gradient=False))
-
-
-def _share_finite(simulation):
-    return 0.0 if simulation is None else 1 - simulation.diverged.double().mean().item()
+        if (yield from self.guard.holds(descent.model(descent.good), self.data[0][batch])):
+            descent.anchors.append(descent.good)
+            return True
+        descent.reject(weaken=True)
+        return False

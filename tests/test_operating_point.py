@@ -89,7 +89,7 @@ def test_currents_add_up_to_the_potential():
 
 def test_inputs_without_a_stationary_state():
     drive = [[0.05], [5.0]]
-    assert is_inhibition_stabilized(RUNAWAY, drive).tolist() == [False, False]
+    assert is_inhibition_stabilized(RUNAWAY, drive).tolist() == [None, None]
     for result in (ei_balance(RUNAWAY, drive), transient_amplification(RUNAWAY, drive)):
         for values in result.values():
             assert np.isfinite(values[0]).all()

@@ -4,6 +4,7 @@ from ssn_estimators.inspection.operating_point import (
     ei_balance,
     fixed_points,
     is_inhibition_stabilized,
+    oscillations,
     transient_amplification,
 )
 from ssn_estimators.inspection.regime import (
@@ -35,6 +36,7 @@ __all__ = [
     "jacobian",
     "kernel_alignment",
     "learning_regime",
+    "oscillations",
     "representation_alignment",
     "spectral_abscissa",
     "tangent_kernel",

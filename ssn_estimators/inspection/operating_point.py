@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
 from scipy.linalg import expm
 from scipy.optimize import root
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch, check_random_state, gen_batches
 
 from ssn_estimators.inspection.stationary import jacobian
+from ssn_estimators.simulation import simulate
 from ssn_estimators.simulation.closure import mean_activity
 from ssn_estimators.simulation.moments import stationary_moments
 
-__all__ = ["ei_balance", "fixed_points", "is_inhibition_stabilized", "transient_amplification"]
+__all__ = [
+    "ei_balance",
+    "fixed_points",
+    "is_inhibition_stabilized",
+    "oscillations",
+    "transient_amplification",
+]
 
 SAME_POINT = 1e-4  # mV
+LEAST_AMPLITUDE = 0.05  # mV; what moves less has settled
+BLOCK = 64  # inputs simulated at once
 
 
 def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
@@ -100,26 +110,93 @@ def is_inhibition_stabilized(circuit, drive, *, closure="gaussian"):
 
     Returns
     -------
-    stabilized : ndarray of shape (n_inputs,), bool
-        Whether the E to E block of the Jacobian has an eigenvalue with a positive real part. False
-        for inputs without a stable stationary state.
+    stabilized : masked array of shape (n_inputs,), bool
+        Whether the E to E block of the Jacobian has an eigenvalue with a positive real part. Masked
+        for inputs without a stable stationary state, of which it cannot be said; `mean()` is the
+        share of the others.
 
     Examples
     --------
     >>> from ssn_estimators import Circuit
     >>> from ssn_estimators.inspection import is_inhibition_stabilized
     >>> pair = Circuit([[1.25, -0.65], [1.2, -0.5]], n_excitatory=1, noise_factor=0.2)
-    >>> is_inhibition_stabilized(pair, [[0.1, 0.1], [5.0, 5.0]])
-    array([False,  True])
+    >>> is_inhibition_stabilized(pair, [[0.1, 0.1], [5.0, 5.0]]).tolist()
+    [False, True]
     """
     n = circuit.n_excitatory
     matrices = jacobian(circuit.to_numpy(), drive, closure=closure)[:, :n, :n]
-    return np.array([_abscissa(m) > 0 for m in matrices])
+    abscissae = np.array([_abscissa(m) for m in matrices])
+    return np.ma.masked_array(abscissae > 0, mask=np.isnan(abscissae))
 
 
 def _abscissa(matrix):
     """NaN for a matrix with NaN, at which LAPACK aborts."""
     return np.linalg.eigvals(matrix).real.max() if np.isfinite(matrix).all() else np.nan
+
+
+def oscillations(circuit, drive, *, settling=2000.0, duration=1000.0, dt=1.0, solver="heun"):
+    """Which inputs end in a limit cycle, and which one.
+
+    The noise-free circuit is simulated from u = 0, and what it does after a while is looked at.
+
+    Parameters
+    ----------
+    circuit : Circuit
+    drive : array-like of shape (n_inputs, n_neurons)
+        External drive f(h) in mV.
+    settling : float, default=2000.0
+        Time in ms that is left to transients.
+    duration : float, default=1000.0
+        Time in ms that is looked at then; the least frequency is twice its inverse.
+    dt, solver : float and str, default=1.0 and "heun"
+        See :func:`~ssn_estimators.simulate`.
+
+    Returns
+    -------
+    oscillations : Bunch
+        `oscillating` (bool); `amplitude`, half the range of the potential of the cell that moves
+        most, in mV (0 if none moves by more than 0.1 mV); `frequency` in Hz, of the strongest
+        component of that cell, NaN where there is no oscillation; all of shape (n_inputs,). Inputs
+        on which the circuit diverges have NaN and count as not oscillating.
+
+    Examples
+    --------
+    >>> from ssn_estimators import Circuit
+    >>> from ssn_estimators.inspection import oscillations
+    >>> cell = Circuit([[0.0]], n_excitatory=1, noise_factor=1.0)
+    >>> oscillations(cell, [[2.0]]).oscillating
+    array([False])
+    """
+    circuit, drive = circuit.to_numpy(), _checked(circuit, drive)
+    quiet = replace(circuit, noise_factor=np.zeros_like(circuit.noise_factor))
+    amplitude, frequency = np.full((2, len(drive)), np.nan)
+    for rows in gen_batches(len(drive), BLOCK):
+        simulation = simulate(
+            quiet,
+            drive[rows],
+            n_trials=1,
+            duration=duration,
+            burn_in=settling,
+            dt=dt,
+            solver=solver,
+            covariance=False,
+            rates=False,
+            record=("u",),
+        )
+        u = simulation.u[:, :, 0].astype(float)
+        half = np.ptp(u, axis=0) / 2
+        finite = ~simulation.diverged[:, 0]
+        cells = half.argmax(1)
+        inputs = np.arange(len(cells))
+        half = half[inputs, cells]
+        moves = finite & (half > LEAST_AMPLITUDE)
+        own = u[:, inputs, cells][:, moves]
+        spectrum = np.abs(np.fft.rfft(own - own.mean(0), axis=0))
+        frequencies = np.fft.rfftfreq(len(own), dt / 1000)
+        start = rows.start
+        amplitude[rows] = np.where(finite, np.where(moves, half, 0.0), np.nan)
+        frequency[start + inputs[moves]] = frequencies[spectrum.argmax(0)]
+    return Bunch(oscillating=amplitude > 0, amplitude=amplitude, frequency=frequency)
 
 
 def transient_amplification(circuit, drive, *, duration=200.0, dt=1.0, closure="gaussian"):

@@ -1,0 +1,153 @@
+"""Whether a network stays finite: long runs with more noise than it has, and what they prove."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ssn_estimators.batching import Forward
+from ssn_estimators.growth import CONFIRM_NOISE
+from ssn_estimators.penalties import HORIZON, growth_of_deviations
+
+__all__ = ["Confirmation", "Guard", "divergence_bound"]
+
+DURATION = 500.0  # ms; networks that pass training windows of 120 ms may diverge later
+N_INPUTS = 256  # of each set of inputs, at the end of growth stages
+FINAL_DURATION, FINAL_INPUTS = 2000.0, 2048  # the same for the network that will be returned
+LEAST_TRIALS = 1024  # of these, if there are fewer inputs
+LONG_DURATION, LONG_INPUTS, LONG_TRIALS = 10_000.0, 32, 2  # of the least stable inputs
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What long runs have shown.
+
+    Attributes
+    ----------
+    share : float
+        Share of trials that stayed finite.
+    idle : ndarray of shape (n_neurons,), bool, or None
+        Cells that take no part on any input; of final confirmations only, as the next.
+    divergence_rate : float
+        As of :func:`divergence_bound`, in 1/s.
+    """
+
+    share: float
+    idle: np.ndarray | None = None
+    divergence_rate: float = math.nan
+
+
+class Guard:
+    """Confirms the networks of one training by simulations: its methods are generators.
+
+    Parameters
+    ----------
+    task : Task
+    sets : list of Tensors
+        Inputs of training and, if there are any, of validation.
+    options : dict
+        Parameters of the simulations in training.
+    device : str
+    rng : RandomState
+    """
+
+    def __init__(self, task, sets, options, device, rng):
+        self.task, self.sets, self.options = task, sets, options
+        self.device, self.rng = device, rng
+
+    def holds(self, model, inputs):
+        """Whether no trial of some inputs diverges within 500 ms."""
+        return _share_finite((yield from self._run(model, inputs))) == 1
+
+    def confirm(self, model, final):
+        """Long runs on a sample of every set; on more inputs, and longer ones, if final.
+
+        Returns
+        -------
+        confirmation : Confirmation
+        """
+        found = []
+        for inputs in self.sets:
+            n_inputs = min(len(inputs), FINAL_INPUTS if final else N_INPUTS)
+            order = torch.from_numpy(self.rng.choice(len(inputs), n_inputs, replace=False))
+            confirm = self._final if final else self._share
+            found.append((yield from confirm(model, inputs[order])))
+            if found[-1].share < 1:
+                break
+        return replace(found[0], share=found[-1].share)
+
+    def _share(self, model, inputs):
+        return Confirmation(_share_finite((yield from self._run(model, inputs))))
+
+    def _final(self, model, inputs):
+        n_inputs = len(inputs)
+        n_trials = -(-LEAST_TRIALS // n_inputs)
+        first = yield from self._run(model, inputs, n_trials, FINAL_DURATION, rates=True)
+        share = _share_finite(first)
+        if share < 1:
+            return Confirmation(share)
+        growth = growth_of_deviations(model.circuit.to_torch(self.device), first.mean).cpu()
+        least_stable = growth.topk(min(LONG_INPUTS, n_inputs)).indices
+        longer = yield from self._run(model, inputs[least_stable], LONG_TRIALS, LONG_DURATION)
+        seconds = torch.full((n_inputs,), n_trials * FINAL_DURATION / 1000)
+        seconds[least_stable] += LONG_TRIALS * LONG_DURATION / 1000
+        bound = divergence_bound(growth.double().numpy(), seconds.double().numpy())
+        return Confirmation(_share_finite(longer), self.task.idle(first.rates), bound)
+
+    def _run(self, model, inputs, n_trials=1, duration=DURATION, rates=False):
+        """A simulation from rest with twice the noise; None if the drive is not finite."""
+        circuit = model.circuit.to_torch(self.device)
+        circuit = replace(circuit, noise_factor=CONFIRM_NOISE * circuit.noise_factor)
+        arrays = {k: torch.as_tensor(v, device=self.device) for k, v in model.arrays.items()}
+        drive = self.task.drive(circuit, arrays, inputs)
+        if not torch.isfinite(drive).all():
+            return None
+        options = self.options | {
+            "n_trials": n_trials,
+            "duration": duration,
+            "burn_in": 0.0,
+            "shared_noise": False,
+            "covariance": False,
+            "rates": rates,
+            "increments": "weak",
+        }
+        return (yield Forward(circuit, drive, options, gradient=False))
+
+
+def divergence_bound(growth, seconds):
+    r"""How often trials may diverge, given that none did with twice the noise.
+
+    With 95% confidence no more than 3 divergences were to be expected in what was simulated, and
+    if all on one input i, then at a rate of less than :math:`R_i = 3 / t_i`. Escape over a
+    barrier follows :math:`A e^{-B / \sigma^2}` (Kramers), with a prefactor
+    :math:`A_i = \lambda_i / 2 \pi` of the order of the slowest relaxation: with half of that noise
+    it is :math:`A_i (R_i / A_i)^4`. The bound is that of the worst input, the others being safe,
+    averaged over inputs. It holds for inputs like these and for weak noise; where :math:`R_i` is
+    not below the prefactor it is not improved.
+
+    Parameters
+    ----------
+    growth : ndarray of shape (n_inputs,)
+        As of :func:`~ssn_estimators.penalties.growth_of_deviations`.
+    seconds : ndarray of shape (n_inputs,)
+        How long all trials of an input lasted together, in s.
+
+    Returns
+    -------
+    rate : float
+        Divergences in a second, averaged over inputs, in 1/s.
+    """
+    most = -math.log(1 - CONFIDENCE)  # with more expected, none would be seen in 5% of cases
+    rate = most / seconds
+    prefactor = np.maximum(-growth, 0) / (HORIZON / 1000) / (2 * np.pi)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(prefactor > rate, rate / prefactor, 1.0)
+    return float((rate * ratio ** (CONFIRM_NOISE**2 - 1)).max() / len(rate))
+
+
+def _share_finite(simulation):
+    return 0.0 if simulation is None else 1 - simulation.diverged.double().mean().item()
