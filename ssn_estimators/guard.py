@@ -17,7 +17,7 @@ __all__ = ["Confirmation", "Guard", "divergence_bound"]
 DURATION = 500.0  # ms; networks that pass training windows of 120 ms may diverge later
 N_INPUTS = 256  # of each set of inputs, at the end of growth stages
 FINAL_DURATION, FINAL_INPUTS = 2000.0, 2048  # the same for the network that will be returned
-LEAST_TRIALS = 1024  # of these, if there are fewer inputs
+LEAST_TRIALS = 512  # of these, if there are fewer inputs
 LONG_DURATION, LONG_INPUTS, LONG_TRIALS = 10_000.0, 32, 2  # of the least stable inputs
 CONFIDENCE = 0.95
 

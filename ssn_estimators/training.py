@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ssn_estimators._torch import learning_rate, minibatches
 from ssn_estimators.batching import Backward, Forward
-from ssn_estimators.descent import Descent, Model
+from ssn_estimators.descent import MOST_CAUTION, Descent, Model
 from ssn_estimators.evolution import estimate_gradient
 from ssn_estimators.growth import choose_parents, shares_of, split
 from ssn_estimators.guard import DURATION, Guard
@@ -32,8 +32,9 @@ N_ATTEMPTS = 3
 CHANCE = 0.98  # of the loss of class frequencies; beyond it nothing has been learned
 RECENT = 25  # losses that say where training is
 CALMER_RATE, CALMER_PENALTY = 0.5, 10.0  # of an attempt after one that was not stable
+REPAIRS, REPAIR_STEPS, REPAIR_RATE = 3, 50, 0.1  # times, steps and rate, if the end is not stable
 LEAST_STEPS, TOLD = 200, 0.25  # of the last stage, and the share of them after which it is asked
-CONFIRM_INTERVAL = 25  # accepted steps between two confirmations on the running batch
+CONFIRM_INTERVAL = 50  # accepted steps between two confirmations on the running batch
 # Steps until the rate of a stage is whole, if not above an eighth of the stage. Adam's first
 # steps change all parameters by the rate, those of clones alike: far more than later ones do.
 WARM_UP = 20
@@ -372,23 +373,55 @@ class _Run:
 
     def _keep(self, descent, best, start, last):
         """Keep the best model of a stage that is stable in the long run."""
-        result, latest = self.result, None
+        result, latest, previous = self.result, None, self.result.model
         candidates = best[::-1]
         if not candidates and not descent.gave_up and descent.made() is not None:
             latest = descent.model()
             candidates = [(None, latest)]
-        candidates += [(None, descent.model(values)) for values in descent.anchors[::-1]]
+        for score, model in candidates:
+            if (yield from self._passes(model, last, score)):
+                result.optimizer_state = descent.optimizer_state() if model is latest else None
+                return model
+        if last and self.settings.max_iter and not descent.gave_up:
+            for _ in range(REPAIRS):
+                model = yield from self._repaired(descent)
+                if model and (yield from self._passes(model, last)):
+                    return model
         # weakened networks answer badly, but later stages train on
-        rest = chain([start], () if last else descent.weakened(), [result.model])
-        for score, model in chain(candidates, ((None, model) for model in rest)):
-            confirmation = yield from self.guard.confirm(model, last)
-            result.stability, result.validation_score = confirmation.share, score
-            if confirmation.share == 1:
-                break
-        result.idle, result.divergence_rate = confirmation.idle, confirmation.divergence_rate
-        result.model = model
-        result.optimizer_state = descent.optimizer_state() if model is latest else None
-        return model
+        anchors = (descent.model(values) for values in descent.anchors[::-1])
+        for model in chain(anchors, () if last else descent.weakened(), [start]):
+            if (yield from self._passes(model, last)):
+                return model
+        yield from self._passes(previous, last, whatever=True)
+        return previous
+
+    def _passes(self, model, last, score=None, *, whatever=False):
+        """Whether a model is stable in the long run; it is the outcome then, or whatever."""
+        confirmation, result = (yield from self.guard.confirm(model, last)), self.result
+        if confirmation.share == 1 or whatever:
+            result.model, result.validation_score = model, score
+            result.stability, result.idle = confirmation.share, confirmation.idle
+            result.divergence_rate, result.optimizer_state = confirmation.divergence_rate, None
+        return confirmation.share == 1
+
+    def _repaired(self, descent):
+        """The latest model after some short steps that heed stability most; None if it failed."""
+        descent.caution, rate = MOST_CAUTION, REPAIR_RATE * self.settings.learning_rate_init
+        for _ in range(REPAIR_STEPS):
+            self._note((yield from self._step(descent, next(self.batches), rate)))
+            if descent.gave_up:
+                return None
+        return descent.model() if descent.made() is not None else None
+
+    def _note(self, loss):
+        """Count a step, by its loss or None."""
+        result = self.result
+        result.n_steps += 1
+        if loss is None:
+            result.n_rejected_steps += 1
+            result.n_runaways += 1
+        else:
+            result.loss_curve.append(loss)
 
     def _descend(self, descent, n_steps, last, best, fresh):
         settings, result = self.settings, self.result
@@ -399,14 +432,10 @@ class _Run:
             rate = learning_rate(settings, step / n_steps if last else 0.0)
             rate *= min(1.0, (step + 1) / warm_up)
             loss = yield from self._step(descent, batch, rate)
-            result.n_steps += 1
-            if loss is None:
-                result.n_rejected_steps += 1
-                result.n_runaways += 1
-                if descent.gave_up:
-                    return
-            else:
-                result.loss_curve.append(loss)
+            self._note(loss)
+            if descent.gave_up:
+                return
+            if loss is not None:
                 n_accepted += 1
                 if n_accepted % CONFIRM_INTERVAL == 0:
                     result.n_rejected_steps += not (yield from self._anchor(descent, batch))
