@@ -13,7 +13,14 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import NotFittedError
 
-from ssn_estimators import DivergenceError, SSNClassifier, simulate, split, stable_pair
+from ssn_estimators import (
+    DivergenceError,
+    SSNClassifier,
+    classifier,
+    simulate,
+    split,
+    stable_pair,
+)
 from ssn_estimators.classification import Classification
 from ssn_estimators.descent import Model
 from ssn_estimators.growth import shares_of
@@ -66,9 +73,51 @@ def test_answers_by_moments_are_those_of_very_many_trials(network, blobs):
     assert_allclose(part, solved[10:15], rtol=1e-4)
 
 
-def test_answers_by_moments_need_a_stationary_state(runaway, blobs):
-    with pytest.raises(DivergenceError, match="found no stable stationary state"):
+def test_answers_by_moments_fall_back_row_by_row(network, blobs, monkeypatch):
+    X = blobs[0][:70]
+    solved = network.decision_function(X, method="moments")
+    found = classifier.stationary_moments
+
+    def lost(circuit, drive):
+        moments = found(circuit, drive)
+        converged = moments.converged & (torch.arange(len(drive)) != 3)
+        return replace(
+            moments, mean=moments.mean.where(converged[:, None], torch.nan), converged=converged
+        )
+
+    monkeypatch.setattr(classifier, "stationary_moments", lost)
+    mixed, simulated = network.decision_function(X, method="moments"), network.decision_function(X)
+    fallen = np.isin(np.arange(70), [3, 67])  # of blocks of 64
+    assert_array_equal(mixed[fallen], simulated[fallen])
+    assert_array_equal(mixed[~fallen], solved[~fallen])
+
+
+def test_answers_by_moments_are_refused_where_trials_diverge(runaway, blobs):
+    with pytest.raises(DivergenceError, match="no stationary answer"):
         runaway.predict(blobs[0], method="moments")
+
+
+@pytest.mark.parametrize("kind", ["one_to_one", "dense"])
+def test_inputs_out_of_range(small_ssn, blobs, kind):
+    X, y = blobs
+    network = small_ssn(input_weights=kind, growth_iter=2, max_iter=2).fit(X, y)
+    far = X[:5].copy()
+    far[1, 0] = X[:, 0].max() + 1
+    far[3] = X.min(0) - [0.1, 0.0, 1e300, 2.0]
+    assert_array_equal(network.n_out_of_range(X), 0)
+    assert_array_equal(network.n_out_of_range(far), [0, 1, 0, 3, 0])
+    edge = np.clip(far, X.min(0), X.max(0))
+    assert np.isfinite(network.drive(far)).all()
+    assert_array_equal(network.predict_proba(far), network.predict_proba(edge))
+    network.set_params(out_of_range="warn")
+    with pytest.warns(UserWarning, match=r"2 of 5 samples .* \(4 values, first in sample 3\)"):
+        warned = network.predict_proba(far)
+    assert_array_equal(warned, network.predict_proba(edge))
+    network.set_params(out_of_range="raise")
+    for method in (network.predict, network.transform, network.drive, network.simulate):
+        with pytest.raises(ValueError, match="2 of 5 samples"):
+            method(far)
+        method(X[:5])
 
 
 def test_company_changes_only_the_rounding_of_larger_networks(small_ssn, blobs):

@@ -11,6 +11,7 @@ from ssn_estimators.inspection import (
     fixed_points,
     is_inhibition_stabilized,
     jacobian,
+    oscillations,
     transient_amplification,
 )
 from ssn_estimators.simulation.moments import stationary_moments
@@ -87,9 +88,35 @@ def test_currents_add_up_to_the_potential():
     assert_allclose(outside.index, 1)
 
 
+def test_limit_cycles_beyond_a_hopf_bifurcation():
+    # slow inhibition: the abscissa crosses 0 with a complex pair
+    circuit = Circuit([[2.0, -2.0], [3.0, -0.1]], 1, 0.3, k=0.04, tau_i=60.0)
+    drives = [[1.0, 0.5], [10.0, 0.5]]
+    points = fixed_points(circuit, drives)
+    assert points[0].stable.any()
+    assert not points[1].stable.any()
+    u = points[1].u[0]
+    slope = circuit.weights * (2 * circuit.k * np.maximum(u, 0)) - np.eye(2)
+    values = np.linalg.eigvals(slope / circuit.tau[:, None])
+    found = oscillations(circuit, drives)
+    assert found.oscillating.tolist() == [False, True]
+    assert found.amplitude[0] == 0
+    assert found.amplitude[1] > 0.1
+    assert np.isnan(found.frequency[0])
+    # near the bifurcation the frequency is that of the eigenvalues; noise plays no part
+    assert found.frequency[1] == pytest.approx(abs(values.imag[0]) * 1000 / (2 * np.pi), rel=0.15)
+
+
+def test_divergence_is_no_oscillation():
+    found = oscillations(RUNAWAY, [[0.05], [5.0]])
+    assert found.oscillating.tolist() == [False, False]
+    assert found.amplitude[0] == 0
+    assert np.isnan(found.amplitude[1])
+
+
 def test_inputs_without_a_stationary_state():
     drive = [[0.05], [5.0]]
-    assert is_inhibition_stabilized(RUNAWAY, drive).tolist() == [None, None]
+    assert is_inhibition_stabilized(RUNAWAY, drive).tolist() == [False, None]
     for result in (ei_balance(RUNAWAY, drive), transient_amplification(RUNAWAY, drive)):
         for values in result.values():
             assert np.isfinite(values[0]).all()
