@@ -66,7 +66,7 @@ def parser(doc, rows, *, seeds=5, jobs=2):
     """Command line of a benchmark whose rows are done with so many seeds."""
     made = argparse.ArgumentParser(description=doc.splitlines()[0])
     made.add_argument("--out", type=Path, help="result file (JSON)")
-    made.add_argument("--rows", nargs="+", choices=list(rows), default=list(rows))
+    made.add_argument("--rows", nargs="+", choices=list(rows), default=list(rows), metavar="ROW")
     made.add_argument("--seeds", type=int, default=seeds)
     made.add_argument("--jobs", type=int, default=jobs, help="tasks at once")
     return made
