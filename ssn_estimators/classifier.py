@@ -173,11 +173,14 @@ class SSNClassifier(
         Standard deviation of the normal noise added to inputs (scaled to [0, 1]) in training,
         anew at every step, against overfitting.
     potential_penalty : float, default=0.01
-        Factor of the mean squared excess of mean potentials over 20 mV, added to the cost.
+        Factor of a penalty added to the cost: the mean squared excess of mean potentials over 20
+        mV, and, of every cell that no input of a batch brings to 1 mV, the square of what is
+        missing. A cell that never fires learns nothing about its inputs.
     stability_penalty : float, default=0.1
-        Factor of the mean squared excess of the growth of deviations, added to the cost: of
-        :math:`\log |\exp(J t)|_F` over -1 at t = 256 ms, with the Jacobian J at mean potentials.
-        It keeps a distance from slow instabilities that a training window is too short to show.
+        Factor of a penalty on slow instabilities, which a training window is too short to show: the
+        squared excess of :math:`\log |\exp(J t)|_F` over -1 at t = 256 ms, with the Jacobian J at
+        mean potentials, summed over the most active inputs of a batch and as many others. Doubled,
+        up to 64 times, whenever a step is undone.
     max_rejected_steps : int, default=10
         Training gives up when more steps than this have to be undone in a row.
     out_of_range : {"clip", "warn", "raise"}, default="clip"
@@ -223,10 +226,21 @@ class SSNClassifier(
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     stability_ : float
-        Share of trials that stayed finite for 500 ms, with twice the trained noise, on up to
-        2048 training and as many validation inputs after training; 1.0 unless training failed.
+        Share of trials that stayed finite after training, with twice the trained noise: 2 s of up
+        to 2048 training and as many validation inputs, and 10 s of the 32 least stable of each.
+        1.0 unless training failed.
+    divergence_rate_ : float
+        Upper bound (95%) of how often a trial of a training input diverges, in 1/s, from these
+        simulations: with the noise as trained, averaged over inputs. NaN if training failed. See
+        the user guide for what it rests on.
     n_rejected_steps_ : int
-        Optimiser steps that were undone because the circuit diverged.
+        Optimiser steps that were undone because the circuit diverged, in all attempts.
+    n_runaway_steps_ : int
+        Those of them in which a trial ran away within the training window itself; the others
+        failed a longer simulation with twice the noise.
+    n_attempts_ : int
+        Starts that were tried: another one where training could not be kept stable, or had learned
+        nothing after a quarter of the last stage.
     n_dropped_ : int
         Costs of perturbed circuits that did not count since they, or those of the opposite
         perturbation, diverged; 0 but for `trainer="es"`.
@@ -424,7 +438,9 @@ class SSNClassifier(
         Warns
         -----
         ConvergenceWarning
-            If training could not be kept stable; the last stable network is kept.
+            If training could not be kept stable in any attempt (the last stable network is kept),
+            if the loss ends at that of the frequencies of the classes, or if cells are silent on
+            all inputs.
         """
         return run_together([self._training(X, y, X_val, y_val)])[0]
 
@@ -523,7 +539,7 @@ class SSNClassifier(
             start, state = restart(), None
             self.noise_seed_ = int(rng.randint(2**31 - 1))
         self.classes_, self.scaler_ = known, scaler
-        settings = self._settings(device, evaluation_interval=50)
+        settings = self._settings(device, evaluation_interval=50, all_fire=True)
         if one_pass:
             epoch = -(-len(X) // min(self.batch_size, len(X)))
             settings = replace(

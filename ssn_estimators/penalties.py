@@ -8,7 +8,7 @@ import torch
 
 from ssn_estimators.simulation.reference import integrate
 
-__all__ = ["excess_growth", "excess_potential", "growth_of_deviations", "unsettled"]
+__all__ = ["excess_growth", "excess_potential", "growth_of_deviations", "silence", "unsettled"]
 
 SOFT_LIMIT = 20.0  # mV; mean potentials beyond it are penalised, long before they run away
 AWAKE = 1.0  # mV; some input must bring a cell there
@@ -20,14 +20,16 @@ SETTLING_TIME = 40.0  # ms; within it the means of the paper follow a new input 
 
 
 def excess_potential(mean):
-    """Squares of what mean potentials lie outside of a range, added up.
+    """Mean squared excess of mean potentials over 20 mV."""
+    return (torch.relu(mean.abs() - SOFT_LIMIT) ** 2).mean()
 
-    Beyond 20 mV, averaged over inputs and cells; and below 1 mV, for cells that stay there on all
-    inputs of a batch: a cell that never fires gets no gradient for what it receives.
+
+def silence(mean):
+    """Squares of what cells lack to 1 mV that stay below it on all inputs of a batch, added up.
+
+    A cell that never fires gets no gradient for what it receives.
     """
-    large = torch.relu(mean.abs() - SOFT_LIMIT)
-    low = torch.relu(AWAKE - mean.amax(0))
-    return (large**2).mean() + (low**2).sum()
+    return (torch.relu(AWAKE - mean.amax(0)) ** 2).sum()
 
 
 def growth_of_deviations(circuit, mean):

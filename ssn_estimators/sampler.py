@@ -150,9 +150,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         of the mini-batch has replaced another, added to the cost: networks that only have the
         right moments may be slow to reach them. 0 leaves their speed free.
     stability_penalty : float, default=0.0
-        Factor of the mean squared excess of the growth of deviations, added to the cost: of
-        :math:`\log |\exp(J t)|_F` over -1 at t = 256 ms, with the Jacobian J at mean potentials.
-        It keeps a distance from slow instabilities that a training window is too short to show.
+        Factor of a penalty on slow instabilities, as of :class:`SSNClassifier`. Off by default:
+        where posteriors are broad, slow fluctuations are what is asked for.
     max_rejected_steps : int, default=10
         Training gives up when more steps than this have to be undone in a row.
     early_stopping : bool, default=False
@@ -188,10 +187,17 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Potential in mV that stands for a latent of 0: the least that keeps target means from
         being negative on the data seen during fit.
     stability_ : float
-        Share of trials that stayed finite for 500 ms, with twice the trained noise, on up to
-        2048 training inputs after training; 1.0 unless training failed.
+        Share of trials that stayed finite after training, with twice the trained noise: 2 s of up
+        to 2048 training inputs, and 10 s of the 32 least stable. 1.0 unless training failed.
+    divergence_rate_ : float
+        Upper bound (95%) of how often a trial of a training input diverges, in 1/s, as of
+        :class:`SSNClassifier`.
     n_rejected_steps_ : int
-        Optimiser steps that were undone because the circuit diverged.
+        Optimiser steps that were undone because the circuit diverged, in all attempts.
+    n_runaway_steps_ : int
+        Those of them in which a trial ran away within the training window itself.
+    n_attempts_ : int
+        Starts that were tried; another one where training could not be kept stable.
     growth_history_ : list of dict
         Sizes, last step, loss and rejected steps of every stage.
     loss_curve_ : list of float

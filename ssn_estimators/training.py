@@ -22,6 +22,7 @@ from ssn_estimators.guard import DURATION, Guard
 from ssn_estimators.penalties import (
     excess_growth,
     excess_potential,
+    silence,
     unsettled,
 )
 from ssn_estimators.simulation.moments import stationary_moments
@@ -103,6 +104,7 @@ class Settings:
     trainer: str = "bptt"
     es_samples: int = 0
     es_sigma: float = 0.0
+    all_fire: bool = False  # whether cells that no input makes fire are penalised
     expects_learning: bool = True  # or is one of many short calls
 
 
@@ -530,6 +532,8 @@ class _Run:
         """Of large potentials, instability and slow answers, in addition to the cost."""
         settings = self.settings
         penalty = settings.potential_penalty * excess_potential(mean)
+        if settings.all_fire:
+            penalty = penalty + settings.potential_penalty * silence(mean)
         # costs that are compared all have it
         due = self.unstable or settings.trainer == "es" or self.result.n_steps % LOOK_INTERVAL == 0
         if settings.stability_penalty and due:

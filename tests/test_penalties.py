@@ -7,7 +7,12 @@ from scipy.linalg import expm
 
 from ssn_estimators import Circuit, random_circuit
 from ssn_estimators.inspection import spectral_abscissa
-from ssn_estimators.penalties import excess_growth, excess_potential, growth_of_deviations
+from ssn_estimators.penalties import (
+    excess_growth,
+    excess_potential,
+    growth_of_deviations,
+    silence,
+)
 
 HORIZON = 256.0
 
@@ -86,6 +91,6 @@ def test_stable_circuits_cost_nothing():
 
 def test_potentials_are_penalised_outside_of_their_range():
     mean = torch.tensor([[5.0, 0.2, 0.0], [26.0, 0.6, 3.0]])
-    # 6 mV above 20 on one of six, .4 mV below 1 mV on all inputs for one cell
-    assert excess_potential(mean).item() == pytest.approx(36 / 6 + 0.16)
-    assert excess_potential(torch.tensor([[5.0, 1.0], [0.0, 7.0]])) == 0
+    assert excess_potential(mean).item() == pytest.approx(36 / 6)
+    assert silence(mean).item() == pytest.approx(0.16)  # one cell is .4 mV below on all inputs
+    assert silence(torch.tensor([[5.0, 1.0], [0.0, 7.0]])) == 0
