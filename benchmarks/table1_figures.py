@@ -137,7 +137,8 @@ def size_of(name):
 
 def table(results):
     """All rows as a list-table of reStructuredText."""
-    head = ("network", "n", "test accuracy", "s.d.", "best", "unstable", "shuffled", "random", "s")
+    head = ("network", "n", "test accuracy", "s.d.", "best", "unstable", "steps undone")
+    head += ("shuffled", "random", "s")
     lines = [".. list-table::", "   :header-rows: 1", ""]
     for cells in [head, *rows(results["networks"])]:
         lines += [f"   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(cells)]
@@ -158,11 +159,13 @@ def rows(networks):
         spread = f"{np.std(values, ddof=1):.4f}" if several else ""
         diverging = by_row(networks, name, "diverging_in_2s")
         unstable = f"{sum(d > 0 for d in diverging)} of {len(diverging)}" if diverging else ""
+        undone = np.array(by_row(networks, name, "rejected_steps"))
+        steps = f"{(undone > 0).sum()} of {len(undone)}, most {undone.max()}" if len(undone) else ""
         trials = by_row(networks, name, "diverging_trials")
         surrogates = [with_error([np.mean(t[k]) for t in trials]) for k in ("shuffled", "random")]
         seconds = f"{np.median(by_row(networks, name, 'fit_seconds')):.0f}"
         n = len([x for x in networks if x["row"] == name])
-        yield name, n, accuracy, spread, f"{max(values):.4f}", unstable, *surrogates, seconds
+        yield name, n, accuracy, spread, f"{max(values):.4f}", unstable, steps, *surrogates, seconds
 
 
 def with_error(values):
