@@ -9,10 +9,12 @@ and all seeds of the final run, are not.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 import zlib
 from functools import partial
+from unittest import mock
 
 import numpy as np
 from resumable import open_results, parser, run
@@ -165,6 +167,31 @@ def compared(model, X, y, X_test, y_test):
         return float(make_pipeline(StandardScaler(), model).fit(X, y).score(X_test, y_test))
 
 
+ABLATIONS = {
+    "nothing": {},
+    "penalty on instability": {"training.excess_growth": lambda circuit, mean: mean.new_zeros(())},
+    "penalty on silence": {"training.silence": lambda mean: mean.new_zeros(())},
+    "rate by fan-in": {"classification.INPUT_RATE": np.inf},
+    "memory of the guard": {"descent.MEMORY": 1.0, "descent.CAUTION": 1.0},
+    "other attempts": {"training.N_ATTEMPTS": 1},
+    "final confirmation and repair": {
+        "training.REPAIRS": 0,
+        "guard.FINAL_DURATION": 500.0,
+        "guard.LONG_DURATION": 500.0,
+    },
+}
+ABLATED = {"xor": (10, 10), "moons": (10, 10), "blobs": (4, 1), "200 features": (10, 10)}
+
+
+@contextlib.contextmanager
+def without(part):
+    """The package without one of the measures against failures."""
+    with contextlib.ExitStack() as stack:
+        for name, value in ABLATIONS[part or "nothing"].items():
+            stack.enter_context(mock.patch(f"ssn_estimators.{name}", value))
+        yield
+
+
 def figures(row, seed, *, settings):
     """Fit one network, and judge it."""
     import torch
@@ -179,7 +206,8 @@ def figures(row, seed, *, settings):
     start = time.perf_counter()
     with threadpool_limits(1), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        ssn.fit(X, y)
+        with without(settings.get("without")):
+            ssn.fit(X, y)
         seconds = time.perf_counter() - start
         hidden = max(1, round(n_parameters(ssn) / (X.shape[1] + len(ssn.classes_))))
         outcome = {
@@ -241,6 +269,17 @@ def rows():
     return made
 
 
+def ablations():
+    """Settings of fits without one measure each, on the hardest of the tuning data."""
+    made = {}
+    for part in ABLATIONS:
+        for data, (n_excitatory, n_inhibitory) in ABLATED.items():
+            parameters = {"n_excitatory": n_excitatory, "n_inhibitory": n_inhibitory}
+            settings = {"data": data, "parameters": parameters, "without": part}
+            made[f"without {part}, {data}"] = settings
+    return made
+
+
 def failed(network):
     """Which bars a fit misses."""
     accuracy, best = network["accuracy"] or 0.0, max(network["logistic"], network["mlp"])
@@ -257,9 +296,12 @@ def failed(network):
 def summary(results):
     groups = {}
     for network in results["networks"]:
-        for name in (network["settings"]["data"], "all"):
+        part = network["settings"].get("without")
+        for name in (f"without {part}",) if part else (network["settings"]["data"], "all"):
             groups.setdefault(name, []).append(network)
-    order = [name for name in (*DATA, "all") if name in groups]
+    order = [
+        name for name in (*DATA, "all", *(f"without {p}" for p in ABLATIONS)) if name in groups
+    ]
     counted = list(failed(results["networks"][0]))
     means = ("n_rejected_steps", "accuracy", "logistic", "mlp", "seconds")
     heads = ["data", "fits", *counted, "undone steps", "SSN", "LR", "MLP", "s"]
@@ -291,9 +333,14 @@ if __name__ == "__main__":
     settings = rows()
     main = parser(__doc__, settings, seeds=5)
     main.add_argument("--tuning", action="store_true", help="data and seeds that may be looked at")
+    main.add_argument("--ablations", action="store_true", help="without one measure each")
     args = main.parse_args()
-    first = 0 if args.tuning else FIRST_SEED
-    allowed = TUNING if args.tuning else DATA
+    if args.ablations:
+        settings = ablations()
+        args.rows = list(settings)
+    tuning = args.tuning or args.ablations
+    first = 0 if tuning else FIRST_SEED
+    allowed = TUNING if tuning else DATA
     chosen = [row for row in args.rows if settings[row]["data"] in allowed]
     tasks = [(row, first + i) for i in range(args.seeds) for row in chosen]
     results = open_results(args.out)
