@@ -141,7 +141,7 @@ def sizes(name, n_features):
         chosen = [(n, -(-n // 4)), (n, n // 2), (n, n), (3 * n // 2, n // 2), (2 * n, n // 2)]
     else:
         chosen = [(4, 1), (8, 2), (5, 5), (10, 10), (16, 4)]
-        default = (n_features, -(-n_features // 4))  # one-to-one
+        default = (n_features, -(-n_features // 4))
         if n_features <= ONE_TO_ONE and default not in chosen:
             chosen[2] = default
     return chosen
@@ -171,7 +171,7 @@ ABLATIONS = {
     "nothing": {},
     "penalty on instability": {"training.excess_growth": lambda circuit, mean: mean.new_zeros(())},
     "penalty on silence": {"training.silence": lambda mean: mean.new_zeros(())},
-    "rate by fan-in": {"classification.INPUT_RATE": np.inf},
+    "rate by fan-in": {"classification.FAN_IN": np.inf},
     "memory of the guard": {"descent.MEMORY": 1.0, "descent.CAUTION": 1.0},
     "other attempts": {"training.N_ATTEMPTS": 1},
     "final confirmation and repair": {

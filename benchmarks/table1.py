@@ -68,6 +68,7 @@ BASE = {
     "growth_iter": GROWTH_ITER,
     "max_iter": MAX_ITER,
     "dt": DT,
+    "input_weights": "one_to_one",
 }
 WIDE = BASE | {"n_excitatory": 80, "n_inhibitory": 20}
 # what is compared among itself is trained half as long

@@ -12,7 +12,7 @@ __all__ = ["Classification"]
 INPUT_SPREAD = 0.15  # of h over inputs at the start, small against its mean: f is nearly linear
 INPUT_MEAN = 0.5
 SILENT = 0.1  # Hz
-INPUT_RATE = 3.0  # largest change of h by a step, in learning rates, over that of one parameter
+FAN_IN = 3.0  # parameters of usual size whose rate is the usual one, if all act on one cell
 
 
 class Classification:
@@ -40,17 +40,20 @@ class Classification:
             arrays["input_bias"] = np.full(n_neurons, INPUT_MEAN, np.float32)
         return arrays
 
-    def rates(self, inputs):
-        """Factors of the learning rate of arrays that need another.
+    def rates(self, circuit, inputs):
+        """Factors of the learning rate of parameters that need another.
 
         Adam moves every parameter by the rate. If all input weights of a cell move together, h
         moves by the rate times the sum of the inputs: with many features far enough to silence a
-        cell for all inputs within a few steps, for good, and with it the clones it will have.
+        cell for all inputs within a few steps, for good, and with it the clones it will have. If
+        the elements of the noise factor move at random, since gradients of noise are mostly
+        noise, the variance of a cell's noise grows with their number.
         """
-        if not self.dense:
-            return {}
-        size = float(inputs.abs().sum(1).mean())
-        return {"input_weights": min(1.0, INPUT_RATE / size) if size else 1.0}
+        rates = {"noise_factor": min(1.0, FAN_IN / circuit.n_neurons)}
+        if self.dense:
+            size = float(inputs.abs().sum(1).mean())
+            rates["input_weights"] = min(1.0, FAN_IN / size) if size else 1.0
+        return rates
 
     def external(self, arrays, inputs):
         """External input h of all cells, or of E cells, from inputs."""

@@ -41,8 +41,7 @@ from ssn_estimators.training import train
 
 __all__ = ["SSNClassifier"]
 
-WIDE = 100  # features; beyond it one cell per feature costs more than it tells
-WIDE_EXCITATORY = 80  # cells for wide inputs, the larger network of the paper
+MOST_EXCITATORY = 80  # cells by default, the larger network of the paper
 METHODS = ("simulation", "moments")
 ROUNDING = 1e-6  # relative; of inputs that are compared with the range seen in training
 _PUBLISHED = {
@@ -96,16 +95,15 @@ class SSNClassifier(
     Parameters
     ----------
     n_excitatory : int, default=None
-        Number of E cells. None means one per feature with one-to-one input, and at most 80
-        with dense input, which "auto" chooses beyond 100 features.
+        Number of E cells. None means as many as features, with dense input at most 80.
     n_inhibitory : int, default=None
         Number of I cells. None means a quarter of the E cells, rounded up (80:20), or as
         many as E cells if `weight_structure` is a ring.
-    input_weights : {"auto", "one_to_one", "dense"}, default="auto"
-        "one_to_one": E cell i receives feature i, I cells receive none, as in the paper.
-        "dense": every cell receives a trained mixture of all features, which clones inherit
-        (its future work; growth is then exactly neutral). "auto": one-to-one for up to 100
-        features and as many E cells as features, else dense.
+    input_weights : {"auto", "dense", "one_to_one"}, default="auto"
+        "dense": every cell receives a trained mixture of all features, which clones inherit, so
+        that growth is exactly neutral (the future work of the paper). "one_to_one": E cell i
+        receives feature i, I cells receive none, as in the paper. "auto": dense, but one-to-one
+        on rings with an E cell for each feature.
     weight_structure : {None, "circulant", "gaussian_ring"}, default=None
         None trains every weight; "circulant" four symmetric circulant blocks; "gaussian_ring"
         four Gaussian profiles (15 numbers with noise and input function). The rings grow from
@@ -582,18 +580,18 @@ class SSNClassifier(
     def _layout(self, n_features):
         """Whether the input is dense, and the sizes of the stages of growth."""
         n_excitatory = self.n_excitatory
+        ring = STRUCTURES[self.weight_structure].needs_pairs
         dense = self.input_weights == "dense"
         if self.input_weights == "auto":
-            dense = n_features > WIDE or n_excitatory not in (None, n_features)
+            dense = not (ring and n_excitatory in (None, n_features))
         if n_excitatory is None:
-            n_excitatory = min(n_features, WIDE_EXCITATORY) if dense else n_features
+            n_excitatory = min(n_features, MOST_EXCITATORY) if dense else n_features
         if not dense and n_excitatory != n_features:
             raise ValueError(
                 f"input_weights='one_to_one' connects each feature to one excitatory cell, but "
                 f"n_excitatory={n_excitatory} and X has {n_features} features. Set n_excitatory="
                 f"{n_features} or input_weights='dense', or encode X to {n_excitatory} features."
             )
-        ring = STRUCTURES[self.weight_structure].needs_pairs
         n_inhibitory = self.n_inhibitory
         if n_inhibitory is None:
             n_inhibitory = n_excitatory if ring else -(-n_excitatory // 4)

@@ -198,7 +198,7 @@ class Inference:
         return circuit.drive(torch.cat([own, own], dim=1))
 
     @staticmethod
-    def rates(inputs):
+    def rates(circuit, inputs):
         return {}
 
     @staticmethod

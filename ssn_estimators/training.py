@@ -49,8 +49,8 @@ class Task(Protocol):
     def drive(self, circuit, arrays, inputs):
         """External drive of shape (n_inputs, n_neurons)."""
 
-    def rates(self, inputs):
-        """Factors of the learning rate, by the names of arrays."""
+    def rates(self, circuit, inputs):
+        """Factors of the learning rate, by the names of parameters."""
 
     def loss(self, moments, arrays, targets):
         """Scalar cost of the moments, of all inputs as often as the settings have copies."""
@@ -325,7 +325,7 @@ class _Run:
             n_e, n_i = start.circuit.n_excitatory, start.circuit.n_inhibitory
             self.progress.begin_stage(f"{n_e} E + {n_i} I", n_steps)
         rejected_before = result.n_rejected_steps
-        descent = Descent(start, settings, state, self.task.rates(self.data[0]))
+        descent = Descent(start, settings, state, self.task.rates(start.circuit, self.data[0]))
         best = []  # (score, model) that raised the validation score, the latest last
         try:
             yield from self._descend(descent, n_steps, last, best, fresh=state is None)
