@@ -1,6 +1,7 @@
 """Cases in which training used to fail without a word: several seeds each."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,13 +82,10 @@ def test_idle_cells_are_named(blobs):
     settings = {"growth_iter": 1, "max_iter": 1, "learning_rate_init": 1e-6, "random_state": 0}
     network = SSNClassifier(4, 1, warm_start=True, **settings).fit(X, y)
     weights = network.circuit_.weights.copy()
-    weights[4] = [0, 0, 0, 0, -1]  # nothing excites the I cell any more, and nothing outside
-    network.circuit_ = type(network.circuit_)(
-        weights, 4, network.circuit_.noise_factor, network.circuit_.theta
-    )
-    network.input_bias_ = network.input_bias_.copy()
-    network.input_bias_[4] = -10.0
-    with pytest.warns(ConvergenceWarning, match=r"1 of 5 cells are silent on all inputs: \[4\]"):
+    weights[3] = 0.0  # nothing excites this cell any more, neither inside nor outside
+    network.circuit_ = replace(network.circuit_, weights=weights)
+    network.input_bias_ = np.where(np.arange(5) == 3, np.float32(-10), network.input_bias_)
+    with pytest.warns(ConvergenceWarning, match=r"1 of 5 cells are silent on all inputs: \[3\]"):
         network.fit(X, y)
 
 
