@@ -182,6 +182,7 @@ ABLATIONS = {
         "guard.LONG_DURATION": 500.0,
     },
 }
+DEFAULTS = ("iris", "blobs", "digits", "wine", "breast cancer")
 ABLATED = {"xor": (10, 10), "moons": (10, 10), "blobs": (4, 1), "200 features": (10, 10)}
 
 
@@ -282,6 +283,11 @@ def ablations():
     return made
 
 
+def defaults():
+    """Settings of fits without any parameter."""
+    return {f"{data}, defaults": {"data": data, "parameters": {}} for data in DEFAULTS}
+
+
 def failed(network):
     """Which bars a fit misses."""
     accuracy, best = network["accuracy"] or 0.0, max(network["logistic"], network["mlp"])
@@ -296,26 +302,47 @@ def failed(network):
 
 
 def summary(results):
+    """Head and rows: bars missed and means, by data set or by what was left out."""
     groups = {}
     for network in results["networks"]:
-        part = network["settings"].get("without")
-        for name in (f"without {part}",) if part else (network["settings"]["data"], "all"):
-            groups.setdefault(name, []).append(network)
-    order = [
-        name for name in (*DATA, "all", *(f"without {p}" for p in ABLATIONS)) if name in groups
-    ]
+        settings = network["settings"]
+        kinds = (settings["data"], "all")
+        if "without" in settings:
+            kinds = (f"without {settings['without']}",)
+        elif not settings["parameters"]:
+            kinds = (f"{settings['data']}, defaults",)
+        for kind in kinds:
+            groups.setdefault(kind, []).append(network)
     counted = list(failed(results["networks"][0]))
-    means = ("n_rejected_steps", "accuracy", "logistic", "mlp", "seconds")
-    heads = ["data", "fits", *counted, "undone steps", "SSN", "LR", "MLP", "s"]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for name in order:
-        group = groups[name]
-        cells = [name, len(group)]
-        cells += [sum(failed(n)[kind] for n in group) for kind in counted]
-        values = [np.mean([n[key] or 0.0 for n in group]) for key in means]
-        cells += [f"{values[0]:.1f}", *(f"{v:.3f}" for v in values[1:4]), f"{values[4]:.0f}"]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join([*lines, rates(results["networks"])])
+    head = ["", "fits", *counted, "undone steps", "SSN", "worst", "LR", "MLP", "s"]
+    return [head, *([name, *figures_of(group)] for name, group in groups.items())]
+
+
+def figures_of(group):
+    """What a group of fits has in the table."""
+    missed = [failed(network) for network in group]
+    counts = [str(sum(m[kind] for m in missed)) for kind in missed[0]]
+
+    def mean(key):
+        return np.mean([n[key] or 0.0 for n in group])
+
+    worst = min(n["accuracy"] or 0.0 for n in group)
+    accuracies = [mean("accuracy"), worst, mean("logistic"), mean("mlp")]
+    shown = [f"{mean('n_rejected_steps'):.1f}", *(f"{a:.3f}" for a in accuracies)]
+    return [str(len(group)), *counts, *shown, f"{np.median([n['seconds'] for n in group]):.0f}"]
+
+
+def markdown(rows):
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def list_table(rows):
+    """For the documentation."""
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for cells in rows:
+        lines += [f"   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(cells)]
+    return "\n".join(lines)
 
 
 def rates(networks):
@@ -336,9 +363,10 @@ if __name__ == "__main__":
     main = parser(__doc__, settings, seeds=5)
     main.add_argument("--tuning", action="store_true", help="data and seeds that may be looked at")
     main.add_argument("--ablations", action="store_true", help="without one measure each")
+    main.add_argument("--defaults", action="store_true", help="all parameters as by default")
     args = main.parse_args()
-    if args.ablations:
-        settings = ablations()
+    if args.ablations or args.defaults:
+        settings = ablations() if args.ablations else defaults()
         args.rows = list(settings)
     tuning = args.tuning or args.ablations
     first = 0 if tuning else FIRST_SEED
@@ -347,4 +375,10 @@ if __name__ == "__main__":
     tasks = [(row, first + i) for i in range(args.seeds) for row in chosen]
     results = open_results(args.out)
     run(partial(figures, settings=settings), tasks, results, settings, args.jobs, args.out)
-    print(summary(results))
+    print(markdown(summary(results)))
+    print(rates(results["networks"]))
+    if args.out:
+        machine = results["machine"]
+        origin = f"{machine['processor']}, commit {machine['code']}."
+        parts = [list_table(summary(results)), rates(results["networks"]), origin, ""]
+        args.out.with_suffix(".rst").write_text("\n\n".join(parts))
