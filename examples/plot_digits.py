@@ -2,8 +2,8 @@
 Growing a circuit that reads digits
 ===================================
 
-An autoencoder brings 8x8 images to 30 numbers, one for each excitatory cell of a circuit that
-grows from one pair of cells while it learns.
+An autoencoder brings 8x8 images to 30 numbers, which a circuit of 30 excitatory and 8 inhibitory
+cells reads, grown from one pair of cells while it learns.
 """
 
 # %%
@@ -37,8 +37,8 @@ print(f"test accuracy: {pipeline.score(X_test, y_test):.3f}")
 # %%
 # Growth
 # ------
-# Every stage but the last doubles the circuit. Cells that are split go on as before; the loss
-# jumps only because new excitatory cells bring new inputs with them.
+# Every stage but the last doubles the circuit. Cells that are split go on as before, with the
+# inputs of their parents, so that the loss does not jump; then it falls on, with more cells.
 GrowthDisplay.from_estimator(pipeline)
 
 # %%

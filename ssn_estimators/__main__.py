@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import platform
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
 from sklearn.base import clone
 from sklearn.datasets import fetch_openml, load_digits
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
@@ -93,7 +95,9 @@ def draw(result, folder):
     untrained = clone(ssn).set_params(
         max_iter=1, growth_iter=0, learning_rate_init=1e-9, verbose=False
     )
-    untrained.fit(*result["data"])  # the same seed and data find the same pair
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it is not meant to learn
+        untrained.fit(*result["data"])  # the same seed and data find the same pair
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
     for ax, network, title in zip(
         axes, (untrained, ssn), ("grown, untrained", "trained"), strict=True

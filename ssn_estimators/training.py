@@ -40,7 +40,7 @@ CONFIRM_INTERVAL = 50  # accepted steps between two confirmations on the running
 # steps change all parameters by the rate, those of clones alike: far more than later ones do.
 WARM_UP = 20
 MANY_REJECTED = 0.1  # of all steps: the fit ended well, but the rate does not suit the network
-LOOK_INTERVAL = 4  # steps between two looks at the Jacobian while it is stable
+LOOK_INTERVALS = (8, 2)  # steps between two looks at the Jacobian if it was stable, and if not
 
 
 class Task(Protocol):
@@ -534,8 +534,10 @@ class _Run:
         penalty = settings.potential_penalty * excess_potential(mean)
         if settings.all_fire:
             penalty = penalty + settings.potential_penalty * silence(mean)
-        # costs that are compared all have it
-        due = self.unstable or settings.trainer == "es" or self.result.n_steps % LOOK_INTERVAL == 0
+        interval = LOOK_INTERVALS[self.unstable]
+        if settings.trainer == "es":
+            interval = 1  # costs that are compared all have it
+        due = self.result.n_steps % interval == 0
         if settings.stability_penalty and due:
             growth = excess_growth(circuit, mean)
             self.unstable = bool(growth > 0)
