@@ -48,6 +48,7 @@ _MODULES = {
     "SamplingReport": "diagnostics",
     "sampling_report": "diagnostics",
     "energy_distance": "diagnostics",
+    "OperatingReport": "stability",
     "StabilityReport": "stability",
     "make_stability_scorer": "stability",
     "stability_report": "stability",

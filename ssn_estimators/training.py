@@ -18,7 +18,7 @@ from ssn_estimators.batching import Backward, Forward
 from ssn_estimators.descent import MOST_CAUTION, Descent, Model
 from ssn_estimators.evolution import estimate_gradient
 from ssn_estimators.growth import choose_parents, shares_of, split
-from ssn_estimators.guard import DURATION, Guard
+from ssn_estimators.guard import Guard
 from ssn_estimators.penalties import (
     excess_growth,
     excess_potential,
@@ -105,7 +105,7 @@ class Settings:
     es_samples: int = 0
     es_sigma: float = 0.0
     all_fire: bool = False  # whether cells that no input makes fire are penalised
-    expects_learning: bool = True  # or is one of many short calls
+    whole: bool = True  # or one of many short calls, which are not judged as thoroughly
 
 
 @dataclass
@@ -209,9 +209,9 @@ def train(
         attempts.append(run.result)
         if not run.wants_another():
             break
-    kept = attempts[-1]
-    if not kept.interrupted:
-        kept = min(attempts, key=_rank)
+    kept, latest = min(attempts, key=_rank), attempts[-1]
+    if latest.interrupted:
+        kept.stopped, kept.failure = True, latest.failure
     for name in ("n_rejected_steps", "n_runaways", "n_steps", "n_dropped"):
         setattr(kept, name, sum(getattr(attempt, name) for attempt in attempts))
     kept.n_attempts = len(attempts)
@@ -241,7 +241,7 @@ def _complaints(training, settings):
             "or try another random_state."
         )
         return
-    if training.at_chance and settings.expects_learning:
+    if training.at_chance and settings.whole:
         yield (
             "The network has learned nothing: its loss is that of the frequencies of the classes, "
             "whatever the input. Raise max_iter (now "
@@ -336,6 +336,8 @@ class _Run:
         previous = result.model
         if self.gave_up_learning and not interrupted:
             result.at_chance = True
+            if settings.verbose:
+                print("[SSN] nothing learned so far: another attempt", flush=True)
             return not (self.progress and self.progress.end_stage(lambda: result.model))
         try:
             kept = yield from self._keep(descent, best, start, last)
@@ -367,7 +369,7 @@ class _Run:
         elif descent.gave_up:
             self.fail(f"more than {settings.max_rejected} steps in a row made the network diverge")
         elif (last and untrained) or kept is previous is not start:
-            self.fail(f"no network of the last stage stayed finite for {DURATION:g} ms")
+            self.fail("no network of the last stage stayed finite in long runs")
         else:
             result.at_chance = last and self.learned_nothing()
             return not stop
@@ -384,7 +386,7 @@ class _Run:
             if (yield from self._passes(model, last, score)):
                 result.optimizer_state = descent.optimizer_state() if model is latest else None
                 return model
-        if last and self.settings.max_iter and not descent.gave_up:
+        if last and self.settings.whole and self.settings.max_iter and not descent.gave_up:
             for _ in range(REPAIRS):
                 model = yield from self._repaired(descent)
                 if model and (yield from self._passes(model, last)):
@@ -399,7 +401,8 @@ class _Run:
 
     def _passes(self, model, last, score=None, *, whatever=False):
         """Whether a model is stable in the long run; it is the outcome then, or whatever."""
-        confirmation, result = (yield from self.guard.confirm(model, last)), self.result
+        final, result = last and self.settings.whole, self.result
+        confirmation = yield from self.guard.confirm(model, final)
         if confirmation.share == 1 or whatever:
             result.model, result.validation_score = model, score
             result.stability, result.idle = confirmation.share, confirmation.idle
@@ -455,8 +458,10 @@ class _Run:
             if self.progress:
                 stop |= self.progress.step(lambda: descent.model(descent.good))
             told = last and n_steps >= LEAST_STEPS and step + 1 == round(TOLD * n_steps)
-            self.gave_up_learning = told and self.may_give_up and self.learned_nothing()
-            if stop or self.gave_up_learning:
+            if stop:
+                return
+            if told and self.may_give_up and self.learned_nothing():
+                self.gave_up_learning = True
                 return
 
     def _step(self, descent, batch, rate):
