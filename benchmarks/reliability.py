@@ -183,7 +183,13 @@ ABLATIONS = {
     },
 }
 DEFAULTS = ("iris", "blobs", "digits", "wine", "breast cancer")
-ABLATED = {"xor": (10, 10), "moons": (10, 10), "blobs": (4, 1), "200 features": (10, 10)}
+EVEN = {"n_excitatory": 10, "n_inhibitory": 10}
+ABLATED = {
+    "xor, one-to-one": ("xor", {"input_weights": "one_to_one"}),
+    "blobs, one-to-one": ("blobs", {"input_weights": "one_to_one"}),
+    "moons": ("moons", EVEN),
+    "200 features": ("200 features", EVEN),
+}
 
 
 @contextlib.contextmanager
@@ -276,10 +282,9 @@ def ablations():
     """Settings of fits without one measure each, on the hardest of the tuning data."""
     made = {}
     for part in ABLATIONS:
-        for data, (n_excitatory, n_inhibitory) in ABLATED.items():
-            parameters = {"n_excitatory": n_excitatory, "n_inhibitory": n_inhibitory}
+        for name, (data, parameters) in ABLATED.items():
             settings = {"data": data, "parameters": parameters, "without": part}
-            made[f"without {part}, {data}"] = settings
+            made[f"without {part}, {name}"] = settings
     return made
 
 
