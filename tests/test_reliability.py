@@ -112,8 +112,7 @@ def test_xor_has_no_row_that_runs_away(kind, seed):
     assert network.stability_ == 1
     assert stability_score(network, X, n_trials=5) == 1
     assert stability_score(network, X[:50], n_trials=2, duration=10_000.0) == 1
-    # chance is .5; two E cells cannot do much better, and without an input of its own each less
-    assert network.score(X, y) > (0.7 if kind == "one_to_one" else 0.6)
+    assert network.score(X, y) > 0.6  # two E cells cannot do much better than chance, .5
 
 
 @pytest.mark.slow

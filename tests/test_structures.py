@@ -195,7 +195,7 @@ def test_weights_of_zero_have_a_gradient_and_steps_stop_at_zero(name):
 
 
 def test_steps_past_zero_end_there(small_ssn, blobs):
-    ssn = small_ssn(max_iter=120, input_weights="one_to_one").fit(*blobs)
+    ssn = small_ssn(max_iter=120, growth=None).fit(*blobs)
     before = ssn.circuit_
     assert (before.weights == 0).any()
     ssn.set_params(warm_start=True).fit(*blobs)
