@@ -1,14 +1,15 @@
-"""Time of one training iteration of SSNClassifier with its default settings.
+"""Time of one training iteration of SSNClassifier with its default settings, and of whole fits.
 
     python benchmarks/training_step.py --out benchmarks/results/training_step.json
-    python benchmarks/training_step.py --against CHECKOUT
+    python benchmarks/training_step.py --against CHECKOUT --fits iris breast_cancer digits
 
 80 features, so 80 E + 20 I cells with one-to-one input, batches of 256, 10 classes. The time
 is that of a longer fit minus that of a shorter one, which grow alike to full size: it is the
 optimiser's step with all that belongs to it, such as the long simulation that confirms the
 network every 25 steps, and none of the work before and after. (Networks that start at full
-size are not used, because some of their first steps are undone.) With --against, the package
-of another checkout is measured in turn with this one's.
+size are not used, because some of their first steps are undone.) With --fits, whole fits with
+no parameter but the seed are timed as well, on data sets of scikit-learn, after one that warms
+up. With --against, the package of another checkout is measured in turn with this one's.
 """
 
 import argparse
@@ -30,7 +31,7 @@ SHORT = 25  # steps; the number of long simulations is that of 25 steps each
 def run_once(case):
     """Seconds of an iteration, in this process and with whatever package it finds."""
     import torch
-    from sklearn.datasets import make_classification
+    from sklearn import datasets as toys
     from sklearn.exceptions import ConvergenceWarning
 
     import ssn_estimators
@@ -39,24 +40,29 @@ def run_once(case):
     if not Path(ssn_estimators.__file__).is_relative_to(case["root"]):
         raise SystemExit("another ssn_estimators stands before that of the checkout.")
     torch.set_num_threads(case["threads"])
-    X, y = make_classification(2000, n_features=80, n_informative=20, n_classes=10, random_state=0)
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    X, y = toys.make_classification(2000, 80, n_informative=20, n_classes=10, random_state=0)
 
-    def fit(n_steps):
-        ssn = SSNClassifier(growth_iter=5, max_iter=n_steps, random_state=0, device=case["device"])
+    def fit(X, y, **parameters):
+        ssn = SSNClassifier(device=case["device"], **parameters)
         start = time.perf_counter()
         ssn.fit(X, y)
         return time.perf_counter() - start, ssn
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        fit(1)  # warms up
-        short, _ = fit(SHORT)
-        long, ssn = fit(SHORT + case["iterations"])
+    short = {"growth_iter": 5, "random_state": 0}
+    fit(X, y, max_iter=1, **short)  # warms up
+    first, _ = fit(X, y, max_iter=SHORT, **short)
+    second, ssn = fit(X, y, max_iter=SHORT + case["iterations"], **short)
+    fits = {
+        name: fit(*getattr(toys, f"load_{name}")(return_X_y=True), random_state=case["repeat"])[0]
+        for name in case["fits"]
+    }
     return {
-        "seconds": (long - short) / case["iterations"],
-        "short_fit_seconds": short,
+        "seconds": (second - first) / case["iterations"],
+        "short_fit_seconds": first,
         "rejected_steps": ssn.n_rejected_steps_,
         "loss": ssn.loss_,
+        "fits": fits,
     }
 
 
@@ -74,6 +80,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--iterations", type=int, default=100, help="a multiple of 25 is fairest")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--fits", nargs="+", default=[], help="load_... of sklearn.datasets")
     parser.add_argument("--against", type=Path, help="root of another checkout")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=n_cores())
@@ -87,14 +94,16 @@ def main():
     roots = {"this checkout": ROOT}
     if args.against is not None:
         roots["the other"] = args.against.resolve()
-    names = ("iterations", "repeats", "device", "threads")
+    names = ("iterations", "repeats", "device", "threads", "fits")
     settings = {name: getattr(args, name) for name in names}
     results = {"machine": machine(), "settings": settings, "checkouts": {}}
     runs = {name: [] for name in roots}
-    for _ in range(args.repeats):
+    for repeat in range(args.repeats):
         for name, root in roots.items():  # in turn, so that both see the same machine
-            runs[name].append(start_once(settings | {"root": str(root)}))
-            print(f"{name:16s} {1e3 * runs[name][-1]['seconds']:8.2f} ms", flush=True)
+            run = start_once(settings | {"root": str(root), "repeat": repeat})
+            runs[name].append(run)
+            fits = ", ".join(f"{data} {seconds:.1f} s" for data, seconds in run["fits"].items())
+            print(f"{name:16s} {1e3 * run['seconds']:8.2f} ms  {fits}", flush=True)
     for name, root in roots.items():
         seconds = [run["seconds"] for run in runs[name]]
         results["checkouts"][name] = {
@@ -105,12 +114,18 @@ def main():
             "short_fit_seconds": median(run["short_fit_seconds"] for run in runs[name]),
             "rejected_steps": runs[name][0]["rejected_steps"],
             "loss": runs[name][0]["loss"],
+            "fit_seconds": {
+                data: median(run["fits"][data] for run in runs[name]) for data in args.fits
+            },
         }
         print(name, json.dumps(results["checkouts"][name]))
     if args.against is not None:
         this, other = (results["checkouts"][name]["median"] for name in roots)
         results["other_over_this"] = other / this
         print(f"the other / this checkout: {other / this:.2f}")
+        this, other = (results["checkouts"][name]["fit_seconds"] for name in roots)
+        results["other_over_this_fits"] = {data: other[data] / this[data] for data in this}
+        print(json.dumps(results["other_over_this_fits"]))
     save(results, args.out)
 
 

@@ -13,6 +13,7 @@ _MODULES = {
     "StationaryMoments": "simulation.moments",
     "stationary_moments": "simulation.moments",
     "choose_parents": "growth",
+    "gain_of_splits": "growth",
     "random_circuit": "growth",
     "split": "growth",
     "stable_pair": "growth",

@@ -12,6 +12,7 @@ __all__ = ["Classification"]
 INPUT_SPREAD = 0.15  # of h over inputs at the start, small against its mean: f is nearly linear
 INPUT_MEAN = 0.5
 SILENT = 0.1  # Hz
+NOISE = ("noise_factor", "noise_profiles")  # parameters, of all structures that have many
 FAN_IN = 3.0  # parameters of usual size whose rate is the usual one, if all act on one cell
 
 
@@ -22,6 +23,8 @@ class Classification:
     dense input, ``input_weights`` (n_neurons, n_features) and ``input_bias`` (n_neurons,), of
     inputs that are centred.
     """
+
+    incoming, outgoing = ("input_weights", "input_bias"), ("coef",)
 
     def __init__(self, dense):
         self.dense = dense
@@ -49,7 +52,7 @@ class Classification:
         the elements of the noise factor move at random, since gradients of noise are mostly
         noise, the variance of a cell's noise grows with their number.
         """
-        rates = {"noise_factor": min(1.0, FAN_IN / circuit.n_neurons)}
+        rates = dict.fromkeys(NOISE, min(1.0, FAN_IN / circuit.n_neurons))
         if self.dense:
             size = float(inputs.abs().sum(1).mean())
             rates["input_weights"] = min(1.0, FAN_IN / size) if size else 1.0

@@ -37,7 +37,7 @@ from ssn_estimators.simulation import simulate
 from ssn_estimators.simulation.moments import stationary_moments
 from ssn_estimators.simulation.setup import check_time_grid
 from ssn_estimators.structures import STRUCTURES
-from ssn_estimators.training import train
+from ssn_estimators.training import INFORMED, train
 
 __all__ = ["SSNClassifier"]
 
@@ -118,8 +118,10 @@ class SSNClassifier(
         cells and a RandomState that makes one. None takes small random ones.
     growth_iter : int, default=40
         Optimiser steps at each size before the last.
-    parents : {"last", "random"} or callable, default="last"
-        Which cells are split when not all are, see :func:`choose_parents`.
+    parents : {"last", "random", "gradient", "output"} or callable, default="last"
+        Which cells are split when not all are, see :func:`choose_parents`: "gradient" takes those
+        whose split makes the gradient of the loss longest (:func:`gain_of_splits`), "output"
+        those of the largest outgoing and readout weights.
     clone_shares : {"random", "equal"}, default="random"
         How outgoing and readout weights of a cell are shared out between it and its clones,
         see :func:`split`. Equal shares are the paper's. Both are neutral; random ones let
@@ -234,8 +236,8 @@ class SSNClassifier(
     n_rejected_steps_ : int
         Optimiser steps that were undone because the circuit diverged, in all attempts.
     n_runaway_steps_ : int
-        Those of them in which a trial ran away within the training window itself; the others
-        failed a longer simulation with twice the noise.
+        Those of them in which a trial ran away within the training window itself, or a drive or
+        gradient was not finite; the others failed a longer simulation with twice the noise.
     n_attempts_ : int
         Starts that were tried: another one where training could not be kept stable, or had learned
         nothing after a quarter of the last stage.
@@ -291,6 +293,7 @@ class SSNClassifier(
         "n_inhibitory": [Interval(Integral, 1, None, closed="left"), None],
         "input_weights": [StrOptions({"auto", "one_to_one", "dense"})],
         "shared_noise": ["boolean"],
+        "parents": [StrOptions({"last", "random", *INFORMED}), callable],
         "init": ["array-like", callable, None],
         "out_of_range": [StrOptions({"clip", "warn", "raise"})],
         "input_noise": [Interval(Real, 0, None, closed="left")],
@@ -723,7 +726,9 @@ class SSNClassifier(
         -------
         counts : ndarray of shape (n_samples,)
         """
-        X = super()._check_X(X)
+        return self._count_out_of_range(super()._check_X(X))
+
+    def _count_out_of_range(self, X):
         scaler = self.scaler_[0] if isinstance(self.scaler_, Pipeline) else self.scaler_
         # scaled back and forth, values at the edge differ from it by rounding
         slack = ROUNDING * np.maximum(np.abs(scaler.data_min_), np.abs(scaler.data_max_))
@@ -732,7 +737,7 @@ class SSNClassifier(
     def _check_X(self, X):
         X = super()._check_X(X)
         if self.out_of_range != "clip":
-            counts = self.n_out_of_range(X)
+            counts = self._count_out_of_range(X)
             if counts.any():
                 message = (
                     f"{(counts > 0).sum()} of {len(X)} samples have features outside of the range "

@@ -69,7 +69,7 @@ class Descent:
             values = {
                 k: v + c for (k, v), c in zip(values.items(), self._split(change), strict=True)
             }
-        if not all(torch.isfinite(value).all() for value in values.values()):
+        if not torch.cat([value.detach().flatten() for value in values.values()]).isfinite().all():
             return None
         try:
             return self.tensors(values)
@@ -99,6 +99,15 @@ class Descent:
         parts = self._split(gradient)
         for value, part in zip(self.parameters.values(), parts, strict=True):
             value.grad = part.clone()
+
+    def gradients(self):
+        """Running means of the gradients, by group and name; {} before the first step."""
+        state = self.optimizer.state
+        return {
+            key: state[value]["exp_avg"].cpu().numpy()
+            for key, value in self.parameters.items()
+            if value in state
+        }
 
     def _split(self, flat):
         parts = flat.split([value.numel() for value in self.parameters.values()])
@@ -160,14 +169,16 @@ class Descent:
         groups = {}
         for (_, name), value in self.parameters.items():
             groups.setdefault(name if name in self.rates else None, []).append(value)
-        self.optimizer = torch.optim.Adam(
+        groups = [
             {"params": values, "factor": self.rates.get(name, 1.0)}
             for name, values in groups.items()
-        )
+        ]
+        # one kernel a group: with small circuits the optimiser is a good part of a step
+        self.optimizer = torch.optim.Adam(groups, fused=True)
         if state:
             tensors = {i: {k: torch.tensor(v) for k, v in s.items()} for i, s in state.items()}
-            groups = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict({"state": tensors, "param_groups": groups})
+            made = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": tensors, "param_groups": made})
 
     def _calm(self):
         """Forget where Adam was heading, but not how large gradients are.

@@ -211,9 +211,10 @@ def choose_parents(circuit, n_excitatory, n_inhibitory, how="last", random_state
         The circuit to grow.
     n_excitatory, n_inhibitory : int
         Sizes to reach, not below the present ones.
-    how : {"last", "random"} or callable, default="last"
-        Which cells of a population: the last ones (as in the reference implementation of the
-        paper does) or a random choice. Every cell is split once before one is split twice.
+    how : {"last", "random"}, array-like of shape (n_neurons,) or callable, default="last"
+        Which cells of a population: the last ones (as the reference implementation of the
+        paper does), a random choice, or those of the largest values of an array, such as
+        :func:`gain_of_splits` finds. Every cell is split once before one is split twice.
         A callable gets ``(circuit, n_excitatory, n_inhibitory, random_state)`` and returns
         the parents.
     random_state : int, RandomState instance or None, default=None
@@ -240,19 +241,58 @@ def choose_parents(circuit, n_excitatory, n_inhibitory, how="last", random_state
                 f"got {parents.tolist()}; cells from {circuit.n_excitatory} on are inhibitory."
             )
         return parents
-    if how not in ("last", "random"):
-        raise ValueError(f"parents must be 'last', 'random' or a callable, got {how!r}.")
+    values = None
+    if not isinstance(how, str):
+        values = np.asarray(how)
+        if values.shape != (circuit.n_neurons,) or values.dtype.kind not in "iuf":
+            raise ValueError(
+                f"parents must be chosen by a number for each of {circuit.n_neurons} cells, "
+                f"got {how!r}."
+            )
+    elif how not in ("last", "random"):
+        raise ValueError(f"parents must be 'last', 'random', an array or a callable, got {how!r}.")
     if circuit.n_inhibitory == 0 and wanted[1]:
         raise ValueError("the circuit has no inhibitory cell that could be split.")
     chosen = []
     populations = np.split(np.arange(circuit.n_neurons), [circuit.n_excitatory])
     for cells, n_clones in zip(populations, wanted, strict=True):
         rounds, rest = divmod(n_clones, max(len(cells), 1))
-        last = (
-            cells[len(cells) - rest :] if how == "last" else rng.choice(cells, rest, replace=False)
-        )
-        chosen += [cells] * rounds + [np.sort(last)]
+        if values is not None:
+            some = cells[np.argsort(-values[cells], kind="stable")][:rest]
+        elif how == "last":
+            some = cells[len(cells) - rest :]
+        else:
+            some = rng.choice(cells, rest, replace=False)
+        chosen += [cells] * rounds + [np.sort(some)]
     return np.concatenate(chosen)
+
+
+def gain_of_splits(weights, incoming=(), outgoing=()):
+    r"""How much longer the gradient of a loss gets if a cell is split in equal halves.
+
+    A clone's weights onto others have the gradient that those of its parent have, and its
+    incoming weights half of it. So the squared length of the gradient, which is how fast the loss
+    falls along it, grows by :math:`\sum_j g_{ji}^2 - \frac12 \sum_j g_{ij}^2 - \frac12 g_{ii}^2`.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_neurons, n_neurons)
+        Gradient g with respect to the weights, [post, pre].
+    incoming : sequence of ndarray of shape (n_neurons, ...)
+        Gradients with respect to other parameters of what a cell receives.
+    outgoing : sequence of ndarray of shape (n_targets, n_excitatory)
+        Gradients with respect to other weights of what E cells send out, such as a readout's.
+
+    Returns
+    -------
+    gain : ndarray of shape (n_neurons,)
+    """
+    gain = (weights**2).sum(0) - (weights**2).sum(1) / 2 - np.diagonal(weights) ** 2 / 2
+    for gradient in incoming:
+        gain -= (gradient.reshape(len(gradient), -1) ** 2).sum(1) / 2
+    for gradient in outgoing:
+        gain[: gradient.shape[1]] += (gradient**2).sum(0)
+    return gain
 
 
 def stable_pair(

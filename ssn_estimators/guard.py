@@ -95,8 +95,10 @@ class Guard:
         longer = yield from self._run(model, inputs[least_stable], LONG_TRIALS, LONG_DURATION)
         seconds = torch.full((n_inputs,), n_trials * FINAL_DURATION / 1000)
         seconds[least_stable] += LONG_TRIALS * LONG_DURATION / 1000
-        bound = divergence_bound(growth.double().numpy(), seconds.double().numpy())
-        return Confirmation(_share_finite(longer), self.task.idle(first.rates), bound)
+        share, bound = _share_finite(longer), math.nan
+        if share == 1:
+            bound = divergence_bound(growth.double().numpy(), seconds.double().numpy())
+        return Confirmation(share, self.task.idle(first.rates), bound)
 
     def _run(self, model, inputs, n_trials=1, duration=DURATION, rates=False):
         """A simulation from rest with twice the noise; None if the drive is not finite."""

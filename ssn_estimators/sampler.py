@@ -195,7 +195,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     n_rejected_steps_ : int
         Optimiser steps that were undone because the circuit diverged, in all attempts.
     n_runaway_steps_ : int
-        Those of them in which a trial ran away within the training window itself.
+        Those of them in which a trial ran away within the training window itself, or a drive or
+        gradient was not finite.
     n_attempts_ : int
         Starts that were tried; another one where training could not be kept stable.
     growth_history_ : list of dict

@@ -17,7 +17,7 @@ from ssn_estimators._torch import learning_rate, minibatches
 from ssn_estimators.batching import Backward, Forward
 from ssn_estimators.descent import MOST_CAUTION, Descent, Model
 from ssn_estimators.evolution import estimate_gradient
-from ssn_estimators.growth import choose_parents, shares_of, split
+from ssn_estimators.growth import choose_parents, gain_of_splits, shares_of, split
 from ssn_estimators.guard import Guard
 from ssn_estimators.penalties import (
     excess_growth,
@@ -40,11 +40,19 @@ CONFIRM_INTERVAL = 50  # accepted steps between two confirmations on the running
 # steps change all parameters by the rate, those of clones alike: far more than later ones do.
 WARM_UP = 20
 MANY_REJECTED = 0.1  # of all steps: the fit ended well, but the rate does not suit the network
+INFORMED = ("gradient", "output")  # choices of parents that look at more than the circuit
 LOOK_INTERVALS = (8, 2)  # steps between two looks at the Jacobian if it was stable, and if not
 
 
 class Task(Protocol):
-    """What a circuit is trained for. Arrays are tensors, but NumPy in `grow`."""
+    """What a circuit is trained for. Arrays are tensors, but NumPy in `grow`.
+
+    `incoming` and `outgoing` name the arrays with a row for each cell, and with a column for each
+    E cell.
+    """
+
+    incoming: tuple
+    outgoing: tuple
 
     def drive(self, circuit, arrays, inputs):
         """External drive of shape (n_inputs, n_neurons)."""
@@ -267,6 +275,7 @@ class _Run:
         self.batches = minibatches(len(data[0]), settings.batch_size, rng)
         self.unstable = False  # at the latest look at the Jacobian
         self.may_give_up = self.gave_up_learning = False  # there will be another attempt
+        self.gradients = {}  # at the end of the latest stage
         self.chance = CHANCE * task.chance_loss(data[1]) if len(data[1]) else math.inf
 
     def all_stages(self, sizes, state):
@@ -309,13 +318,27 @@ class _Run:
         return bool(losses) and np.mean(losses) > self.chance
 
     def grow(self, model, n_excitatory, n_inhibitory):
-        parents = choose_parents(
-            model.circuit, n_excitatory, n_inhibitory, self.settings.parents, self.rng
-        )
-        how, rng = self.settings.clone_shares, self.rng
+        how, rng = self.settings.parents, self.rng
+        if how in INFORMED:
+            how = self.values_of_cells(model, how)
+        parents = choose_parents(model.circuit, n_excitatory, n_inhibitory, how, rng)
+        how = self.settings.clone_shares
         circuit, origin = split(model.circuit, parents, shares=how, random_state=rng)
         shares = partial(shares_of, how=how, random_state=rng)
         return Model(circuit, self.task.grow(model.arrays, model.circuit, circuit, origin, shares))
+
+    def values_of_cells(self, model, how):
+        """What speaks for a split of each cell."""
+        weights, arrays = model.circuit.weights, model.arrays
+        if how == "gradient" and ("circuit", "weights") in self.gradients:
+            weights = self.gradients["circuit", "weights"]
+            arrays = {name: g for (group, name), g in self.gradients.items() if group == "arrays"}
+            incoming = [arrays[name] for name in self.task.incoming if name in arrays]
+            return gain_of_splits(weights, incoming, [arrays[name] for name in self.task.outgoing])
+        values = (weights.astype(float) ** 2).sum(0)
+        for name in self.task.outgoing:
+            values[: arrays[name].shape[1]] += (arrays[name] ** 2).sum(0)
+        return values
 
     def stage(self, start, last, state):
         """Train at one size; False if there is nothing left to do, for good or ill."""
@@ -333,6 +356,7 @@ class _Run:
         except KeyboardInterrupt:
             interrupted = True
 
+        self.gradients = descent.gradients() if settings.parents == "gradient" else {}
         previous = result.model
         if self.gave_up_learning and not interrupted:
             result.at_chance = True

@@ -4,11 +4,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ssn_estimators import (
     Circuit,
     choose_parents,
+    gain_of_splits,
     random_circuit,
     simulate,
     split,
@@ -228,8 +230,51 @@ def test_callable_chooses_parents():
 def test_choose_parents_refuses():
     with pytest.raises(ValueError, match="2:1 cells cannot grow to 1:1"):
         choose_parents(example(), 1, 1)
-    with pytest.raises(ValueError, match="'last', 'random' or a callable, got 'first'"):
+    with pytest.raises(ValueError, match="'last', 'random', an array or a callable, got 'first'"):
         choose_parents(example(), 3, 1, "first")
+    with pytest.raises(ValueError, match="a number for each of 3 cells, got"):
+        choose_parents(example(), 3, 1, [1.0, 2.0])
+
+
+def test_parents_by_value():
+    circuit = random_circuit(4, 3, random_state=0)
+    values = [1.0, 3.0, 2.0, 0.0, 5.0, 5.0, 6.0]
+    assert_array_equal(choose_parents(circuit, 6, 5, values), [1, 2, 4, 6])
+    assert_array_equal(choose_parents(circuit, 9, 3, values), [0, 1, 2, 3, 1])
+
+
+def test_gain_of_splits_is_what_the_gradient_gains():
+    """By finite differences of a loss of the fixed points, before and after each split."""
+    rng = np.random.RandomState(0)
+    circuit = random_circuit(3, 2, random_state=1, scale=0.1)
+    inputs, target = rng.uniform(3, 6, (4, 2)), rng.normal(size=(4, 2))
+    arrays = {"input": rng.uniform(0.5, 1, (5, 2)), "coef": rng.normal(size=(2, 3))}
+
+    def gradient(circuit, arrays):
+        tensors = {k: torch.tensor(v, requires_grad=True) for k, v in arrays.items()}
+        tensors["weights"] = torch.tensor(circuit.weights, requires_grad=True)
+        drive, u = torch.tensor(inputs) @ tensors["input"].T, torch.zeros(4, circuit.n_neurons)
+        for _ in range(200):
+            rates = circuit.k * u.clamp_min(0) ** circuit.gamma
+            u = 0.8 * u + 0.2 * (drive + rates.double() @ tensors["weights"].T)
+        answer = u[:, : circuit.n_excitatory] @ tensors["coef"].T
+        (answer - torch.tensor(target)).square().mean().backward()
+        return {k: v.grad.numpy() for k, v in tensors.items()}
+
+    def length(gradients):
+        return sum((g**2).sum() for g in gradients.values())
+
+    before = gradient(circuit, arrays)
+    gain = gain_of_splits(before["weights"], [before["input"]], [before["coef"]])
+    for cell in range(5):
+        grown, origin = split(circuit, [cell])
+        read = origin[: grown.n_excitatory]
+        larger = {
+            "input": arrays["input"][origin],
+            "coef": arrays["coef"][:, read] * shares_of(read, 2),
+        }
+        after = gradient(grown, larger)
+        assert_allclose(length(after) - length(before), gain[cell], rtol=1e-6)
 
 
 @pytest.mark.parametrize("h", [[[0.2], [1.0]], [[0.2, 0.1], [1.0, 0.5]]])
