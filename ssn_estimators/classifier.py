@@ -42,6 +42,7 @@ from ssn_estimators.training import INFORMED, train
 __all__ = ["SSNClassifier"]
 
 MOST_EXCITATORY = 80  # cells by default, the larger network of the paper
+INPUT_NOISE = (0.05, 0.1)  # least and most by default
 METHODS = ("simulation", "moments")
 ROUNDING = 1e-6  # relative; of inputs that are compared with the range seen in training
 _PUBLISHED = {
@@ -169,9 +170,11 @@ class SSNClassifier(
         Rate of Adam.
     max_grad_norm : float, default=1.0
         Gradients longer than this are scaled down to it.
-    input_noise : float, default=0.05
+    input_noise : float or "auto", default="auto"
         Standard deviation of the normal noise added to inputs (scaled to [0, 1]) in training,
-        anew at every step, against overfitting.
+        anew at every step, against overfitting. It acts like a ridge penalty [3]_, of which more
+        is needed where there are many features for the samples: "auto" takes half of the square
+        root of n_features / n_samples, but at least .05 and at most .1.
     potential_penalty : float, default=0.01
         Factor of a penalty added to the cost: the mean squared excess of mean potentials over 20
         mV, and, of every cell that no input of a batch brings to 1 mV, the square of what is
@@ -275,6 +278,8 @@ class SSNClassifier(
     .. [2] Hazelden, Liu, Shlizerman & Shea-Brown (2023). Evolutionary algorithms as an
        alternative to backpropagation for supervised training of biophysical neural networks
        and neural ODEs. arXiv:2311.10869.
+    .. [3] Bishop (1995). Training with noise is equivalent to Tikhonov regularization. Neural
+       Computation 7.
 
     Examples
     --------
@@ -296,7 +301,7 @@ class SSNClassifier(
         "parents": [StrOptions({"last", "random", *INFORMED}), callable],
         "init": ["array-like", callable, None],
         "out_of_range": [StrOptions({"clip", "warn", "raise"})],
-        "input_noise": [Interval(Real, 0, None, closed="left")],
+        "input_noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "trainer": [StrOptions({"bptt", "es"})],
         "es_samples": [Interval(Integral, 2, None, closed="left")],
         "es_sigma": [Interval(Real, 0, None, closed="neither")],
@@ -335,7 +340,7 @@ class SSNClassifier(
         learning_rate="cosine",
         learning_rate_init=0.01,
         max_grad_norm=1.0,
-        input_noise=0.05,
+        input_noise="auto",
         potential_penalty=0.01,
         stability_penalty=0.1,
         max_rejected_steps=10,
@@ -541,6 +546,10 @@ class SSNClassifier(
             self.noise_seed_ = int(rng.randint(2**31 - 1))
         self.classes_, self.scaler_ = known, scaler
         settings = self._settings(device, evaluation_interval=50, all_fire=True)
+        if self.input_noise == "auto":
+            low, high = INPUT_NOISE
+            noise = float(np.clip((X.shape[1] / len(X)) ** 0.5 / 2, low, high))
+            settings = replace(settings, input_noise=noise)
         if one_pass:
             epoch = -(-len(X) // min(self.batch_size, len(X)))
             settings = replace(settings, max_iter=epoch, learning_rate="constant", whole=False)
