@@ -1,4 +1,4 @@
-"""What happens inside a network when training fails: the steps of three cases, with and without.
+"""What happens inside a network when training fails: the steps of four cases, with and without.
 
     python benchmarks/failures.py --out benchmarks/results/failures.json
 
@@ -21,18 +21,27 @@ import torch
 from machine import machine, save
 from reliability import data_set, without
 from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
 
 from ssn_estimators import SSNClassifier, training
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-XOR = {"input_weights": "one_to_one", "random_state": 3}
 WIDE = {"n_excitatory": 16, "n_inhibitory": 4, "max_iter": 200, "random_state": 0}
-DIGITS = {"n_excitatory": 80, "n_inhibitory": 20, "max_iter": 400, "random_state": 0}
+XOR = {"input_weights": "one_to_one", "random_state": 3}
+DIGITS = {"n_excitatory": 40, "n_inhibitory": 10, "max_iter": 300, "random_state": 0}
+CODES = DIGITS | {"input_weights": "one_to_one"}
+# data, parameters, the measure to do without, and what shows the failure
 CASES = {
+    "dead from the start (200 features)": (
+        "200 features",
+        WIDE,
+        "centred inputs and rate by fan-in",
+        "driven",
+    ),
     "slow runaways (XOR)": ("xor", XOR, "penalty on instability", "abscissa"),
-    "silence (200 features)": ("200 features", WIDE, "rate by fan-in", "driven"),
+    "in circles (codes of digits)": ("codes", CODES, "memory of the guard, penalty", "abscissa"),
     "noise that learns noise (digits)": ("digits", DIGITS, "rate by fan-in", "noise"),
 }
 LABELS = {
@@ -80,8 +89,10 @@ def recorded(rows, abscissae):
 
 def trace(data, parameters, part, what):
     """Steps of one training, and the accuracy on its data."""
-    if data == "digits":
+    if data in ("digits", "codes"):
         X, y = load_digits(return_X_y=True)
+        if data == "codes":
+            X = PCA(parameters["n_excitatory"], random_state=0).fit_transform(X)
     else:
         X, _, y, _ = data_set(data)
     rows = []
@@ -97,8 +108,8 @@ def trace(data, parameters, part, what):
 
 
 def draw(results, path):
-    figure, all_axes = plt.subplots(1, len(CASES), figsize=(11, 3.2), layout="constrained")
-    for axes, (name, (_, _, part, what)) in zip(all_axes, CASES.items(), strict=True):
+    figure, all_axes = plt.subplots(2, 2, figsize=(10, 6.4), layout="constrained")
+    for axes, (name, (_, _, part, what)) in zip(all_axes.flat, CASES.items(), strict=True):
         for key, color in ((f"without {part}", "#d55e00"), ("as by default", "#0072b2")):
             run = results["cases"][name][key]
             values = [row.get(what, np.nan) for row in run["steps"]]

@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from threadpoolctl import threadpool_limits
 
 N_ROWS, N_TRAIN = 600, 200  # of a data set at most, but for the widest ones
@@ -174,7 +174,16 @@ ABLATIONS = {
     "penalty on instability": {"training.excess_growth": lambda circuit, mean: mean.new_zeros(())},
     "penalty on silence": {"training.silence": lambda mean: mean.new_zeros(())},
     "rate by fan-in": {"classification.FAN_IN": np.inf},
+    "centred inputs and rate by fan-in": {
+        "classification.FAN_IN": np.inf,
+        "classifier._scaler": lambda dense: MinMaxScaler(clip=True),
+    },
     "memory of the guard": {"descent.MEMORY": 1.0, "descent.CAUTION": 1.0},
+    "memory of the guard, penalty": {
+        "descent.MEMORY": 1.0,
+        "descent.CAUTION": 1.0,
+        "training.excess_growth": lambda circuit, mean: mean.new_zeros(()),
+    },
     "other attempts": {"training.N_ATTEMPTS": 1},
     "final confirmation and repair": {
         "training.REPAIRS": 0,

@@ -19,6 +19,7 @@ from ssn_estimators import (
     SSNClassifier,
     dale_init,
     random_circuit,
+    split,
     stable_pair,
 )
 from ssn_estimators.descent import Descent, Model
@@ -277,6 +278,35 @@ def test_input_noise_is_a_matter_of_training_only(small_ssn, blobs):
     assert_allclose(noisy.drive(blobs[0]), noisy.circuit_.drive(h), rtol=1e-5)
     again = small_ssn(**SHORT, input_noise=0.1).fit(*blobs)
     assert_array_equal(noisy.circuit_.weights, again.circuit_.weights)
+
+
+@pytest.mark.parametrize(("n_samples", "noise"), [(1000, 0.05), (60, 0.1), (200, 0.02**0.5 / 2)])
+def test_input_noise_follows_the_number_of_features_for_a_sample(small_ssn, n_samples, noise):
+    """Half of the square root of 4 / n_samples, from .05 to .1."""
+    X, y = make_blobs(n_samples, n_features=4, random_state=0)
+    brief = SHORT | {"growth_iter": 2, "max_iter": 3}
+    auto, given = (small_ssn(**brief, input_noise=n).fit(X, y) for n in ("auto", noise))
+    assert auto.loss_curve_ == given.loss_curve_
+
+
+@pytest.mark.parametrize("parents", ["last", "random", "gradient", "output"])
+def test_choices_of_parents(small_ssn, blobs, parents):
+    """Each leads to the target; those that look at the network find other cells than the last."""
+    chosen = []
+
+    def noting(circuit, parents, **how):
+        chosen.append(list(parents))
+        return split(circuit, parents, **how)
+
+    settings = SHORT | {"growth": "single", "growth_iter": 3, "max_iter": 3, "parents": parents}
+    with mock.patch("ssn_estimators.training.split", noting):
+        network = small_ssn(n_excitatory=8, n_inhibitory=2, **settings).fit(*blobs)
+    assert (network.circuit_.n_excitatory, network.circuit_.n_inhibitory) == (8, 2)
+    sizes = [entry["n_excitatory"] + entry["n_inhibitory"] for entry in network.growth_history_]
+    last = [[n_e - 1] for n_e in range(1, 8)]
+    excitatory = [[cell for cell in cells if cell < i + 1] for i, cells in enumerate(chosen)]
+    assert len(sizes) == 8
+    assert (excitatory == last) == (parents == "last")
 
 
 def test_inhibitory_cells_become_different_with_random_shares():
