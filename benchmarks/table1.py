@@ -26,6 +26,7 @@ from machine import code
 from plain_rnn import PlainRNN
 from resumable import dump, open_results, run, timed
 from scipy.stats import t
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
@@ -53,6 +54,7 @@ class Row:
     settings: dict
     n_networks: int = 3
     model: str = "ssn"
+    encoder: str = "autoencoder"  # or "pca"; none for pixels
     growth_rule: str | None = None
     guard: bool = True
     clip: bool = False  # potentials in training, at 30 mV
@@ -87,6 +89,9 @@ ROWS = {
     "MLP, encoded-50": Row(50, {"hidden_layer_sizes": (115, 115)}, 5, "mlp"),
     "MLP, encoded-80": Row(80, {"hidden_layer_sizes": (105, 105)}, 5, "mlp"),
     "RNN of 100 cells, encoded-50": Row(50, {"n_hidden": 100, "max_iter": MAX_ITER}, 5, "rnn"),
+    "SSN 80:20, PCA, defaults": Row(80, {}, 5, encoder="pca"),
+    "logistic regression, PCA to 80": Row(80, {"max_iter": 1000}, 1, "logistic", "pca"),
+    "MLP, PCA to 80": Row(80, {"hidden_layer_sizes": (105, 105)}, 5, "mlp", "pca"),
     "half as many steps": Row(50, SHORT, surrogates=(20, 100)),
     **{f"{n:,} steps": Row(50, BASE | {"max_iter": n}, surrogates=(20, 100)) for n in STEPS},
     "Gaussian ring SSN": Row(50, SHORT | {"weight_structure": "gaussian_ring"}),
@@ -186,10 +191,11 @@ def make(row, seed, device):
     return LogisticRegression(**row.settings)
 
 
-def data(args, n_components):
+def data(args, n_components, encoder):
     """Training inputs, and those to judge by; codes from the folder of models if there."""
     validation = "validation " if args.validate else ""
-    path = args.models / f"{validation}codes {n_components}.joblib"
+    kind = "pca " if encoder == "pca" else ""
+    path = args.models / f"{validation}{kind}codes {n_components}.joblib"
     if path.exists():
         return joblib.load(path)
     X, y = mnist(args.data, "train")
@@ -200,9 +206,12 @@ def data(args, n_components):
         held_out = mnist(args.data, "test")
     X_test, y_test = held_out
     if n_components != 784:
-        encoder = AutoencoderEncoder(
-            n_components, max_iter=2800, device=args.device, random_state=0
-        ).fit(X)
+        if encoder == "pca":
+            encoder = PCA(n_components, random_state=0).fit(X)
+        else:
+            encoder = AutoencoderEncoder(
+                n_components, max_iter=2800, device=args.device, random_state=0
+            ).fit(X)
         X, X_test = encoder.transform(X), encoder.transform(X_test)
     found = X, y, X_test, y_test
     dump(found, path)
@@ -225,7 +234,7 @@ def trained(args, name, seed, X, y):
 
 def figures(args, name, seed):
     row = ROWS[name]
-    X, y, X_test, y_test = data(args, row.n_components)
+    X, y, X_test, y_test = data(args, row.n_components, row.encoder)
     model, seconds = trained(args, name, seed, X, y)
     out = {"row": name, "seed": seed, "fit_seconds": seconds}
     out |= {"settings": row.settings, "code": code()}
@@ -236,6 +245,7 @@ def figures(args, name, seed):
     out |= {
         "n_iter": model.n_iter_,
         "rejected_steps": model.n_rejected_steps_,
+        "runaway_steps": model.n_runaway_steps_,
         "confirmed": model.stability_,
         "diverging_in_2s": 1 - stable,
         "accuracy": accuracy(model, X_test, y_test),
@@ -345,8 +355,8 @@ def main():
         return
     if results["validation"] != args.validate:
         parser.error(f"{args.out} holds figures of the other kind: validation and test apart")
-    for n_components in {ROWS[row].n_components for row in args.rows}:
-        data(args, n_components)
+    for kind in {(ROWS[row].n_components, ROWS[row].encoder) for row in args.rows}:
+        data(args, *kind)
     numbers = {row: args.networks or ROWS[row].n_networks for row in args.rows}
     # one network of every row before the second of any
     tasks = [
