@@ -184,6 +184,7 @@ ABLATIONS = {
         "descent.CAUTION": 1.0,
         "training.excess_growth": lambda circuit, mean: mean.new_zeros(()),
     },
+    "slow first steps after growth": {"training.WARM_UP": 1},
     "other attempts": {"training.N_ATTEMPTS": 1},
     "final confirmation and repair": {
         "training.REPAIRS": 0,

@@ -41,7 +41,8 @@ from ssn_estimators.training import INFORMED, train
 
 __all__ = ["SSNClassifier"]
 
-MOST_EXCITATORY = 80  # cells by default, the larger network of the paper
+# By default, with dense input: the larger network of the paper; and what two features need
+LEAST_EXCITATORY, MOST_EXCITATORY = 4, 80
 INPUT_NOISE = (0.05, 0.1)  # least and most by default
 METHODS = ("simulation", "moments")
 ROUNDING = 1e-6  # relative; of inputs that are compared with the range seen in training
@@ -96,7 +97,8 @@ class SSNClassifier(
     Parameters
     ----------
     n_excitatory : int, default=None
-        Number of E cells. None means as many as features, with dense input at most 80.
+        Number of E cells. None means as many as features; with dense input at least 4 and as many
+        as classes, but at most 80.
     n_inhibitory : int, default=None
         Number of I cells. None means a quarter of the E cells, rounded up (80:20), or as
         many as E cells if `weight_structure` is a ring.
@@ -500,7 +502,7 @@ class SSNClassifier(
                 )
             known = self.classes_
         refuse_one_class(known, self)
-        dense, sizes = self._layout(X.shape[1])
+        dense, sizes = self._layout(X.shape[1], len(known))
         if going_on:
             self._check_unchanged(dense, sizes[-1])
         device = resolve_device(self.device)
@@ -587,7 +589,7 @@ class SSNClassifier(
         progress.end(training.model)
         return self
 
-    def _layout(self, n_features):
+    def _layout(self, n_features, n_classes):
         """Whether the input is dense, and the sizes of the stages of growth."""
         n_excitatory = self.n_excitatory
         ring = STRUCTURES[self.weight_structure].needs_pairs
@@ -595,7 +597,10 @@ class SSNClassifier(
         if self.input_weights == "auto":
             dense = not (ring and n_excitatory in (None, n_features))
         if n_excitatory is None:
-            n_excitatory = min(n_features, MOST_EXCITATORY) if dense else n_features
+            n_excitatory = n_features
+            if dense:
+                wanted = max(n_features, n_classes, LEAST_EXCITATORY)
+                n_excitatory = min(wanted, MOST_EXCITATORY)
         if not dense and n_excitatory != n_features:
             raise ValueError(
                 f"input_weights='one_to_one' connects each feature to one excitatory cell, but "

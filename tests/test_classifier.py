@@ -171,6 +171,8 @@ def test_growth_leaves_the_logits_as_they_are(how, dense, parents, dtype, rtol):
 @pytest.mark.parametrize(
     ("n_features", "parameters", "size", "dense"),
     [
+        (2, {}, (4, 1), True),
+        (2, {"input_weights": "one_to_one"}, (2, 1), False),
         (4, {}, (4, 1), True),
         (9, {}, (9, 3), True),
         (81, {}, (80, 20), True),
@@ -195,6 +197,12 @@ def test_sizes(small_ssn, n_features, parameters, size, dense):
     else:
         assert ssn.input_weights_ is None
     assert ssn.transform(X[:3]).shape == (3, size[0])
+
+
+def test_as_many_cells_as_classes(small_ssn):
+    X, y = np.arange(60.0).reshape(30, 2), np.arange(30) % 6
+    circuit = small_ssn(max_iter=1, growth_iter=0).fit(X, y).circuit_
+    assert (circuit.n_excitatory, circuit.n_inhibitory) == (6, 2)
 
 
 @pytest.mark.parametrize(
