@@ -232,8 +232,9 @@ class SSNClassifier(
         Class labels.
     stability_ : float
         Share of trials that stayed finite after training, with twice the trained noise: 2 s of up
-        to 2048 training and as many validation inputs, and 10 s of the 32 least stable of each.
-        1.0 unless training failed. After `partial_fit`, 500 ms of 256 inputs.
+        to 2048 training and as many validation inputs, 500 ms of the same a quarter farther from
+        their mean, and 10 s of the 32 least stable of each. 1.0 unless training failed. After
+        `partial_fit`, 500 ms of 256 inputs.
     divergence_rate_ : float
         Upper bound (95%) of how often a trial of a training input diverges, in 1/s, from these
         simulations: with the noise as trained, averaged over inputs. NaN if training failed and

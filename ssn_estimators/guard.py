@@ -19,6 +19,7 @@ N_INPUTS = 256  # of each set of inputs, at the end of growth stages
 FINAL_DURATION, FINAL_INPUTS = 2000.0, 2048  # the same for the network that will be returned
 LEAST_TRIALS = 512  # of these, if there are fewer inputs
 LONG_DURATION, LONG_INPUTS, LONG_TRIALS = 10_000.0, 32, 2  # of the least stable inputs
+BEYOND = 1.25  # distance from the mean of inputs like those that will come, in that of the given
 CONFIDENCE = 0.95
 
 
@@ -64,7 +65,7 @@ class Guard:
         return _share_finite((yield from self._run(model, inputs))) == 1
 
     def confirm(self, model, final):
-        """Long runs on a sample of every set; on more inputs, and longer ones, if final.
+        """Long runs on a sample of every set; if final, longer ones, and beyond these inputs.
 
         Returns
         -------
@@ -84,7 +85,10 @@ class Guard:
         return Confirmation(_share_finite((yield from self._run(model, inputs))))
 
     def _final(self, model, inputs):
-        n_inputs = len(inputs)
+        n_inputs, mean = len(inputs), inputs.mean(0)
+        beyond = yield from self._run(model, mean + BEYOND * (inputs - mean))
+        if _share_finite(beyond) < 1:
+            return Confirmation(_share_finite(beyond))
         n_trials = -(-LEAST_TRIALS // n_inputs)
         first = yield from self._run(model, inputs, n_trials, FINAL_DURATION, rates=True)
         share = _share_finite(first)

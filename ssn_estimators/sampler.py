@@ -188,7 +188,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         being negative on the data seen during fit.
     stability_ : float
         Share of trials that stayed finite after training, with twice the trained noise: 2 s of up
-        to 2048 training inputs, and 10 s of the 32 least stable. 1.0 unless training failed.
+        to 2048 training inputs, 500 ms of the same a quarter farther from their mean, and 10 s of
+        the 32 least stable. 1.0 unless training failed.
     divergence_rate_ : float
         Upper bound (95%) of how often a trial of a training input diverges, in 1/s, as of
         :class:`SSNClassifier`.

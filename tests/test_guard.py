@@ -53,6 +53,14 @@ def test_slow_runaways_are_found_by_final_confirmations_only():
     assert confirm(circuit, drive).share < 1
 
 
+def test_inputs_a_little_beyond_those_of_training_are_confirmed_too():
+    circuit, _ = cell(1.0, 1e-4)
+    assert confirm(circuit, [[0.4], [1.3]]).share == 1  # up to 1.41
+    wide = [[-0.5], [1.6]]  # up to 1.86, beyond the fold at 5 / 3
+    assert confirm(circuit, wide).share == 0.5
+    assert confirm(circuit, wide, final=False).share == 1
+
+
 def test_one_input_of_any_set_is_enough():
     circuit, bad = cell(5 / 3 + 0.015, 1e-4)
     good = np.full((600, 1), 0.5)
