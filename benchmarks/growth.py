@@ -16,6 +16,7 @@ import warnings
 from functools import partial
 
 import numpy as np
+from machine import code
 from reliability import data_set, list_table, markdown, without
 from resumable import open_results, parser, run
 from scipy.stats import t
@@ -99,6 +100,7 @@ def figures(row, seed, *, settings):
         "row": row,
         "seed": seed,
         "settings": chosen,
+        "code": code(),
         "seconds": round(seconds, 1),
         "accuracy": accuracy,
         "stability_": float(ssn.stability_),
@@ -149,6 +151,6 @@ if __name__ == "__main__":
     run(partial(figures, settings=settings), tasks, results, settings, args.jobs, args.out)
     print(markdown(summary(results)))
     if args.out:
-        machine = results["machine"]
-        origin = f"{machine['processor']}, commit {machine['code']}."
+        commits = sorted({network["code"] for network in results["networks"]})
+        origin = f"{results['machine']['processor']}, commits {', '.join(commits)}."
         args.out.with_suffix(".rst").write_text(f"{list_table(summary(results))}\n\n{origin}\n")

@@ -184,6 +184,8 @@ ABLATIONS = {
         "descent.CAUTION": 1.0,
         "training.excess_growth": lambda circuit, mean: mean.new_zeros(()),
     },
+    "rate of weights by gain": {"classification.USUAL_GAIN": np.inf},
+    "more noise on inputs for more features": {"classifier.INPUT_NOISE": (0.05, 0.05)},
     "slow first steps after growth": {"training.WARM_UP": 1},
     "other attempts": {"training.N_ATTEMPTS": 1},
     "final confirmation and repair": {
@@ -199,6 +201,8 @@ ABLATED = {
     "blobs, one-to-one": ("blobs", {"input_weights": "one_to_one"}),
     "moons": ("moons", EVEN),
     "200 features": ("200 features", EVEN),
+    "noisy labels": ("noisy labels", EVEN),
+    "digits, gamma = 3": ("digits", EVEN | {"gamma": 3.0}),
 }
 
 

@@ -13,6 +13,8 @@ INPUT_SPREAD = 0.15  # of h over inputs at the start, small against its mean: f 
 INPUT_MEAN = 0.5
 SILENT = 0.1  # Hz
 NOISE = ("noise_factor", "noise_profiles")  # parameters, of all structures that have many
+WEIGHTS = ("weights", "weight_profiles")
+TYPICAL, USUAL_GAIN = 5.0, 3.0  # mV, and Hz/mV there with the default k and gamma
 FAN_IN = 3.0  # parameters of usual size whose rate is the usual one, if all act on one cell
 
 
@@ -50,13 +52,16 @@ class Classification:
         moves by the rate times the sum of the inputs: with many features far enough to silence a
         cell for all inputs within a few steps, for good, and with it the clones it will have. If
         the elements of the noise factor move at random, since gradients of noise are mostly
-        noise, the variance of a cell's noise grows with their number.
+        noise, the variance of a cell's noise grows with their number. And the steeper the rate
+        function, the more a step of a recurrent weight changes what cells do to each other.
         """
-        rates = dict.fromkeys(NOISE, min(1.0, FAN_IN / circuit.n_neurons))
-        if self.dense:
-            size = float(inputs.abs().sum(1).mean())
-            rates["input_weights"] = min(1.0, FAN_IN / size) if size else 1.0
-        return rates
+        gain = circuit.k * circuit.gamma * TYPICAL ** (circuit.gamma - 1)
+        rates = dict.fromkeys(NOISE, FAN_IN / circuit.n_neurons)
+        rates |= dict.fromkeys(WEIGHTS, USUAL_GAIN / gain)
+        size = float(inputs.abs().sum(1).mean())
+        if self.dense and size:
+            rates["input_weights"] = FAN_IN / size
+        return {name: rate for name, rate in rates.items() if rate < 1}
 
     def external(self, arrays, inputs):
         """External input h of all cells, or of E cells, from inputs."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, make_classification
 from sklearn.exceptions import ConvergenceWarning
@@ -16,10 +17,12 @@ from sklearn.preprocessing import StandardScaler
 from ssn_estimators import (
     AutoencoderEncoder,
     SSNClassifier,
+    random_circuit,
     stability_report,
     stability_score,
     stable_pair,
 )
+from ssn_estimators.classification import Classification
 from ssn_estimators.descent import CAUTION, MEMORY, Descent, Model
 
 
@@ -54,6 +57,18 @@ def test_wide_input_does_not_silence_a_network_within_its_first_steps(seed):
     assert ((network.drive(X) > 0).mean(0) > 0.5).all()
     assert (rates(network, X[:100]).max(0) > 0.1).all()
     assert network.loss_ < np.log(3)
+
+
+def test_rates_fall_with_what_a_step_of_all_parameters_does():
+    """Input weights by the sum of inputs, noise by the number of cells, weights by the gain."""
+    inputs = torch.full((5, 200), 0.3)
+    pair = stable_pair([[0.5]], random_state=0)
+    assert Classification(True).rates(pair, inputs[:, :4]) == {}
+    assert Classification(True).rates(pair, inputs) == {"input_weights": pytest.approx(0.05)}
+    large = random_circuit(24, 6, random_state=0, k=0.6)
+    noise = dict.fromkeys(("noise_factor", "noise_profiles"), pytest.approx(0.1))
+    weights = dict.fromkeys(("weights", "weight_profiles"), pytest.approx(0.5))
+    assert Classification(False).rates(large, inputs) == noise | weights
 
 
 def test_what_has_learned_nothing_says_so():
@@ -113,6 +128,18 @@ def test_xor_has_no_row_that_runs_away(kind, seed):
     assert stability_score(network, X, n_trials=5) == 1
     assert stability_score(network, X[:50], n_trials=2, duration=10_000.0) == 1
     assert network.score(X, y) > 0.6  # two E cells cannot do much better than chance, .5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_steep_rate_function(seed):
+    X, y = load_digits(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X, y, train_size=360, random_state=seed, stratify=y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        network = SSNClassifier(20, 5, gamma=3.0, max_iter=300, random_state=seed).fit(X, y)
+    assert network.score(X_test[:500], y_test[:500]) > 0.8
+    assert stability_score(network, X_test[:500]) == 1
 
 
 @pytest.mark.slow
