@@ -95,9 +95,17 @@ def faces(rng):
     return X, np.repeat(np.arange(20), 15)
 
 
-def some(load):
+WHOLE = {
+    "iris": toys.load_iris,
+    "digits": toys.load_digits,
+    "wine": toys.load_wine,
+    "breast cancer": toys.load_breast_cancer,
+}
+
+
+def some(name):
     def make(rng):
-        X, y = load(return_X_y=True)
+        X, y = WHOLE[name](return_X_y=True)
         chosen = rng.permutation(len(X))[:N_ROWS]
         return X[chosen], y[chosen]
 
@@ -105,20 +113,20 @@ def some(load):
 
 
 TUNING = {
-    "iris": some(toys.load_iris),
+    "iris": some("iris"),
     "moons": lambda rng: toys.make_moons(N_ROWS, noise=0.2, random_state=rng),
     "xor": xor,
     "blobs": lambda rng: toys.make_blobs(N_ROWS, 10, centers=5, cluster_std=4.0, random_state=rng),
     "20 features": made(20, 3),
     "200 features": made(200, 3, n=1500, n_informative=30),
     "forest": forest,
-    "digits": some(toys.load_digits),
+    "digits": some("digits"),
     "noisy labels": noisy_labels,
     "300 counts": sparse_counts(300),
 }
 HELD_OUT = {
-    "wine": some(toys.load_wine),
-    "breast cancer": some(toys.load_breast_cancer),
+    "wine": some("wine"),
+    "breast cancer": some("breast cancer"),
     "circles": lambda rng: toys.make_circles(N_ROWS, noise=0.1, factor=0.5, random_state=rng),
     "parity": parity,
     "skewed classes": made(12, 2, weights=[0.85], flip_y=0.05),
@@ -147,11 +155,15 @@ def sizes(name, n_features):
     return chosen
 
 
-def data_set(name):
+def data_set(name, whole=False):
+    """Training and test inputs, and their labels; 7 of 10 rows for training if whole."""
     rng = np.random.RandomState(zlib.crc32(name.encode()))
-    X, y = DATA[name](rng)
+    if whole and name in WHOLE:
+        X, y = WHOLE[name](return_X_y=True)
+    else:
+        X, y = DATA[name](rng)
     n_train = round(0.7 * len(X))
-    if len(X) <= N_ROWS:
+    if len(X) <= N_ROWS and not whole:
         n_train = min(n_train, N_TRAIN)
     X, y = np.asarray(X, float), np.asarray(y, int)
     return train_test_split(X, y, train_size=n_train, random_state=0, stratify=y)
@@ -195,6 +207,7 @@ ABLATIONS = {
     },
 }
 DEFAULTS = ("iris", "blobs", "digits", "wine", "breast cancer")
+WIDE = ("120 features", "200 features", "300 counts", "faces", "1000 counts", "2000 features")
 EVEN = {"n_excitatory": 10, "n_inhibitory": 10}
 ABLATED = {
     "xor, one-to-one": ("xor", {"input_weights": "one_to_one"}),
@@ -223,7 +236,7 @@ def figures(row, seed, *, settings):
 
     torch.set_num_threads(1)
     settings = settings[row]
-    X, X_test, y, y_test = data_set(settings["data"])
+    X, X_test, y, y_test = data_set(settings["data"], settings.get("whole", False))
     every = np.concatenate([X, X_test])
     ssn = SSNClassifier(random_state=seed, **settings["parameters"])
     start = time.perf_counter()
@@ -303,8 +316,14 @@ def ablations():
 
 
 def defaults():
-    """Settings of fits without any parameter."""
-    return {f"{data}, defaults": {"data": data, "parameters": {}} for data in DEFAULTS}
+    """Settings of fits without any parameter, on all rows of small tables."""
+    chosen = {"parameters": {}, "whole": True}
+    return {f"{data}, defaults": {"data": data} | chosen for data in DEFAULTS}
+
+
+def wide():
+    """Settings of fits without any parameter, on wide data."""
+    return {f"{data}, defaults": {"data": data, "parameters": {}} for data in WIDE}
 
 
 def failed(network):
@@ -382,11 +401,13 @@ if __name__ == "__main__":
     main = parser(__doc__, settings, seeds=5)
     main.add_argument("--tuning", action="store_true", help="data and seeds that may be looked at")
     main.add_argument("--ablations", action="store_true", help="without one measure each")
-    main.add_argument("--defaults", action="store_true", help="all parameters as by default")
+    main.add_argument("--defaults", action="store_true", help="small tables, no parameters")
+    main.add_argument("--wide", action="store_true", help="wide data, no parameters")
     args = main.parse_args()
-    if args.ablations or args.defaults:
-        settings = ablations() if args.ablations else defaults()
-        args.rows = list(settings)
+    for made in (ablations, defaults, wide):
+        if getattr(args, made.__name__):
+            settings = made()
+            args.rows = list(settings)
     tuning = args.tuning or args.ablations
     first = 0 if tuning else FIRST_SEED
     allowed = TUNING if tuning else DATA
