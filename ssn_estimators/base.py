@@ -89,7 +89,7 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else np.nan
         self.stability_ = training.stability
         self.divergence_rate_ = training.divergence_rate
-        self.n_attempts_ = training.n_attempts
+        self.n_attempts_ = 1 + sum(training.n_attempts - 1 for training in trainings)
         self.best_validation_score_ = training.validation_score
         self._optimizer_state = training.optimizer_state
         self._fitted_structure = self.weight_structure

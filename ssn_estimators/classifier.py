@@ -79,6 +79,14 @@ def _scaler(dense):
     return make_pipeline(scaler, StandardScaler(with_std=False)) if dense else scaler
 
 
+def _out_of_range(X, scaler):
+    """How many features of every sample a scaler has not seen such values of."""
+    scaler = scaler[0] if isinstance(scaler, Pipeline) else scaler
+    # scaled back and forth, values at the edge differ from it by rounding
+    slack = ROUNDING * np.maximum(np.abs(scaler.data_min_), np.abs(scaler.data_max_))
+    return ((X < scaler.data_min_ - slack) | (X > scaler.data_max_ + slack)).sum(1)
+
+
 class SSNClassifier(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -124,7 +132,8 @@ class SSNClassifier(
     parents : {"last", "random", "gradient", "output"} or callable, default="last"
         Which cells are split when not all are, see :func:`choose_parents`: "gradient" takes those
         whose split makes the gradient of the loss longest (:func:`gain_of_splits`), "output"
-        those of the largest outgoing and readout weights.
+        those of the largest outgoing and readout weights, and so does "gradient" where there is
+        no gradient since the latest step was undone.
     clone_shares : {"random", "equal"}, default="random"
         How outgoing and readout weights of a cell are shared out between it and its clones,
         see :func:`split`. Equal shares are the paper's. Both are neutral; random ones let
@@ -176,7 +185,7 @@ class SSNClassifier(
         Standard deviation of the normal noise added to inputs (scaled to [0, 1]) in training,
         anew at every step, against overfitting. It acts like a ridge penalty [3]_, of which more
         is needed where there are many features for the samples: "auto" takes half of the square
-        root of n_features / n_samples, but at least .05 and at most .1.
+        root of n_features / n_samples, but at least .05 and at most .1; in `partial_fit` .05.
     potential_penalty : float, default=0.01
         Factor of a penalty added to the cost: the mean squared excess of mean potentials over 20
         mV, and, of every cell that no input of a batch brings to 1 mV, the square of what is
@@ -189,7 +198,8 @@ class SSNClassifier(
     max_rejected_steps : int, default=10
         Training gives up when more steps than this have to be undone in a row.
     out_of_range : {"clip", "warn", "raise"}, default="clip"
-        What to do with features outside of the range seen in training: take them at its edge,
+        What to do with features outside of the range seen at the first fit, also in later calls of
+        `fit` and `partial_fit` and in validation data given to them: take them at its edge,
         silently or with a warning that counts them, or refuse them. :meth:`n_out_of_range` counts
         them for every sample.
     early_stopping : bool, default=False
@@ -237,7 +247,8 @@ class SSNClassifier(
         `partial_fit`, 500 ms of 256 inputs.
     divergence_rate_ : float
         Upper bound (95%) of how often a trial of a training input diverges, in 1/s, from these
-        simulations: with the noise as trained, averaged over inputs. NaN if training failed and
+        simulations: with the noise as trained, averaged over inputs. 95% is of one network; if
+        others failed before it, one may also have passed by chance. NaN if none was confirmed, and
         after `partial_fit`. See the user guide for what it rests on.
     n_rejected_steps_ : int
         Optimiser steps that were undone because the circuit diverged, in all attempts.
@@ -407,7 +418,9 @@ class SSNClassifier(
 
         Sizes, one-to-one input, growth pair by pair, Euler at 0.2 ms, 2000 steps of burn-in
         and 500 of window, 100 images x 100 trials, Adam at 0.001. What the paper leaves open
-        (such as the initial pair) is as in the defaults. Training takes days on a CPU.
+        (such as the initial pair) is as in the defaults, and so is what keeps training stable:
+        the guard, other attempts, and the lower rate of the noise factor. Training takes days on
+        a CPU.
 
         Parameters
         ----------
@@ -507,10 +520,10 @@ class SSNClassifier(
         if going_on:
             self._check_unchanged(dense, sizes[-1])
         device = resolve_device(self.device)
-        validation = None
+        validation, given_later = None, []
         if X_val is not None:
             X_val = validate_data(self, X_val, dtype=(np.float64, np.float32), reset=False)
-            validation = (X_val, np.asarray(y_val))
+            validation, given_later = (X_val, np.asarray(y_val)), [X_val]
             if len(X_val) != len(y_val):
                 raise ValueError(f"X_val has {len(X_val)} samples, y_val has {len(y_val)}.")
         rng = check_random_state(self.random_state)
@@ -528,6 +541,8 @@ class SSNClassifier(
                 )
 
         scaler = self.scaler_ if going_on else _scaler(dense).fit(X)
+        for later in given_later + ([X] if going_on else []):
+            self._heed_range(later, scaler)
 
         def tensors(X, y):
             inputs = scaler.transform(X).astype(np.float32)
@@ -552,6 +567,7 @@ class SSNClassifier(
         if self.input_noise == "auto":
             low, high = INPUT_NOISE
             noise = float(np.clip((X.shape[1] / len(X)) ** 0.5 / 2, low, high))
+            noise = low if one_pass else noise  # there are more samples to come
             settings = replace(settings, input_noise=noise)
         if one_pass:
             epoch = -(-len(X) // min(self.batch_size, len(X)))
@@ -741,27 +757,27 @@ class SSNClassifier(
         -------
         counts : ndarray of shape (n_samples,)
         """
-        return self._count_out_of_range(super()._check_X(X))
-
-    def _count_out_of_range(self, X):
-        scaler = self.scaler_[0] if isinstance(self.scaler_, Pipeline) else self.scaler_
-        # scaled back and forth, values at the edge differ from it by rounding
-        slack = ROUNDING * np.maximum(np.abs(scaler.data_min_), np.abs(scaler.data_max_))
-        return ((X < scaler.data_min_ - slack) | (X > scaler.data_max_ + slack)).sum(1)
+        return _out_of_range(super()._check_X(X), self.scaler_)
 
     def _check_X(self, X):
         X = super()._check_X(X)
-        if self.out_of_range != "clip":
-            counts = self._count_out_of_range(X)
-            if counts.any():
-                message = (
-                    f"{(counts > 0).sum()} of {len(X)} samples have features outside of the range "
-                    f"seen in training ({counts.sum()} values, first in sample {counts.argmax()})"
-                )
-                if self.out_of_range == "raise":
-                    raise ValueError(f"{message}. Retrain with such inputs, or clip them.")
-                warnings.warn(f"{message}; they are taken at its edge.", UserWarning, stacklevel=3)
+        self._heed_range(X, self.scaler_)
         return X
+
+    def _heed_range(self, X, scaler):
+        """Warn of what lies outside of the range seen in training or refuse it, if asked to."""
+        if self.out_of_range == "clip":
+            return
+        counts = _out_of_range(X, scaler)
+        if not counts.any():
+            return
+        message = (
+            f"{(counts > 0).sum()} of {len(X)} samples have features outside of the range "
+            f"seen in training ({counts.sum()} values, first in sample {counts.argmax()})"
+        )
+        if self.out_of_range == "raise":
+            raise ValueError(f"{message}. Retrain with such inputs, or clip them.")
+        warnings.warn(f"{message}; they are taken at its edge.", UserWarning, stacklevel=3)
 
     def decision_function(self, X, *, method="simulation"):
         """Logits of the classes.

@@ -162,8 +162,13 @@ class Descent:
         self.settings.structure.weaken(free, self.like.n_excitatory, factor)
 
     def optimizer_state(self):
-        state = self.optimizer.state_dict()["state"]
-        return {i: {k: v.cpu().numpy() for k, v in s.items()} for i, s in state.items()}
+        """What Adam knows, by group and name."""
+        state = self.optimizer.state
+        return {
+            key: {k: v.cpu().numpy() for k, v in state[value].items()}
+            for key, value in self.parameters.items()
+            if value in state
+        }
 
     def _restart(self, state=None):
         groups = {}
@@ -175,10 +180,11 @@ class Descent:
         ]
         # one kernel a group: with small circuits the optimiser is a good part of a step
         self.optimizer = torch.optim.Adam(groups, fused=True)
-        if state:
-            tensors = {i: {k: torch.tensor(v) for k, v in s.items()} for i, s in state.items()}
-            made = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict({"state": tensors, "param_groups": made})
+        for key, known in (state or {}).items():
+            value = self.parameters[key]
+            self.optimizer.state[value] = {
+                k: torch.tensor(v, device=value.device) for k, v in known.items()
+            }
 
     def _calm(self):
         """Forget where Adam was heading, but not how large gradients are.

@@ -51,7 +51,9 @@ def growth_of_deviations(circuit, mean):
         :math:`\log |\exp(J t)|_F`, an upper bound of t times the spectral abscissa, and smooth
         where that is not.
     """
-    gain = circuit.k * circuit.gamma * mean.clamp_min(0) ** (circuit.gamma - 1)
+    active = mean > 0
+    gain = circuit.k * circuit.gamma * torch.where(active, mean, 1.0) ** (circuit.gamma - 1)
+    gain = gain * active
     tau = torch.as_tensor(circuit.tau).to(gain)
     one = torch.eye(circuit.n_neurons).to(gain)
     jacobian = (circuit.weights * gain[:, None] - one) / tau[:, None]

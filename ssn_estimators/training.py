@@ -18,7 +18,7 @@ from ssn_estimators.batching import Backward, Forward
 from ssn_estimators.descent import MOST_CAUTION, Descent, Model
 from ssn_estimators.evolution import estimate_gradient
 from ssn_estimators.growth import choose_parents, gain_of_splits, shares_of, split
-from ssn_estimators.guard import Guard
+from ssn_estimators.guard import Confirmation, Guard
 from ssn_estimators.penalties import (
     excess_growth,
     excess_potential,
@@ -197,10 +197,16 @@ def train(
     ConvergenceWarning
         If training could not be kept stable; the last stable model is returned.
     """
-    attempts, asked = [], settings
+    attempts, asked, run = [], settings, None
     for again in range(N_ATTEMPTS if restart else 1):
         if again:
-            model, state = restart(), None
+            try:
+                model, state = restart(), None
+            except KeyboardInterrupt:
+                run.interrupt()
+                break
+            except RuntimeError:  # no stable start was found this time
+                break
             if attempts[-1].failure:
                 settings = replace(
                     settings,
@@ -232,7 +238,8 @@ def _rank(training):
     """Smaller for better outcomes."""
     last = training.loss_curve[-RECENT:]
     loss = np.mean(last) if last else math.inf
-    return training.stability != 1, -training.model.circuit.n_neurons, training.at_chance, loss
+    size = training.model.circuit.n_neurons
+    return training.stability != 1, training.failure is not None, -size, training.at_chance, loss
 
 
 def _complaints(training, settings):
@@ -329,15 +336,16 @@ class _Run:
 
     def values_of_cells(self, model, how):
         """What speaks for a split of each cell."""
-        weights, arrays = model.circuit.weights, model.arrays
-        if how == "gradient" and ("circuit", "weights") in self.gradients:
-            weights = self.gradients["circuit", "weights"]
+        gradient = self.gradients.get(("circuit", "weights"), np.zeros(0))
+        if how == "gradient" and gradient.any():  # there is none after a step that was undone
             arrays = {name: g for (group, name), g in self.gradients.items() if group == "arrays"}
             incoming = [arrays[name] for name in self.task.incoming if name in arrays]
-            return gain_of_splits(weights, incoming, [arrays[name] for name in self.task.outgoing])
-        values = (weights.astype(float) ** 2).sum(0)
+            outgoing = [arrays[name] for name in self.task.outgoing]
+            return gain_of_splits(gradient, incoming, outgoing)
+        values = (model.circuit.weights.astype(float) ** 2).sum(0)
         for name in self.task.outgoing:
-            values[: arrays[name].shape[1]] += (arrays[name] ** 2).sum(0)
+            weights = model.arrays[name]
+            values[: weights.shape[1]] += (weights**2).sum(0)
         return values
 
     def stage(self, start, last, state):
@@ -368,7 +376,8 @@ class _Run:
         except KeyboardInterrupt:
             interrupted = True
             if descent.anchors:  # confirmed already, if on fewer inputs
-                result.model, result.stability = descent.model(descent.anchors[-1]), 1.0
+                confirmed = Confirmation(1.0)
+                self._take(descent.model(descent.anchors[-1]), None, confirmed)
             kept = result.model
         untrained = n_steps > 0 and (kept is start or kept is previous)
         result.growth_history.append(
@@ -425,13 +434,17 @@ class _Run:
 
     def _passes(self, model, last, score=None, *, whatever=False):
         """Whether a model is stable in the long run; it is the outcome then, or whatever."""
-        final, result = last and self.settings.whole, self.result
+        final = last and self.settings.whole
         confirmation = yield from self.guard.confirm(model, final)
         if confirmation.share == 1 or whatever:
-            result.model, result.validation_score = model, score
-            result.stability, result.idle = confirmation.share, confirmation.idle
-            result.divergence_rate, result.optimizer_state = confirmation.divergence_rate, None
+            self._take(model, score, confirmation)
         return confirmation.share == 1
+
+    def _take(self, model, score, confirmation):
+        result = self.result
+        result.model, result.validation_score = model, score
+        result.stability, result.idle = confirmation.share, confirmation.idle
+        result.divergence_rate, result.optimizer_state = confirmation.divergence_rate, None
 
     def _repaired(self, descent):
         """The latest model after some short steps that heed stability most; None if it failed."""

@@ -66,7 +66,7 @@ def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
     weights, tau = circuit.weights.astype(float), circuit.tau
 
     def gain(u):
-        return circuit.k * circuit.gamma * np.maximum(u, 0) ** (circuit.gamma - 1)
+        return circuit.k * circuit.gamma * np.maximum(u, 0) ** (circuit.gamma - 1) * (u > 0)
 
     def slope(u):
         return weights * gain(u) - np.eye(n)
@@ -155,9 +155,9 @@ def oscillations(circuit, drive, *, settling=2000.0, duration=1000.0, dt=1.0, so
     -------
     oscillations : Bunch
         `oscillating` (bool); `amplitude`, half the range of the potential of the cell that moves
-        most, in mV (0 if none moves by more than 0.1 mV); `frequency` in Hz, of the strongest
-        component of that cell, NaN where there is no oscillation; all of shape (n_inputs,). Inputs
-        on which the circuit diverges have NaN and count as not oscillating.
+        most, in mV (0 if it does so by less than 0.1 mV, or drifts); `frequency` in Hz, of the
+        strongest component of that cell, NaN where there is no oscillation; all of shape
+        (n_inputs,). Inputs on which the circuit diverges have NaN and count as not oscillating.
 
     Examples
     --------
@@ -190,7 +190,10 @@ def oscillations(circuit, drive, *, settling=2000.0, duration=1000.0, dt=1.0, so
         inputs = np.arange(len(cells))
         half = half[inputs, cells]
         moves = finite & (half > LEAST_AMPLITUDE)
-        own = u[:, inputs, cells][:, moves]
+        own = u[:, inputs, cells]
+        above = own > own.mean(0)
+        moves &= (~above[:-1] & above[1:]).sum(0) >= 2  # or it drifts
+        own = own[:, moves]
         spectrum = np.abs(np.fft.rfft(own - own.mean(0), axis=0))
         frequencies = np.fft.rfftfreq(len(own), dt / 1000)
         start = rows.start

@@ -249,7 +249,7 @@ def _circuit_kernel(model, X):
         )
     u = moments.mean.astype(float)
     rates = circuit.k * np.maximum(u, 0) ** circuit.gamma
-    gain = circuit.k * circuit.gamma * np.maximum(u, 0) ** (circuit.gamma - 1)
+    gain = circuit.k * circuit.gamma * np.maximum(u, 0) ** (circuit.gamma - 1) * (u > 0)
     matrix = np.eye(circuit.n_neurons) - circuit.weights.astype(float) * gain[:, None]
     readout = np.zeros((circuit.n_neurons, len(model.coef_)))
     readout[: circuit.n_excitatory] = model.coef_.T
