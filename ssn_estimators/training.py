@@ -205,7 +205,8 @@ def train(
             except KeyboardInterrupt:
                 run.interrupt()
                 break
-            except RuntimeError:  # no stable start was found this time
+            except RuntimeError:
+                run.fail("no stable start was found for another attempt")
                 break
             if attempts[-1].failure:
                 settings = replace(

@@ -122,6 +122,18 @@ def test_inputs_out_of_range(small_ssn, blobs, kind):
         method(X[:5])
 
 
+def test_later_training_data_out_of_range(small_ssn, blobs):
+    X, y = blobs
+    settings = {"growth_iter": 2, "max_iter": 2, "out_of_range": "raise"}
+    network = small_ssn(**settings).partial_fit(X, y, classes=np.unique(y))
+    network.partial_fit(X[:30], y[:30])
+    with pytest.raises(ValueError, match=f"{len(X)} of {len(X)} samples have features outside"):
+        network.partial_fit(X + 100, y)
+    with pytest.raises(ValueError, match="samples have features outside"):
+        small_ssn(**settings).fit(X, y, X_val=X + 100, y_val=y)
+    small_ssn(**settings, early_stopping=True).fit(X, y)  # its own rows are never refused
+
+
 def test_company_changes_only_the_rounding_of_larger_networks(small_ssn, blobs):
     # OpenBLAS's kernels for Haswell round columns of products of this size differently
     X = blobs[0]

@@ -22,7 +22,10 @@ from ssn_estimators import (
     split,
     stable_pair,
 )
+from ssn_estimators.classification import Classification
 from ssn_estimators.descent import Descent, Model
+from ssn_estimators.guard import Guard
+from ssn_estimators.training import Training, _rank
 
 SHORT = {"max_iter": 3, "growth_iter": 2}
 
@@ -163,6 +166,85 @@ def test_interrupt_keeps_the_network_fitted_so_far(small_ssn, blobs, hook, task,
     assert size(ssn) == (2, 1)
     assert callback.record[-1] == ("teardown", "fit")
     assert np.isfinite(ssn.decision_function(blobs[0])).all()
+
+
+def test_what_adam_knows_goes_by_names(small_ssn):
+    """Also if a later chunk has another rate of its input weights, which the first has not."""
+    X = np.random.RandomState(0).uniform(size=(64, 13))
+    y = np.arange(64) % 2
+    network = small_ssn(**SHORT, n_excitatory=4, n_inhibitory=1).partial_fit(X, y, classes=[0, 1])
+    small = X[:32] * 0.8 + 0.1
+    inputs = [torch.as_tensor(network.scaler_.transform(part)) for part in (X, small)]
+    rates = [Classification(True).rates(network.circuit_, part) for part in inputs]
+    assert ["input_weights" in r for r in rates] == [True, False]
+    for part in (small, X):
+        network.partial_fit(part, y[: len(part)])
+        fitted = network._fitted_model()
+        known = {name: v["exp_avg"].shape for (_, name), v in network._optimizer_state.items()}
+        assert known["weights"] == fitted.circuit.weights.shape
+        assert {name: known[name] for name in fitted.arrays} == {
+            name: array.shape for name, array in fitted.arrays.items()
+        }
+
+
+@pytest.mark.parametrize("n_steps", [3, 60])
+def test_interrupt_in_a_confirmation(small_ssn, blobs, n_steps):
+    """What is kept goes together, so that training can go on."""
+    confirm = Guard.confirm
+
+    def interrupted(self, model, final):
+        if model.circuit.n_neurons > 3:
+            raise KeyboardInterrupt
+        return (yield from confirm(self, model, final))
+
+    network = small_ssn(growth_iter=3, max_iter=n_steps, warm_start=True, learning_rate_init=1e-3)
+    with (
+        mock.patch.object(Guard, "confirm", interrupted),
+        pytest.warns(ConvergenceWarning, match="interrupted by the user"),
+    ):
+        fit_or_fail(network, *blobs)
+    assert size(network) == ((4, 1) if n_steps > 50 else (2, 1))  # confirmed every 50
+    assert network._optimizer_state is None or n_steps == 3
+    for (_, name), state in (network._optimizer_state or {}).items():
+        now = network._fitted_model().arrays | {"weights": network.circuit_.weights}
+        assert name not in now or state["exp_avg"].shape == now[name].shape
+    assert np.isnan(network.divergence_rate_)
+    network.set_params(max_iter=3).fit(*blobs)
+    assert size(network) == (4, 1)
+
+
+def test_an_attempt_that_succeeds_is_kept(blobs):
+    """Whatever the loss of one before that failed."""
+    pair = Model(random_circuit(2, 1, random_state=0), {})
+    failed = Training(pair, loss_curve=[0.1], stability=1.0, failure=("a", "b"))
+    fine = Training(pair, loss_curve=[0.2], stability=1.0)
+    unstable = Training(pair, loss_curve=[0.0], stability=0.9)
+    assert min([failed, fine, unstable], key=_rank) is fine
+    assert min([unstable, failed], key=_rank) is failed
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_no_other_start(small_ssn, blobs, error):
+    """What the first attempt has reached is kept if there is no second."""
+    pairs = []
+
+    def once(*args, **parameters):
+        if pairs:
+            raise error
+        pairs.append(stable_pair(*args, **parameters))
+        return pairs[0]
+
+    X = np.random.RandomState(0).normal(size=(60, 4))
+    settings = SHORT | {"max_iter": 200, "input_noise": 1.0, "burn_in": 20.0}
+    network = small_ssn(**settings)
+    with (
+        mock.patch("ssn_estimators.classifier.stable_pair", once),
+        pytest.warns(ConvergenceWarning, match="interrupted|no stable start .* 2 excitatory"),
+    ):
+        fit_or_fail(network, X, np.arange(60) % 2)
+    assert network.n_attempts_ == 1
+    assert len(network.loss_curve_) >= 50
+    assert network.stability_ == 1
 
 
 @pytest.mark.parametrize("data", ["blobs", "iris"])

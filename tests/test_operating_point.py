@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.linalg import expm
 
@@ -14,6 +15,7 @@ from ssn_estimators.inspection import (
     oscillations,
     transient_amplification,
 )
+from ssn_estimators.penalties import growth_of_deviations
 from ssn_estimators.simulation.moments import stationary_moments
 
 PAIR = Circuit([[1.25, -0.65], [1.2, -0.5]], 1, 0.2)
@@ -105,6 +107,28 @@ def test_limit_cycles_beyond_a_hopf_bifurcation():
     assert np.isnan(found.frequency[0])
     # near the bifurcation the frequency is that of the eigenvalues; noise plays no part
     assert found.frequency[1] == pytest.approx(abs(values.imag[0]) * 1000 / (2 * np.pi), rel=0.15)
+
+
+@pytest.mark.parametrize("strength", [0.9999, 1.0005])
+def test_drifts_are_no_oscillations(strength):
+    """One E cell near its fold, beyond which it runs away; without inhibition it cannot cycle."""
+    drive = 20.0
+    cell = Circuit([[strength / (4 * drive * 0.3)]], 1, 0.0, k=0.3)
+    found = oscillations(cell, [[drive]])
+    assert found.oscillating.tolist() == [False]
+    assert np.isnan(found.frequency).all()
+
+
+def test_silent_cells_have_no_gain():
+    """With gamma = 1 too, where the gain of active cells does not depend on their potential."""
+    circuit = Circuit([[3.0, -0.5], [0.5, -0.5]], 1, 0.1, k=0.5, gamma=1.0)
+    mean = torch.tensor([[-1.0, -1.0], [2.0, -1.0]], dtype=torch.float64)
+    silent, active = growth_of_deviations(circuit.to_torch(), mean)
+    alone = torch.tensor([-256 / 20, -256 / 10]).exp().norm().log()
+    assert silent.item() == pytest.approx(alone.item(), abs=1e-3)
+    assert active.item() > 0
+    u, stable = (fixed_points(circuit, [[-1.0, -1.0]])[0][key] for key in ("u", "stable"))
+    assert stable[(u < 0).all(1)].tolist() == [True]
 
 
 def test_divergence_is_no_oscillation():
