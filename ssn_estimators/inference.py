@@ -185,6 +185,8 @@ class Inference:
     averaging : {"per_input", "pooled", "unnormalized"}
     """
 
+    incoming = outgoing = ()
+
     def __init__(self, cost_weights, averaging):
         self.cost_weights = check_cost_weights(cost_weights).tolist()
         self.averaging = averaging
