@@ -19,9 +19,9 @@ import numpy as np
 from machine import code
 from reliability import data_set, list_table, markdown, without
 from resumable import open_results, parser, run
-from scipy.stats import t
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
+from table1 import interval
 from threadpoolctl import threadpool_limits
 
 SIZE = {"n_excitatory": 30, "n_inhibitory": 8}
@@ -113,13 +113,10 @@ def figures(row, seed, *, settings):
     }
 
 
-def interval(values):
+def shown(values):
     """Mean, and its 95% confidence interval."""
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        return f"{values.mean():.3f}"
-    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return f"{values.mean():.3f} ± {half:.3f}"
+    mean, half = interval(values)
+    return f"{mean:.3f}" if np.isnan(half) else f"{mean:.3f} ± {half:.3f}"
 
 
 def summary(results):
@@ -136,8 +133,8 @@ def summary(results):
                 str(sum(n["n_runaway_steps_"] > 0 for n in group)),
                 f"{np.mean([n['n_rejected_steps_'] for n in group]):.1f}",
                 str(sum(bool(n["warnings"]) for n in group)),
-                interval([n["accuracy"] or 0.0 for n in group]),
-                interval([n["loss"] for n in group]),
+                shown([n["accuracy"] or 0.0 for n in group]),
+                shown([n["loss"] for n in group]),
             ]
         )
     return rows

@@ -138,7 +138,7 @@ HELD_OUT = {
 }
 DATA = TUNING | HELD_OUT
 N_CLASSES = {"forest": 7, "digits": 10, "faces": 20}  # others have 5 at most
-ONE_TO_ONE = 20  # features up to which the default, a cell for each, is among the sizes
+ONE_TO_ONE = 20  # features up to which a cell for each is among the sizes
 GROWTH = ("double", "single")
 
 

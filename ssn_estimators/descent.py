@@ -102,12 +102,7 @@ class Descent:
 
     def gradients(self):
         """Running means of the gradients, by group and name; {} before the first step."""
-        state = self.optimizer.state
-        return {
-            key: state[value]["exp_avg"].cpu().numpy()
-            for key, value in self.parameters.items()
-            if value in state
-        }
+        return {key: known["exp_avg"] for key, known in self.optimizer_state().items()}
 
     def _split(self, flat):
         parts = flat.split([value.numel() for value in self.parameters.values()])

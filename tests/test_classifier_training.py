@@ -213,7 +213,7 @@ def test_interrupt_in_a_confirmation(small_ssn, blobs, n_steps):
     assert size(network) == (4, 1)
 
 
-def test_an_attempt_that_succeeds_is_kept(blobs):
+def test_an_attempt_that_succeeds_is_kept():
     """Whatever the loss of one before that failed."""
     pair = Model(random_circuit(2, 1, random_state=0), {})
     failed = Training(pair, loss_curve=[0.1], stability=1.0, failure=("a", "b"))

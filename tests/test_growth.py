@@ -244,7 +244,7 @@ def test_parents_by_value():
 
 
 def test_gain_of_splits_is_what_the_gradient_gains():
-    """By finite differences of a loss of the fixed points, before and after each split."""
+    """By gradients of a loss of the fixed points, before and after each split."""
     rng = np.random.RandomState(0)
     circuit = random_circuit(3, 2, random_state=1, scale=0.1)
     inputs, target = rng.uniform(3, 6, (4, 2)), rng.normal(size=(4, 2))
