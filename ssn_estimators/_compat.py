@@ -1,14 +1,20 @@
 """The one place that touches what scikit-learn may still change: callbacks and private names."""
 
+import functools
 import platform
 from contextlib import contextmanager
 from importlib.metadata import version
 
-from sklearn.base import _fit_context as fit_context
+import numpy as np
+import torch
+from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.callback._callback_support import callback_management_context
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import validate_data as _validate_data
+
+from ssn_estimators._torch import on_cpu
 
 __all__ = [
     "CallbackSupportMixin",
@@ -19,17 +25,55 @@ __all__ = [
     "check_matplotlib_support",
     "fit_context",
     "fit_contexts",
+    "validate_data",
     "versions",
     "with_callbacks",
 ]
+
+
+def fit_context(*, prefer_skip_nested_validation):
+    """Scikit-learn's decorator of `fit` and `partial_fit`, and what all of ours need."""
+
+    def decorate(fit):
+        validated = _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)(fit)
+
+        @functools.wraps(fit)
+        def whole(estimator, *args, **kwargs):
+            with _all_or_nothing(estimator):
+                return validated(estimator, *args, **kwargs)
+
+        return whole
+
+    return decorate
+
+
+def validate_data(estimator, *arrays, dtype=(np.float64, np.float32), **options):
+    """Scikit-learn's, with rows of floats side by side in memory.
+
+    Sums over data that lie otherwise, as those of data frames, round differently.
+    """
+    return _validate_data(estimator, *arrays, dtype=dtype, order="C", **options)
 
 
 @contextmanager
 def fit_contexts(estimator):
     """What `fit_context` does around a fit, where fits are not calls of their own."""
     estimator._validate_params()
-    with callback_management_context(estimator):
+    with callback_management_context(estimator), _all_or_nothing(estimator):
         yield
+
+
+@contextmanager
+def _all_or_nothing(estimator):
+    """A fit with gradients, also where the caller has none; one that fails leaves no trace."""
+    before = dict(vars(estimator))
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), on_cpu():
+            yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 class FitProgress:

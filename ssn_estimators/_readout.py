@@ -3,8 +3,11 @@
 import numpy as np
 from scipy.special import softmax
 
+from ssn_estimators.exceptions import DivergenceError
+
 __all__ = [
     "LogitsMixin",
+    "check_answers",
     "labels_of",
     "probabilities_of",
     "refuse_one_class",
@@ -19,6 +22,20 @@ def refuse_one_class(classes, estimator):
             f"{type(estimator).__name__} needs samples of at least 2 classes, got one class: "
             f"{classes[0]!r}."
         )
+
+
+def check_answers(answers, estimator):
+    """Raise DivergenceError where the answer to an input is not finite.
+
+    NaN has a largest entry for `argmax`, and would be read as the first class.
+    """
+    lost = ~np.isfinite(answers).reshape(len(answers), -1).all(1)
+    if lost.any():
+        raise DivergenceError(
+            f"{type(estimator).__name__} has no finite answer to {lost.sum()} of {len(lost)} "
+            f"inputs, first in row {lost.argmax()}. Are they on the scale of those of training?"
+        )
+    return answers
 
 
 def labels_of(decision, classes):

@@ -3,11 +3,12 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from threading import Lock
 
 import torch
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
-__all__ = ["libraries", "pool", "share_out"]
+__all__ = ["one_blas_thread", "pool", "share_out"]
 
 
 def share_out(work, jobs):
@@ -18,12 +19,42 @@ def share_out(work, jobs):
     """
     jobs = list(jobs)
     threads = pool() if len(jobs) > 1 else None
-    with libraries().limit(limits=1, user_api="blas"):
+    with one_blas_thread:
         return list((map if threads is None else threads.map)(work, jobs))
 
 
+class _OneThread:
+    """BLAS libraries of the process on one thread, for as long as somebody is inside.
+
+    The limit is the process's. Were each user to note the number of before and restore it, one
+    that came while another was inside would note, and leave, the limit itself.
+    """
+
+    def __init__(self):
+        self.lock, self.n_users, self.limit = Lock(), 0, None
+
+    def __enter__(self):
+        with self.lock:
+            if not self.n_users:
+                self.limit = _libraries().limit(limits=1, user_api="blas")
+            self.n_users += 1
+
+    def __exit__(self, *exception):
+        with self.lock:
+            self.n_users -= 1
+            if not self.n_users:
+                self.limit.restore_original_limits()
+
+
+one_blas_thread = _OneThread()
+
+
+if hasattr(os, "register_at_fork"):  # who was inside is not in the child
+    os.register_at_fork(after_in_child=one_blas_thread.__init__)
+
+
 @cache
-def libraries():
+def _libraries():
     """Those whose threads can be limited."""
     return ThreadpoolController()
 

@@ -1,11 +1,30 @@
 """Small helpers around torch that every estimator shares."""
 
 import math
+import os
+import warnings
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
-__all__ = ["in_blocks", "learning_rate", "minibatches", "resolve_device"]
+__all__ = [
+    "check_trained",
+    "draw_parameters",
+    "in_blocks",
+    "learning_rate",
+    "minibatches",
+    "on_cpu",
+    "resolve_device",
+    "to_tensor",
+    "until_interrupted",
+]
+
+
+# Threads do not survive a fork: torch would wait for its own for ever, in any larger operation.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def resolve_device(device):
@@ -17,6 +36,26 @@ def resolve_device(device):
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {device!r} cannot be used here: {error}") from error
     return device
+
+
+def on_cpu():
+    """Context in which tensors are made on the CPU, unless another device is named.
+
+    Users may have chosen another default for tensors of their own.
+    """
+    usual = torch.get_default_device().type == "cpu"
+    return nullcontext() if usual else torch.device("cpu")
+
+
+def to_tensor(array, dtype=np.float64):
+    """A copy as a tensor of `dtype`, whatever torch does not take.
+
+    Arrays may be read backwards, of foreign byte order, of extended precision or read-only, or
+    not be arrays yet, as data frames. Tensors are returned as they are.
+    """
+    if torch.is_tensor(array):
+        return array
+    return torch.from_numpy(np.array(array, dtype=dtype, order="C"))
 
 
 def in_blocks(function, *arrays, rows=64):
@@ -32,7 +71,8 @@ def in_blocks(function, *arrays, rows=64):
         blocks = [x[start : start + rows] for x in arrays]
         size = len(blocks[0])
         filled = [np.concatenate([x, np.repeat(x[-1:], rows - size, axis=0)]) for x in blocks]
-        results.append(function(*map(torch.from_numpy, filled))[:size].numpy())
+        with on_cpu():
+            results.append(function(*map(torch.from_numpy, filled))[:size].numpy())
     return np.concatenate(results)
 
 
@@ -52,3 +92,35 @@ def learning_rate(settings, done):
     if settings.learning_rate == "constant":
         return settings.learning_rate_init
     return settings.learning_rate_init * (1 + math.cos(math.pi * done)) / 2
+
+
+def draw_parameters(module, rng, dtype):
+    """Give layers parameters with the law of torch's.
+
+    Torch itself draws them from a generator that all threads share, and in a dtype that users may
+    set.
+    """
+    for layer in module.modules():
+        own = dict(layer.named_parameters(recurse=False))
+        for name, empty in own.items():
+            bound = own["weight"][0].numel() ** -0.5
+            values = torch.from_numpy(rng.uniform(-bound, bound, tuple(empty.shape)))
+            setattr(layer, name, torch.nn.Parameter(values.to(dtype)))
+
+
+@contextmanager
+def until_interrupted():
+    """Training that Ctrl-C ends: what has been learned is kept, as in the SSN estimators."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=4)
+
+
+def check_trained(parameters, learning_rate_init):
+    """Raise FloatingPointError unless all are finite: the loss does not tell of the last step."""
+    if not all(bool(torch.isfinite(value).all()) for value in parameters):
+        raise FloatingPointError(
+            "training left no finite parameters; lower learning_rate_init (now "
+            f"{learning_rate_init:g})."
+        )

@@ -6,12 +6,12 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import CallbackSupportMixin, Interval, StrOptions
+from ssn_estimators._compat import CallbackSupportMixin, Interval, StrOptions, validate_data
 from ssn_estimators.growth import SHARES
 from ssn_estimators.simulation import SCHEMES, simulate
-from ssn_estimators.simulation.setup import PRECISIONS
+from ssn_estimators.simulation.setup import PRECISIONS, check_time_grid
 from ssn_estimators.structures import STRUCTURES
 from ssn_estimators.training import Settings
 
@@ -23,7 +23,8 @@ _COUNT = [Interval(Integral, 1, None, closed="left")]
 
 
 class BaseSSN(CallbackSupportMixin, BaseEstimator):
-    """Base of `SSNClassifier` and `SSNSampler`; they add the task and `drive`."""
+    """Base of `SSNClassifier` and `SSNSampler`; they add the task, and `_drive` of
+    inputs that have been checked."""
 
     _parameter_constraints: dict = {
         "weight_structure": [StrOptions({"circulant", "gaussian_ring"}), None],
@@ -72,6 +73,10 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         }
         return Settings(**(values | others))
 
+    def _check_time_grid(self, *durations):
+        for duration in durations:
+            check_time_grid(self, duration=duration, burn_in=self.burn_in, dt=self.dt)
+
     def _note(self, trainings, going_on):
         """Set the attributes that tell of training, after what they told before."""
         if not going_on:
@@ -96,7 +101,22 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
 
     def _check_X(self, X):
         check_is_fitted(self)
-        return validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        return validate_data(self, X, reset=False)
+
+    def drive(self, X):
+        """External drive f(h) of every cell.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        drive : ndarray of shape (n_samples, n_neurons)
+            In mV, ready for :func:`simulate`.
+        """
+        return self._drive(self._check_X(X))
 
     def simulate(self, X, **parameters):
         """Simulate the fitted circuit on inputs.
@@ -114,7 +134,9 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         simulation : Simulation
             A network that diverges says so here, it does not raise.
         """
-        check_is_fitted(self)
+        return self._simulate(self._check_X(X), **parameters)
+
+    def _simulate(self, X, **parameters):
         defaults = {
             "n_trials": self.n_trials_predict,
             "burn_in": self.burn_in,
@@ -123,7 +145,7 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
             "shared_noise": True,
             "random_state": self.noise_seed_,
         }
-        return simulate(self.circuit_, self.drive(X), **(defaults | parameters))
+        return simulate(self.circuit_, self._drive(X), **(defaults | parameters))
 
     @property
     def _n_features_out(self):

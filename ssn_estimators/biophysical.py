@@ -16,11 +16,22 @@ from sklearn.base import (
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import Interval, StrOptions, fit_context
-from ssn_estimators._readout import LogitsMixin, refuse_one_class, uniform_weights
-from ssn_estimators._torch import in_blocks, learning_rate, minibatches, resolve_device
+from ssn_estimators._compat import Interval, StrOptions, fit_context, validate_data
+from ssn_estimators._readout import (
+    LogitsMixin,
+    check_answers,
+    refuse_one_class,
+    uniform_weights,
+)
+from ssn_estimators._torch import (
+    in_blocks,
+    learning_rate,
+    minibatches,
+    resolve_device,
+    until_interrupted,
+)
 from ssn_estimators.evolution import ESTIMATORS, EvolutionStrategy
 from ssn_estimators.morris_lecar import MorrisLecar
 
@@ -244,7 +255,7 @@ class MorrisLecarClassifier(
             is finite; or the responses to whole classes are not.
         """
         going_on = self.warm_start and hasattr(self, "coef_")
-        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), reset=not going_on)
+        X, y = validate_data(self, X, y, reset=not going_on)
         check_classification_targets(y)
         known, labels = np.unique(y, return_inverse=True)
         if going_on and not np.array_equal(known, self.classes_):
@@ -317,7 +328,7 @@ class MorrisLecarClassifier(
         data = torch.from_numpy(sequences), torch.from_numpy(labels)
         trainer = _Trainer(self, device, rng)
         batches = minibatches(len(sequences), self.batch_size, rng)
-        try:
+        with until_interrupted():
             for i in range(self.max_iter):
                 trainer.set_rate(learning_rate(self, i / self.max_iter))
                 batch = trainer.draw(batches)
@@ -326,12 +337,11 @@ class MorrisLecarClassifier(
                 self.n_iter_ += 1
                 if self.verbose and (i + 1) % 10 == 0:
                     print(f"[Morris-Lecar] step {self.n_iter_:5d}   loss {loss:.4f}", flush=True)
-        finally:  # what was learnt before an error or an interruption is kept
-            for name, value in (trainer.weights(trainer.through_time) | trainer.readout).items():
-                setattr(self, name, value.detach().cpu().numpy())
-            self.n_forward_ += trainer.n_forward
-            self.n_dropped_ += trainer.n_dropped
-            self._progress = trainer.progress()
+        for name, value in (trainer.weights(trainer.through_time) | trainer.readout).items():
+            setattr(self, name, value.detach().cpu().numpy())
+        self.n_forward_ += trainer.n_forward
+        self.n_dropped_ += trainer.n_dropped
+        self._progress = trainer.progress()
 
     def _grid(self):
         """Time steps of a word, and those that are read out."""
@@ -383,9 +393,10 @@ class MorrisLecarClassifier(
     def _transmitter(self, X):
         """Checked and simulated, of X's dtype."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        X = validate_data(self, X, reset=False)
         # in double precision: libraries round the rows of a product differently, by their places
-        return self._respond(self._sequences(X), START, torch.float64).astype(X.dtype)
+        responses = self._respond(self._sequences(X), START, torch.float64)
+        return check_answers(responses, self).astype(X.dtype)
 
     def transform(self, X):
         """Mean transmitter of the cells.
@@ -541,7 +552,7 @@ class _Trainer:
         targets = targets.expand(mean.shape[:-1]).flatten(0, -2)
         mean = mean.flatten(0, -3)
         sound = torch.isfinite(mean).flatten(1).all(1)
-        found = torch.full((len(mean),), torch.nan)
+        found = torch.full((len(mean),), torch.nan, dtype=torch.float32)
         if sound.any():
             with torch.enable_grad():
                 losses = self._losses(mean[sound], targets[sound])

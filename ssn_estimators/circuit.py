@@ -8,6 +8,8 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 
+from ssn_estimators._torch import to_tensor
+
 __all__ = ["CONSTANTS", "Circuit", "gaussian_ring"]
 
 CONSTANTS = ("k", "gamma", "tau_e", "tau_i", "tau_eta")  # of a circuit, besides its arrays
@@ -88,10 +90,12 @@ class Circuit:
     def __post_init__(self):
         weights = self.weights
         if torch.is_tensor(weights):
-            weights = weights if weights.is_floating_point() else weights.float()
+            known = weights.dtype in (torch.float32, torch.float64)
+            weights = weights if known else weights.float()
         else:
             weights = np.asarray(weights)
-            weights = _frozen(weights, weights.dtype if weights.dtype.kind == "f" else float)
+            single = weights.dtype.newbyteorder("=") == np.float32
+            weights = _frozen(weights, np.float32 if single else float)
         if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
             raise ValueError(
                 f"weights must be a square matrix W[post, pre], got shape {tuple(weights.shape)}."
@@ -127,7 +131,7 @@ class Circuit:
     def _like(value, weights):
         if torch.is_tensor(weights):
             if not torch.is_tensor(value):
-                value = torch.tensor(np.asarray(value))
+                value = to_tensor(value)
             return value.to(dtype=weights.dtype, device=weights.device)
         return _frozen(value, weights.dtype)
 
@@ -205,7 +209,7 @@ class Circuit:
             finite h.
         """
         theta1, theta2, theta3 = self.to_torch().theta
-        h = torch.as_tensor(h, dtype=theta1.dtype, device=theta1.device)
+        h = to_tensor(h).to(theta1)
         if h.ndim == 0 or h.shape[-1] not in (self.n_neurons, self.n_excitatory):
             raise ValueError(
                 f"h must have {self.n_neurons} columns (one per cell) or {self.n_excitatory} "
@@ -225,7 +229,7 @@ class Circuit:
         for name in ("weights", "noise_factor", "theta"):
             array = getattr(self, name)
             if not torch.is_tensor(array):
-                array = torch.tensor(array)
+                array = to_tensor(array, array.dtype)
             arrays[name] = array.to(device=device, dtype=dtype)
         return self.with_checked(arrays)
 
@@ -326,9 +330,7 @@ def gaussian_ring(
         noise_correlation,
         noise_width,
     ]
-    weights, noise_factor = ring_matrices(
-        n_pairs, *(torch.as_tensor(x, dtype=torch.float64) for x in numbers), noise_floor
-    )
+    weights, noise_factor = ring_matrices(n_pairs, *map(to_tensor, numbers), noise_floor)
     return Circuit(weights.numpy(), n_pairs, noise_factor.numpy(), **constants)
 
 

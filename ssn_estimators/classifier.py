@@ -12,19 +12,19 @@ from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Trans
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from ssn_estimators._compat import (
     FitProgress,
     Interval,
     StrOptions,
     fit_context,
+    validate_data,
     with_callbacks,
 )
 from ssn_estimators._readout import labels_of, probabilities_of, refuse_one_class
-from ssn_estimators._torch import in_blocks, resolve_device
+from ssn_estimators._torch import in_blocks, resolve_device, to_tensor
 from ssn_estimators.base import BaseSSN
 from ssn_estimators.batching import run_together
 from ssn_estimators.circuit import CONSTANTS
@@ -35,7 +35,6 @@ from ssn_estimators.growth import random_circuit, stable_pair, stage_sizes
 from ssn_estimators.initial_weights import initial_matrix
 from ssn_estimators.simulation import simulate
 from ssn_estimators.simulation.moments import stationary_moments
-from ssn_estimators.simulation.setup import check_time_grid
 from ssn_estimators.structures import STRUCTURES
 from ssn_estimators.training import INFORMED, train
 
@@ -76,7 +75,9 @@ def _scaler(dense):
     Inputs that are not centred share a direction in which a step of all weights adds up.
     """
     scaler = MinMaxScaler(clip=True)
-    return make_pipeline(scaler, StandardScaler(with_std=False)) if dense else scaler
+    if dense:
+        scaler = make_pipeline(scaler, StandardScaler(with_std=False))
+    return scaler.set_output(transform="default")  # whatever is asked for globally
 
 
 def _out_of_range(X, scaler):
@@ -496,9 +497,9 @@ class SSNClassifier(
     def _training(self, X, y, X_val=None, y_val=None, *, classes=None, one_pass=False):
         """The fit as a generator for `run_together`."""
         going_on = (self.warm_start or one_pass) and hasattr(self, "circuit_")
-        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), reset=not going_on)
+        X, y = validate_data(self, X, y, reset=not going_on)
         check_classification_targets(y)
-        check_time_grid(duration=self.window, burn_in=self.burn_in, dt=self.dt)
+        self._check_time_grid(self.window)
         if self.es_samples % 2:
             raise ValueError(f"es_samples come in pairs: an even number, got {self.es_samples}.")
         if self.init is not None and (self.growth or self.weight_structure):
@@ -522,8 +523,8 @@ class SSNClassifier(
         device = resolve_device(self.device)
         validation, given_later = None, []
         if X_val is not None:
-            X_val = validate_data(self, X_val, dtype=(np.float64, np.float32), reset=False)
-            validation, given_later = (X_val, np.asarray(y_val)), [X_val]
+            X_val = validate_data(self, X_val, reset=False)
+            validation, given_later = (X_val, column_or_1d(y_val, warn=True)), [X_val]
             if len(X_val) != len(y_val):
                 raise ValueError(f"X_val has {len(X_val)} samples, y_val has {len(y_val)}.")
         rng = check_random_state(self.random_state)
@@ -861,22 +862,9 @@ class SSNClassifier(
         X = self._check_X(X)
         return self._respond(X, self._fitted_model(), method)[0].astype(X.dtype)
 
-    def drive(self, X):
-        """External drive f(h) of every cell.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Inputs.
-
-        Returns
-        -------
-        drive : ndarray of shape (n_samples, n_neurons)
-            In mV, ready for :func:`simulate`.
-        """
-        X = self._check_X(X)
+    def _drive(self, X):
         inputs = torch.from_numpy(self.scaler_.transform(X).astype(np.float32))
         model = self._fitted_model()
-        arrays = {name: torch.tensor(value) for name, value in model.arrays.items()}
+        arrays = {name: to_tensor(value, value.dtype) for name, value in model.arrays.items()}
         task = Classification("input_weights" in arrays)
         return task.drive(model.circuit.to_torch(), arrays, inputs).numpy()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.utils import check_random_state
 
+from ssn_estimators.inference import named
 from ssn_estimators.stability import network_and_inputs
 
 __all__ = ["SamplingReport", "energy_distance", "sampling_report"]
@@ -95,8 +97,11 @@ def sampling_report(sampler, X, *, n_trials=8, duration=5000.0, interval=5.0, ra
             "sampling_report needs arviz-stats: pip install 'ssn_estimators[diagnostics]'."
         ) from error
     rng = check_random_state(random_state)
-    sampler, X = network_and_inputs(sampler, np.asarray(X))
-    n_draws = math.floor(duration / interval)
+    sampler, X = network_and_inputs(sampler, X)
+    for name, value in (("duration", duration), ("interval", interval)):
+        if not isinstance(value, Real) or not 0 < value < math.inf:
+            raise ValueError(f"{name} must be a positive time in ms, got {value!r}.")
+    n_draws = math.floor(duration / interval + 1e-9)
     if n_trials < 2 or n_draws < 4:
         raise ValueError(
             "chains are compared: at least 2 trials of 4 samples are needed, got "
@@ -111,7 +116,7 @@ def sampling_report(sampler, X, *, n_trials=8, duration=5000.0, interval=5.0, ra
     model, distances = sampler.generative_model_, (None, None)
     if hasattr(model, "posterior_sample"):
         drawn = chains.swapaxes(1, 2).reshape(len(X), -1, chains.shape[-1])
-        found = []
+        found, X = [], named(sampler._check_X(X), model)
         for i, samples in enumerate(drawn):
             n = int(np.clip(effective[i].min(), 2, MOST_COMPARED))
             chosen = np.linspace(0, len(samples) - 1, n).round().astype(int)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from itertools import pairwise
 from numbers import Integral, Real
 
@@ -14,19 +13,25 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._compat import (
     CallbackSupportMixin,
     FitProgress,
     Interval,
     fit_context,
+    validate_data,
     with_callbacks,
 )
-from ssn_estimators._torch import in_blocks, minibatches, resolve_device
+from ssn_estimators._torch import (
+    check_trained,
+    in_blocks,
+    minibatches,
+    resolve_device,
+    until_interrupted,
+)
 
 __all__ = ["AutoencoderEncoder"]
 
@@ -173,9 +178,9 @@ class AutoencoderEncoder(
             raise ValueError(
                 f"hidden_layer_sizes must hold positive integers, got {self.hidden_layer_sizes!r}."
             )
-        X = validate_data(self, X, dtype=(np.float64, np.float32))
+        X = validate_data(self, X)
         rng = check_random_state(self.random_state)
-        self.scaler_ = MinMaxScaler(clip=True).fit(X)
+        self.scaler_ = MinMaxScaler(clip=True).set_output(transform="default").fit(X)
         inputs = torch.from_numpy(self.scaler_.transform(X).astype(np.float32)).to(device)
         held_out = None
         if self.early_stopping:
@@ -199,10 +204,10 @@ class AutoencoderEncoder(
         best = None
         optimizer = torch.optim.Adam([p for layer in parameters for p in layer])
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.learning_rate_init, total_steps=self.max_iter + 1
+            optimizer, self.learning_rate_init, total_steps=int(self.max_iter) + 1
         )
         batches = minibatches(len(inputs), self.batch_size, rng)
-        try:
+        with until_interrupted():
             for step in range(1, self.max_iter + 1):
                 batch = inputs[next(batches).to(device)]
                 optimizer.zero_grad()
@@ -223,8 +228,7 @@ class AutoencoderEncoder(
                         stop |= bool(before) and min(recent) > min(before) - self.tol
                 if stop:
                     break
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=2)
+        check_trained([p for layer in parameters for p in layer], self.learning_rate_init)
         for name, value in (best or self._fitted(parameters)).items():
             setattr(self, name, value)
         self.n_iter_ = len(self.loss_curve_)
@@ -263,7 +267,7 @@ class AutoencoderEncoder(
             Numbers in (0, 1). A row's code does not depend on the other rows.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        X = validate_data(self, X, reset=False)
         inputs = self.scaler_.transform(X).astype(np.float32)
         return self._half(inputs, slice(None, len(self.coefs_) // 2)).astype(X.dtype)
 
@@ -311,7 +315,8 @@ def _initial_layers(sizes, rng, device):
     layers = []
     for n_in, n_out in pairwise(sizes):
         weights = rng.normal(scale=np.sqrt(2 / n_in), size=(n_in, n_out)).astype(np.float32)
-        layer = [torch.tensor(weights, device=device), torch.zeros(n_out, device=device)]
+        bias = np.zeros(n_out, np.float32)
+        layer = [torch.tensor(array, device=device) for array in (weights, bias)]
         layers.append([p.requires_grad_() for p in layer])
     return layers
 

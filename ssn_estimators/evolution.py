@@ -163,6 +163,10 @@ class EvolutionStrategy:
             raise ValueError(f"evaluation must be 'loop', 'vmap' or 'batch', got {evaluation!r}.")
         if not (block is None or block == "tensor" or (isinstance(block, Integral) and block > 0)):
             raise ValueError(f"block must be None, 'tensor' or a positive integer, got {block!r}.")
+        if max_grad_norm is not None and not (
+            isinstance(max_grad_norm, Real) and max_grad_norm > 0
+        ):
+            raise ValueError(f"max_grad_norm must be None or positive, got {max_grad_norm!r}.")
         if callable(optimizer):
             self.optimizer = optimizer(list(self.parameters.values()))
         elif optimizer in OPTIMIZERS:
@@ -268,7 +272,8 @@ class EvolutionStrategy:
         return float(losses[torch.isfinite(losses)].mean())
 
     def _noise(self, n, centre):
-        noise = torch.randn(n, len(centre), generator=self._generator).to(centre) * self.sigma
+        kind = {"generator": self._generator, "dtype": torch.float32, "device": "cpu"}
+        noise = torch.randn(n, len(centre), **kind).to(centre) * self.sigma
         if self.block == "tensor":
             names = torch.cat(
                 [

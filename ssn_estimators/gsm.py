@@ -17,9 +17,9 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import Interval, fit_context
+from ssn_estimators._compat import Interval, fit_context, validate_data
 from ssn_estimators.images import GaborEncoder
 from ssn_estimators.mixture import Images, Mixture
 
@@ -173,7 +173,7 @@ class GaussianScaleMixture(
         ConvergenceWarning
             If learning was not over after `max_iter` iterations.
         """
-        X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=2)
+        X = validate_data(self, X, ensure_min_samples=2)
         rng = check_random_state(self.random_state)
         encoder = GaborEncoder(
             self.n_components,
@@ -266,7 +266,7 @@ class GaussianScaleMixture(
     def _project(self, X):
         """Valid images and the mixture, in the basis of its fields."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        X = validate_data(self, X, reset=False)
         basis, fields = _span(self.components_)
         mixture = Mixture(
             fields,

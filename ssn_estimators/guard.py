@@ -97,11 +97,11 @@ class Guard:
         growth = growth_of_deviations(model.circuit.to_torch(self.device), first.mean).cpu()
         least_stable = growth.topk(min(LONG_INPUTS, n_inputs)).indices
         longer = yield from self._run(model, inputs[least_stable], LONG_TRIALS, LONG_DURATION)
-        seconds = torch.full((n_inputs,), n_trials * FINAL_DURATION / 1000)
+        seconds = torch.full((n_inputs,), n_trials * FINAL_DURATION / 1000, dtype=torch.float64)
         seconds[least_stable] += LONG_TRIALS * LONG_DURATION / 1000
         share, bound = _share_finite(longer), math.nan
         if share == 1:
-            bound = divergence_bound(growth.double().numpy(), seconds.double().numpy())
+            bound = divergence_bound(growth.double().numpy(), seconds.numpy())
         return Confirmation(share, self.task.idle(first.rates), bound)
 
     def _run(self, model, inputs, n_trials=1, duration=DURATION, rates=False):

@@ -18,9 +18,10 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import Interval, StrOptions, fit_context
+from ssn_estimators._compat import Interval, StrOptions, fit_context, validate_data
+from ssn_estimators._torch import to_tensor
 
 __all__ = ["ContrastNormalizer", "GaborEncoder", "gabor_filters", "image_shape_of"]
 
@@ -56,7 +57,7 @@ def gabor_filters(orientation, size, center, image_shape):
     filters : ndarray of shape (n_filters, n_pixels)
         Rows of pixels, the last axis of an image the fastest.
     """
-    values = [torch.as_tensor(np.asarray(x, dtype=float)) for x in (orientation, size, center)]
+    values = [to_tensor(x) for x in (orientation, size, center)]
     return _gabor_filters(*values, image_shape).numpy()
 
 
@@ -155,7 +156,7 @@ class ContrastNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ValueError
             If an image is constant and `contrast` is "per_image", or if all are.
         """
-        X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_features=2)
+        X = validate_data(self, X, ensure_min_features=2)
         self.scale_ = float(np.sqrt(np.mean(_deviations(X) ** 2, dtype=float)))
         # what rounding leaves of constant images is no contrast
         if _is_constant(X).all():
@@ -181,7 +182,7 @@ class ContrastNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             If an image is constant and `contrast` is "per_image".
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        X = validate_data(self, X, reset=False)
         deviations = _deviations(X)
         if self.contrast == "global":
             return deviations / X.dtype.type(self.scale_)
@@ -320,7 +321,7 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         ConvergenceWarning
             If learning was not over after `max_iter` iterations.
         """
-        X = validate_data(self, X, dtype=(np.float64, np.float32))
+        X = validate_data(self, X)
         shape = image_shape_of(self.image_shape, X.shape[1])
         moments = torch.from_numpy(_second_moments(X))
         if self.filters is not None:
@@ -379,7 +380,7 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         coefficients : ndarray of shape (n_samples, n_components)
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        X = validate_data(self, X, reset=False)
         matrix = self.components_.T
         if self.coefficients == "least_squares":
             matrix = np.linalg.pinv(self.components_)

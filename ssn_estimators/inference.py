@@ -82,6 +82,21 @@ def check_moments(mean, covariance, n_samples, dtype):
     return mean, covariance
 
 
+def named(X, model):
+    """Valid inputs under the names of the data frame that a model was fitted to, if it was.
+
+    A sampler hands on arrays; a model that was fitted before may know names, and miss them.
+    """
+    names = getattr(model, "feature_names_in_", None)
+    if names is None:
+        return X
+    try:
+        import pandas as pd
+    except ImportError:  # it was a data frame of another library
+        return X
+    return pd.DataFrame(X, columns=names)
+
+
 def percepts(model, latents, X):
     """Images that latents stand for, at the contrasts that the model finds in the stimuli X.
 
@@ -96,7 +111,7 @@ def percepts(model, latents, X):
     -------
     images : ndarray of shape (n_times, n_samples, n_features)
     """
-    contrast = {"z": model.posterior_z(X)} if hasattr(model, "posterior_z") else {}
+    contrast = {"z": model.posterior_z(named(X, model))} if hasattr(model, "posterior_z") else {}
     return np.stack([model.inverse_transform(x, **contrast) for x in latents])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ssn_estimators._threads import share_out
+from ssn_estimators._torch import to_tensor
 
 try:
     from ssn_estimators import morris_lecar_compiled as _compiled
@@ -99,7 +100,7 @@ class MorrisLecar:
         rate : ndarray of shape (n,)
             Upward crossings of 0 mV, in Hz: of the time between the first and the last.
         """
-        current = torch.as_tensor(np.asarray(current, float))
+        current = to_tensor(current)
         v = torch.full_like(current, -60.0)
         w = self.open_share(v)
         n_settling, n_steps = round(settling / dt), round((settling + duration) / dt)
@@ -145,7 +146,7 @@ class MorrisLecar:
         v = start.expand(shape)
         w = self.open_share(v)
         n_total = inputs.shape[-2] * n_steps
-        total, from_cells = torch.zeros(()), self.gain * recurrent_weights
+        total, from_cells = 0.0, self.gain * recurrent_weights
         for i in range(n_total):
             if i % n_steps == 0:
                 from_input = inputs[..., i // n_steps, :] @ (self.gain * input_weights) + self.onset

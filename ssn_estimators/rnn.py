@@ -14,11 +14,18 @@ from sklearn.base import (
 )
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
+from torch.nn.functional import cross_entropy
 
-from ssn_estimators._compat import Interval, fit_context
-from ssn_estimators._readout import labels_of, probabilities_of, refuse_one_class, uniform_weights
-from ssn_estimators._torch import in_blocks, minibatches
+from ssn_estimators._compat import Interval, fit_context, validate_data
+from ssn_estimators._readout import (
+    check_answers,
+    labels_of,
+    probabilities_of,
+    refuse_one_class,
+    uniform_weights,
+)
+from ssn_estimators._torch import check_trained, in_blocks, minibatches, until_interrupted
 from ssn_estimators.initial_weights import initial_matrix, low_rank_init
 
 __all__ = ["RNNClassifier"]
@@ -163,9 +170,7 @@ class RNNClassifier(
             If the loss is no longer finite.
         """
         going_on = self.warm_start and hasattr(self, "coef_")
-        X, y = validate_data(
-            self, X, y, dtype=(np.float64, np.float32), multi_output=True, reset=not going_on
-        )
+        X, y = validate_data(self, X, y, multi_output=True, reset=not going_on)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if y.ndim == 2 and y.shape[1] != self.n_steps:
@@ -196,20 +201,22 @@ class RNNClassifier(
         weights = [torch.tensor(getattr(self, name), requires_grad=True) for name in names]
         optimizer = torch.optim.SGD(weights, self.learning_rate_init, momentum=self.momentum)
         batches = minibatches(len(X), self.batch_size, rng)
-        for _ in range(self.max_iter):
-            batch = next(batches)
-            logits = self._outputs(self._run(sequences[batch], *weights[:2]), weights[2])
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), labels[batch].flatten())
-            optimizer.zero_grad()
-            loss.backward()
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"the loss of step {self.n_iter_ + 1} is not finite; lower "
-                    f"learning_rate_init (now {self.learning_rate_init:g})."
-                )
-            optimizer.step()
-            self.loss_curve_.append(loss.item())
-            self.n_iter_ += 1
+        with until_interrupted():
+            for _ in range(self.max_iter):
+                batch = next(batches)
+                logits = self._outputs(self._run(sequences[batch], *weights[:2]), weights[2])
+                loss = cross_entropy(logits.flatten(0, -2), labels[batch].flatten())
+                optimizer.zero_grad()
+                loss.backward()
+                if not torch.isfinite(loss):
+                    raise FloatingPointError(
+                        f"the loss of step {self.n_iter_ + 1} is not finite; lower "
+                        f"learning_rate_init (now {self.learning_rate_init:g})."
+                    )
+                optimizer.step()
+                self.loss_curve_.append(loss.item())
+                self.n_iter_ += 1
+        check_trained(weights, self.learning_rate_init)
         for name, value in zip(names, weights, strict=True):
             setattr(self, name, value.detach().numpy())
         return self
@@ -248,10 +255,11 @@ class RNNClassifier(
 
     def _states(self, X):
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        X = validate_data(self, X, reset=False)
         weights = (torch.from_numpy(w) for w in (self.input_weights_, self.recurrent_weights_))
         weights = tuple(weights)
-        return in_blocks(lambda block: self._run(block, *weights), self._sequences(X)), X.dtype
+        states = in_blocks(lambda block: self._run(block, *weights), self._sequences(X))
+        return check_answers(states, self), X.dtype
 
     def transform(self, X):
         """States of the cells after the last step.
@@ -348,7 +356,7 @@ class RNNClassifier(
             products.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        X = validate_data(self, X, reset=False)
         weights = [w.astype(float) for w in (self.input_weights_, self.recurrent_weights_)]
         sequences = torch.from_numpy(self._sequences(X).astype(float))
         states = self._run(sequences, *map(torch.from_numpy, weights)).numpy()

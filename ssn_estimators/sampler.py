@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import Bunch, check_random_state, gen_batches
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import Bunch, check_array, check_random_state, gen_batches
+from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._compat import (
     FitProgress,
@@ -18,6 +18,7 @@ from ssn_estimators._compat import (
     Interval,
     StrOptions,
     fit_context,
+    validate_data,
     with_callbacks,
 )
 from ssn_estimators._torch import in_blocks, resolve_device
@@ -39,11 +40,11 @@ from ssn_estimators.inference import (
     check_moments,
     check_together,
     moment_errors,
+    named,
     percepts,
 )
 from ssn_estimators.simulation import simulate
 from ssn_estimators.simulation.moments import CLOSURES, stationary_moments
-from ssn_estimators.simulation.setup import check_time_grid
 from ssn_estimators.structures import STRUCTURES, GaussianRing, InLogs
 from ssn_estimators.training import train
 
@@ -386,9 +387,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     def _training(self, X, y=None, *, mean=None, covariance=None):
         """The fit as a generator for `run_together`."""
         going_on = self.warm_start and hasattr(self, "circuit_")
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=not going_on)
-        check_time_grid(duration=self.window, burn_in=self.burn_in, dt=self.dt)
-        check_time_grid(duration=self.window_predict, burn_in=self.burn_in, dt=self.dt)
+        X = validate_data(self, X, reset=not going_on)
+        self._check_time_grid(self.window, self.window_predict)
         self._check_trials()
         task = Inference(self.cost_weights, self.averaging)
         check_together(mean, covariance)
@@ -399,7 +399,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
                 self.generative_model_ = self._fitted_generative_model(X, rng)
             elif self.generative_model_ is None:
                 raise ValueError("the network was fitted to targets; it needs some to go on.")
-            mean, covariance = self.generative_model_.posterior_moments(X)
+            mean, covariance = self._posterior_moments(X)
         elif not going_on:
             self.generative_model_ = None
         mean, covariance = check_moments(mean, covariance, len(X), X.dtype)
@@ -535,12 +535,20 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     def _fitted_encoder(self, X):
         filters = getattr(self.generative_model_, "components_", None)
         if self.encoder is not None:
-            return clone(self.encoder).fit(X)
-        return None if filters is None else GaborEncoder(filters=filters).fit(X)
+            encoder = clone(self.encoder)
+            if hasattr(encoder, "set_output"):
+                encoder.set_output(transform="default")
+            return encoder.fit(X)
+        if filters is None:
+            return None
+        return GaborEncoder(filters=filters).set_output(transform="default").fit(X)
 
     def _encode(self, X):
         """External inputs of valid data, but for those of I cells, which are the same."""
-        inputs = X if self.encoder_ is None else self.encoder_.transform(X)
+        inputs = X
+        if self.encoder_ is not None:
+            kinds = (np.float64, np.float32)
+            inputs = check_array(self.encoder_.transform(X), dtype=kinds, input_name="encoded X")
         return inputs / inputs.dtype.type(self.input_scale_)
 
     def _start(self, size, inputs, rng):
@@ -599,21 +607,9 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         fitted = {name: getattr(self, name) for name in (*names, "n_features_in_")}
         return fitted | {"circuit_": model.circuit}
 
-    def drive(self, X):
-        """External drive f(h) of every cell.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Inputs.
-
-        Returns
-        -------
-        drive : ndarray of shape (n_samples, n_neurons)
-            In mV, ready for :func:`simulate`.
-        """
+    def _drive(self, X):
         most = np.finfo(np.float32).max
-        inputs = self._encode(self._check_X(X)).clip(-most, most).astype(np.float32)
+        inputs = self._encode(X).clip(-most, most).astype(np.float32)
         circuit, task = self.circuit_.to_torch(), Inference(self.cost_weights, self.averaging)
         return in_blocks(lambda block: task.drive(circuit, {}, block), inputs)
 
@@ -671,7 +667,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             packed = [Inference.targets(m.mean[:, :n], m.covariance[:, :n, :n]) for m in parts]
             return torch.stack(packed, 1).cpu()
 
-        packed = in_blocks(respond, self.drive(X), rows=PREDICT_ROWS)
+        packed = in_blocks(respond, self._drive(X), rows=PREDICT_ROWS)
         return [(part[:, :, 0], part[:, :, 1:]) for part in packed.swapaxes(0, 1)]
 
     def predict(self, X, return_std=False, return_cov=False, *, method="simulation"):
@@ -707,13 +703,18 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         if return_std and return_cov:
             raise ValueError("Only one of return_std and return_cov can be True.")
         X = self._check_X(X)
-        ((mean, covariance),) = self._moments(X, method)
-        mean = (mean - np.float32(self.potential_shift_)).astype(X.dtype)
+        mean, covariance = self._latents(X, method)
         if return_cov:
-            return mean, covariance.astype(X.dtype)
+            return mean, covariance
         if return_std:
-            return mean, np.sqrt(np.einsum("nii->ni", covariance)).astype(X.dtype)
+            return mean, np.sqrt(np.einsum("nii->ni", covariance))
         return mean
+
+    def _latents(self, X, method="simulation"):
+        """Means and covariances of the latents, of the dtype of X."""
+        ((mean, covariance),) = self._moments(X, method)
+        mean = mean - np.float32(self.potential_shift_)
+        return mean.astype(X.dtype), covariance.astype(X.dtype)
 
     def transform(self, X):
         """Mean of the latents under the network's samples, as by `predict`.
@@ -765,7 +766,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         rng, n = check_random_state(random_state), self.circuit_.n_excitatory
         samples = np.empty((len(X), n_samples, n), X.dtype)
         for rows in gen_batches(len(X), SAMPLE_ROWS):
-            simulation = self.simulate(
+            simulation = self._simulate(
                 X[rows],
                 n_trials=1,
                 duration=n_samples * interval,
@@ -795,7 +796,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         """
         X = self._check_X(X)
         model = self._known_model("inverse_transform")
-        return percepts(model, self.predict(X)[None], X)[0]
+        return percepts(model, self._latents(X)[0][None], X)[0]
 
     def normalized_cost(
         self,
@@ -845,7 +846,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             raise ValueError(f"averaging must be {legal}, got {averaging!r}.")
         check_together(mean, covariance)
         if mean is None:
-            mean, covariance = self._known_model("posterior_moments").posterior_moments(X)
+            self._known_model("posterior_moments")
+            mean, covariance = self._posterior_moments(X)
         mean, covariance = check_moments(mean, covariance, len(X), np.float32)
         if mean.shape[1] != self.circuit_.n_excitatory:
             raise ValueError(
@@ -882,6 +884,10 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             The greater, the better; 0 is perfect.
         """
         return -self.normalized_cost(X).total
+
+    def _posterior_moments(self, X):
+        """Of valid inputs, by the generative model."""
+        return self.generative_model_.posterior_moments(named(X, self.generative_model_))
 
     def _known_model(self, method):
         model = self.generative_model_

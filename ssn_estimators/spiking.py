@@ -13,6 +13,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from ssn_estimators._compat import Interval, StrOptions, fit_context
+from ssn_estimators._torch import until_interrupted
 from ssn_estimators.lif import LIFState, Synapses, random_synapses
 from ssn_estimators.rls import RecursiveLeastSquares
 
@@ -73,7 +74,7 @@ class SpikingSimulation:
                 f"bin_width must be positive and at most {self.times[-1]:g} ms, got {bin_width!r}."
             )
         n_bins = int(self.times[-1] / width + 1e-9)
-        bins = np.floor(self.spike_times / width).astype(int)
+        bins = np.floor(self.spike_times / width + 1e-9).astype(int)
         chosen = (bins >= 0) & (bins < n_bins)
         place = (self.spike_conditions, self.spike_trials, bins, self.spike_neurons)
         shape = (n_conditions, n_trials, n_bins, n)
@@ -304,8 +305,9 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         """
         X, y = self._check(X, y)
         self._make(X, y)
-        for _ in range(self.max_iter):
-            self._loop(X, y)
+        with until_interrupted():
+            for _ in range(self.max_iter):
+                self._loop(X, y)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -325,7 +327,8 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         if not hasattr(self, "plastic_weights_"):
             self._make(X, y)
         self._check_size(y)
-        self._loop(X, y)
+        with until_interrupted():
+            self._loop(X, y)
         return self
 
     def _check_size(self, y):
@@ -510,22 +513,21 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
     def _loop(self, X, y):
         """One training loop: every condition once, an update after every interval."""
         errors = []
-        for condition in self._rng.permutation(len(X)):
-            state = self._state(1, self._rng)
-            target = y[condition] + self.baseline_
-            episode = self._episode(state, X[condition], len(target), self.external_input_)
-            for i, _, _ in episode:
-                if i < 0:
-                    continue
-                error = state.drive[0] - target[i]
-                errors.append(np.mean(error**2))
-                self._rls.update(state.plastic_traces(), error)
-                state.set_plastic_weights(self._rls.weights.astype(float))
-        if self.dale == "freeze":
-            signs = self._signs()
-            while (wrong := self._rls.weights * signs < 0).any():  # others may follow
-                self._rls.fix_at_zero(wrong)
-            self.plastic_weights_.weights = self._rls.weights.astype(float)
+        try:
+            for condition in self._rng.permutation(len(X)):
+                state = self._state(1, self._rng)
+                target = y[condition] + self.baseline_
+                episode = self._episode(state, X[condition], len(target), self.external_input_)
+                for i, _, _ in episode:
+                    if i < 0:
+                        continue
+                    error = state.drive[0] - target[i]
+                    errors.append(np.mean(error**2))
+                    self._rls.update(state.plastic_traces(), error)
+                    state.set_plastic_weights(self._rls.weights.astype(float))
+        finally:  # also of a loop that is interrupted
+            if self.dale == "freeze":
+                self._keep_dale()
         error = float(np.mean(errors))
         if not (np.isfinite(error) and np.isfinite(self._rls.weights).all()):
             raise FloatingPointError(
@@ -538,6 +540,12 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
             print(
                 f"[spiking] loop {self.n_iter_:4d}   error {self.loss_curve_[-1]:.4f}", flush=True
             )
+
+    def _keep_dale(self):
+        signs = self._signs()
+        while (wrong := self._rls.weights * signs < 0).any():  # others may follow
+            self._rls.fix_at_zero(wrong)
+        self.plastic_weights_.weights = self._rls.weights.astype(float)
 
     def _signs(self):
         return np.where(self.plastic_weights_.sources < self.n_excitatory_, 1, -1)

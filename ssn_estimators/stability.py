@@ -254,7 +254,7 @@ def stability_report(
         if not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} must be a positive integer, got {value!r}.")
     network, X = network_and_inputs(estimator, X)
-    check_time_grid(duration=duration, burn_in=0.0, dt=network.dt)
+    check_time_grid(network.circuit_, duration=duration, burn_in=0.0, dt=network.dt)
     rng = check_random_state(random_state)
     drive, circuit = network.drive(X), network.circuit_
 

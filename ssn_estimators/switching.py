@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.inference import percepts
+from ssn_estimators.inference import named, percepts
 from ssn_estimators.simulation import simulate
 from ssn_estimators.stability import network_and_inputs
 
@@ -130,7 +130,8 @@ def stimulus_switch(
     for name, time, least in (("before", before, dt), ("after", after, 3 * dt)):
         if not isinstance(time, Real) or not time >= least:
             raise ValueError(f"{name} must be at least {least:g} ms, got {time!r}.")
-    old, new = sampler.drive(X_old), sampler.drive(X_new)
+    X_old, X_new = sampler._check_X(X_old), sampler._check_X(X_new)
+    old, new = sampler._drive(X_old), sampler._drive(X_new)
     if old.shape != new.shape:
         raise ValueError(f"X_old has {len(old)} stimuli, X_new has {len(new)}; pairs are needed.")
     if not isinstance(n_trials, Integral) or n_trials < 2:
@@ -165,7 +166,7 @@ def stimulus_switch(
     if model is not None:
         posteriors = []
         for X in (X_old, X_new):
-            m, c = model.posterior_moments(X)
+            m, c = model.posterior_moments(named(X, model))
             posteriors += [m, np.einsum("nii->ni", c)]
     images, switched = None, simulation.times > before
     if hasattr(model, "inverse_transform"):

@@ -540,7 +540,7 @@ class _Run:
         settings, seed = self.settings, int(self.rng.randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
         shape = (settings.es_samples // 2, descent.n_parameters)
-        noise = settings.es_sigma * torch.randn(shape, generator=generator)
+        noise = settings.es_sigma * torch.randn(shape, generator=generator, dtype=torch.float32)
         noise = noise.to(settings.device)
         costs = torch.empty(2, len(noise), dtype=torch.float64)
         for side, sign in enumerate((1, -1)):

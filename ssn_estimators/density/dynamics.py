@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ssn_estimators._torch import to_tensor
+from ssn_estimators.circuit import Circuit
+
 __all__ = ["Langevin", "circuit_dynamics"]
 
 
@@ -104,20 +107,27 @@ def circuit_dynamics(circuit, drive):
     (4, 4)
     """
     n = circuit.n_neurons
-    drive = np.asarray(drive, dtype=float)
+    drive = np.array(drive, dtype=float)
     if drive.shape != (n,):
         raise ValueError(f"drive must have shape ({n},), one input, got {drive.shape}.")
-    tensors = circuit.to_torch(device="cpu", dtype=torch.float64)
-    weights, factor = tensors.weights.detach(), tensors.noise_factor.detach()
-    outside, tau = torch.from_numpy(drive), torch.from_numpy(circuit.tau)
+    circuit = circuit.to_numpy()
+    factor, diffusion = circuit.noise_factor.astype(float), np.zeros((2 * n, 2 * n))
+    diffusion[n:, n:] = factor @ factor.T / circuit.tau_eta
+    return Langevin(_CircuitDrift(circuit, drive), diffusion)
 
-    def drift(x):
-        x = torch.as_tensor(x)
+
+@dataclass(frozen=True, eq=False)
+class _CircuitDrift:
+    """Drift of potentials and noise, for tensors; a class, so that it can be pickled."""
+
+    circuit: Circuit
+    drive: np.ndarray
+
+    def __call__(self, x):
+        circuit, n = self.circuit, self.circuit.n_neurons
+        x = to_tensor(x)
         u, eta = x[..., :n], x[..., n:]
         rates = circuit.k * u.clamp(min=0) ** circuit.gamma
+        weights, outside, tau = map(to_tensor, (circuit.weights, self.drive, circuit.tau))
         du = (outside - u + rates @ weights.T + eta) / tau
         return torch.cat([du, -eta / circuit.tau_eta], dim=-1)
-
-    diffusion = np.zeros((2 * n, 2 * n))
-    diffusion[n:, n:] = (factor @ factor.T).numpy() / circuit.tau_eta
-    return Langevin(drift, diffusion)

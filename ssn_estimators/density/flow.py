@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Integral, Real
+from threading import Lock
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.cluster import KMeans
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils.validation import check_is_fitted
 from torch.func import grad, jacfwd, vmap
 
-from ssn_estimators._compat import Interval, StrOptions, fit_context
-from ssn_estimators._torch import in_blocks, minibatches
+from ssn_estimators._compat import Interval, StrOptions, fit_context, validate_data
+from ssn_estimators._readout import check_answers
+from ssn_estimators._torch import (
+    check_trained,
+    draw_parameters,
+    in_blocks,
+    minibatches,
+    on_cpu,
+    to_tensor,
+    until_interrupted,
+)
 from ssn_estimators.density.dynamics import Langevin
 from ssn_estimators.density.stationarity import fokker_planck_residual
 
@@ -22,6 +32,9 @@ __all__ = ["GMMFlow"]
 
 OBJECTIVES = ("likelihood", "score_matching", "fokker_planck")
 SAME_MODE = 1e-3  # distance in the latent space, of standardised data
+STILL = 1e-6  # the same, of a step of the concave-convex procedure
+MOST_ROWS = 1024  # compared with all components at once
+_DRAWING = Lock()
 _COUNT = [Interval(Integral, 1, None, closed="left")]
 
 
@@ -180,7 +193,8 @@ class GMMFlow(DensityMixin, BaseEstimator):
         self.center_, spread = X.mean(0), X.std(0)
         self.scale_ = np.where(spread > 0, spread, 1.0)
         density = self._start((X - self.center_) / self.scale_, rng)
-        self._train(density, torch.tensor(X), objective, rng)
+        self._train(density, to_tensor(X), objective, rng)
+        check_trained(density.parameters(), self.learning_rate_init)
         state = {name: value.numpy() for name, value in density.state_dict().items()}
         self.weights_ = density.log_weights.detach().softmax(0).numpy()
         self.means_ = state.pop("means")
@@ -211,10 +225,12 @@ class GMMFlow(DensityMixin, BaseEstimator):
         clusters = KMeans(self.n_components, n_init=1, random_state=seed).fit(Z)
         share = np.bincount(clusters.labels_, minlength=self.n_components) / len(Z)
         spread = max(clusters.inertia_ / Z.size, 1e-4)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            density = self._density(Z.shape[1])
+        density = self._density(Z.shape[1])
+        draw_parameters(density.couplings, np.random.RandomState(seed), torch.float64)
         with torch.no_grad():
+            for coupling in density.couplings:  # each starts as the identity
+                for parameter in coupling.hyper[-1].parameters():
+                    parameter.zero_()
             density.means.copy_(torch.from_numpy(clusters.cluster_centers_))
             density.log_weights.copy_(torch.from_numpy(np.log(np.maximum(share, 1e-6))))
             density.log_variance.fill_(float(np.log(spread)))
@@ -222,9 +238,9 @@ class GMMFlow(DensityMixin, BaseEstimator):
 
     def _density(self, d):
         n_layers = self.n_layers if d > 1 else 0
-        return _Density(
-            self.n_components, d, self.flow, n_layers, list(self.hidden_layer_sizes)
-        ).double()
+        hidden = list(self.hidden_layer_sizes)
+        with on_cpu():
+            return _Density(self.n_components, d, self.flow, n_layers, hidden)
 
     def _train(self, density, X, objective, rng):
         center, scale = torch.from_numpy(self.center_), torch.from_numpy(self.scale_)
@@ -240,37 +256,38 @@ class GMMFlow(DensityMixin, BaseEstimator):
 
         self.loss_curve_, self.n_iter_ = [], 0
         warm_up = 0 if "likelihood" in objective else self.max_iter // 4
-        for i in range(self.max_iter):
-            x, loss = X[next(batches)], 0.0
-            weights = {"likelihood": 1.0} if i < warm_up else objective
-            if "likelihood" in weights:
-                loss = loss - weights["likelihood"] * log_density(x).mean()
-            if "score_matching" in weights:
-                loss = loss + weights["score_matching"] * _score_matching(log_density, x)
-            if "fokker_planck" in weights:
-                residual = fokker_planck_residual(self.dynamics, score, x)
-                loss = loss + weights["fokker_planck"] * (residual**2).mean()
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"the objective of step {self.n_iter_ + 1} is not finite; lower "
-                    f"learning_rate_init (now {self.learning_rate_init:g})."
-                )
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(density.parameters(), 10.0)
-            optimizer.step()
-            schedule.step()
-            self.loss_curve_.append(loss.item())
-            self.n_iter_ += 1
+        with until_interrupted():
+            for i in range(self.max_iter):
+                x, loss = X[next(batches)], 0.0
+                weights = {"likelihood": 1.0} if i < warm_up else objective
+                if "likelihood" in weights:
+                    loss = loss - weights["likelihood"] * log_density(x).mean()
+                if "score_matching" in weights:
+                    loss = loss + weights["score_matching"] * _score_matching(log_density, x)
+                if "fokker_planck" in weights:
+                    residual = fokker_planck_residual(self.dynamics, score, x)
+                    loss = loss + weights["fokker_planck"] * (residual**2).mean()
+                if not torch.isfinite(loss):
+                    raise FloatingPointError(
+                        f"the objective of step {self.n_iter_ + 1} is not finite; lower "
+                        f"learning_rate_init (now {self.learning_rate_init:g})."
+                    )
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(density.parameters(), 10.0)
+                optimizer.step()
+                schedule.step()
+                self.loss_curve_.append(loss.item())
+                self.n_iter_ += 1
 
     def _fitted(self):
         check_is_fitted(self)
         density = self._density(len(self.center_))
-        state = {name: torch.tensor(value) for name, value in self.flow_parameters_.items()}
-        state["means"] = torch.tensor(self.means_)
-        state["log_weights"] = torch.tensor(np.log(self.weights_))
-        state["log_variance"] = torch.tensor(np.log(self.variance_))
-        density.load_state_dict(state)
+        state = {name: to_tensor(x, x.dtype) for name, x in self.flow_parameters_.items()}
+        state["means"] = to_tensor(self.means_)
+        state["log_weights"] = to_tensor(np.log(self.weights_))
+        state["log_variance"] = to_tensor(np.log(self.variance_))
+        density.load_state_dict(state, assign=True)
         return density.requires_grad_(False)
 
     def _standardized(self, X):
@@ -289,7 +306,8 @@ class GMMFlow(DensityMixin, BaseEstimator):
         -------
         log_density : ndarray of shape (n_samples,)
         """
-        return in_blocks(self._fitted(), self._standardized(X)) - np.log(self.scale_).sum()
+        density = check_answers(in_blocks(self._fitted(), self._standardized(X)), self)
+        return density - np.log(self.scale_).sum()
 
     def score(self, X, y=None):
         """Mean log-density of samples.
@@ -388,19 +406,26 @@ class GMMFlow(DensityMixin, BaseEstimator):
         """
         density = self._fitted()
         z = in_blocks(lambda x: density.encode(x)[0], self._standardized(X))
-        z = self._descend(z, 10_000)
-        return ((z[:, None] - self.modes_) ** 2).sum(-1).argmin(1)
+        labels = np.empty(len(z), int)
+        for rows in gen_batches(len(z), MOST_ROWS):
+            places = self._descend(z[rows], 10_000)
+            labels[rows] = _squared_distances(places, self.modes_).argmin(1)
+        return labels
 
     def _descend(self, z, n_steps):
-        """Latent places after steps of the procedure, or where it stands still before."""
-        for _ in range(n_steps):
-            distance = ((z[:, None] - self.means_) ** 2).sum(-1)
-            logits = np.log(self.weights_) - distance / (2 * self.variance_)
-            share = np.exp(logits - logits.max(1, keepdims=True))
-            new = share @ self.means_ / share.sum(1, keepdims=True)
-            moved, z = np.abs(new - z).max(), new
-            if moved < 1e-6:
-                break
+        """Latent places after steps of the procedure, or where each stands still before."""
+        z = z.copy()
+        for rows in gen_batches(len(z), MOST_ROWS):
+            moving = np.arange(len(z))[rows]
+            for _ in range(n_steps):
+                old = z[moving]
+                distance = _squared_distances(old, self.means_)
+                logits = np.log(self.weights_) - distance / (2 * self.variance_)
+                share = np.exp(logits - logits.max(1, keepdims=True))
+                z[moving] = share @ self.means_ / share.sum(1, keepdims=True)
+                moving = moving[np.abs(z[moving] - old).max(1) >= STILL]
+                if not len(moving):
+                    break
         return z
 
 
@@ -409,9 +434,9 @@ class _Density(torch.nn.Module):
 
     def __init__(self, n_components, d, flow, n_layers, hidden):
         super().__init__()
-        self.means = torch.nn.Parameter(torch.zeros(n_components, d))
-        self.log_weights = torch.nn.Parameter(torch.zeros(n_components))
-        self.log_variance = torch.nn.Parameter(torch.zeros(()))
+        shapes = {"means": (n_components, d), "log_weights": (n_components,), "log_variance": ()}
+        for name, shape in shapes.items():
+            setattr(self, name, torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64)))
         self.couplings = torch.nn.ModuleList(
             [_coupling(d, i, flow, hidden) for i in range(n_layers)]
         )
@@ -448,7 +473,7 @@ class _Density(torch.nn.Module):
 
 
 def _coupling(d, number, flow, hidden):
-    """One layer that starts as the identity; odd and even layers move the other features."""
+    """One layer, without values of its own; odd and even ones move the other features."""
     try:
         from zuko.flows.coupling import GeneralCouplingTransform
         from zuko.transforms import AdditiveTransform, MonotonicAffineTransform
@@ -460,18 +485,20 @@ def _coupling(d, number, flow, hidden):
         "additive": (AdditiveTransform, [()]),
         "affine": (MonotonicAffineTransform, [(), ()]),
     }[flow]
-    coupling = GeneralCouplingTransform(
-        d,
-        mask=torch.arange(d) % 2 == number % 2,
-        univariate=univariate,
-        shapes=shapes,
-        hidden_features=hidden,
-        activation=torch.nn.SiLU,
-    )
-    with torch.no_grad():
-        for parameter in coupling.hyper[-1].parameters():
-            parameter.zero_()
-    return coupling
+    # zuko draws values, which are not used, from a generator that all threads share
+    with _DRAWING, torch.random.fork_rng(devices=[]):
+        return GeneralCouplingTransform(
+            d,
+            mask=torch.arange(d) % 2 == number % 2,
+            univariate=univariate,
+            shapes=shapes,
+            hidden_features=hidden,
+            activation=torch.nn.SiLU,
+        )
+
+
+def _squared_distances(places, others):
+    return ((places[:, None] - others) ** 2).sum(-1)
 
 
 def _score_matching(log_density, x):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -11,9 +11,10 @@ from scipy.linalg import LinAlgWarning, block_diag
 from scipy.optimize import lsq_linear
 from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch, check_array, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import Interval, StrOptions, fit_context
+from ssn_estimators._compat import Interval, StrOptions, fit_context, validate_data
+from ssn_estimators.circuit import Circuit
 from ssn_estimators.density.dynamics import Langevin
 from ssn_estimators.density.stationarity import random_frequencies, wave_moments
 
@@ -417,22 +418,10 @@ def circuit_from_samples(circuit, X, drive, *, dale=True, **options):
             f"X must have shape (n_inputs, n_samples, {2 * n}) and drive (n_inputs, {n}); got "
             f"{X.shape} and {drive.shape}."
         )
-
-    def offset(x, outside):
-        du = (outside - x[:, :n] + x[:, n:]) / circuit.tau
-        return np.hstack([du, -x[:, n:] / circuit.tau_eta])
-
-    def features(x, _):
-        rates = circuit.k * np.maximum(x[:, :n], 0) ** circuit.gamma
-        phi = np.zeros((len(x), 2 * n, n * n))
-        for i in range(n):
-            phi[:, i, i * n : (i + 1) * n] = rates / circuit.tau[i]
-        return phi
-
     noise = circuit.noise_factor @ circuit.noise_factor.T / circuit.tau_eta
     regressor = FokkerPlanckRegressor(
-        features,
-        offset=offset,
+        _FeaturesOfWeights(circuit),
+        offset=_KnownDrift(circuit),
         diffusion=block_diag(np.zeros((n, n)), noise),
         signs=np.tile(circuit.signs, n) if dale else None,
         **options,
@@ -445,3 +434,30 @@ def circuit_from_samples(circuit, X, drive, *, dale=True, **options):
         regressor=regressor,
         circuit=replace(circuit, weights=weights) if dale else None,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _KnownDrift:
+    """What the drift of (u, eta) has beside the recurrent input."""
+
+    circuit: Circuit
+
+    def __call__(self, x, outside):
+        circuit, n = self.circuit, self.circuit.n_neurons
+        du = (outside - x[:, :n] + x[:, n:]) / circuit.tau
+        return np.hstack([du, -x[:, n:] / circuit.tau_eta])
+
+
+@dataclass(frozen=True, eq=False)
+class _FeaturesOfWeights:
+    """The recurrent input, linear in the weights."""
+
+    circuit: Circuit
+
+    def __call__(self, x, _):
+        circuit, n = self.circuit, self.circuit.n_neurons
+        rates = circuit.k * np.maximum(x[:, :n], 0) ** circuit.gamma
+        phi = np.zeros((len(x), 2 * n, n * n))
+        for i in range(n):
+            phi[:, i, i * n : (i + 1) * n] = rates / circuit.tau[i]
+        return phi

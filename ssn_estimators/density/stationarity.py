@@ -11,6 +11,7 @@ from scipy.special import log_ndtr
 from sklearn.utils import check_random_state
 from torch.func import jacfwd, vmap
 
+from ssn_estimators._torch import to_tensor
 from ssn_estimators.circuit import Circuit
 from ssn_estimators.density.dynamics import Langevin, circuit_dynamics
 
@@ -59,7 +60,7 @@ def fokker_planck_residual(dynamics, score, X):
     >>> fokker_planck_residual(relaxation, lambda x: -x, [[0.5], [2.0]])
     tensor([0., 0.], dtype=torch.float64)
     """
-    X = X if torch.is_tensor(X) else torch.tensor(np.asarray(X, dtype=float))
+    X = to_tensor(X)
     if X.ndim != 2:
         raise ValueError(f"X must have shape (n, d), got {tuple(X.shape)}.")
     d = X.shape[1]

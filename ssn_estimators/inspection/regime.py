@@ -363,4 +363,4 @@ def _representation(model, X):
         with torch.no_grad(), _evaluated(model):
             states = model(X)
         return states.reshape(len(states), -1).double().cpu().numpy()
-    return model.transform(X).astype(float)
+    return np.asarray(model.transform(X), dtype=float)

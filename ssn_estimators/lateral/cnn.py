@@ -10,12 +10,20 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional
 
-from ssn_estimators._compat import Interval, StrOptions, fit_context
-from ssn_estimators._readout import LogitsMixin, refuse_one_class
-from ssn_estimators._torch import in_blocks, minibatches, resolve_device
+from ssn_estimators._compat import Interval, StrOptions, fit_context, validate_data
+from ssn_estimators._readout import LogitsMixin, check_answers, refuse_one_class
+from ssn_estimators._torch import (
+    check_trained,
+    draw_parameters,
+    in_blocks,
+    minibatches,
+    resolve_device,
+    to_tensor,
+    until_interrupted,
+)
 from ssn_estimators.images import image_shape_of
 from ssn_estimators.lateral.rule import CoActivation, gated, shares_of_features
 
@@ -176,7 +184,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         FloatingPointError
             If the loss is not finite at some step.
         """
-        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
+        X, y = validate_data(self, X, y)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         refuse_one_class(self.classes_, self)
@@ -186,13 +194,15 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         self.input_scale_ = spread if spread > 0 else 1.0
         images = torch.from_numpy(self._images(X))
         labels = torch.from_numpy(labels)
-        with torch.random.fork_rng():
-            torch.manual_seed(int(rng.randint(2**31 - 1)))
-            network = self._network(X.shape[1], len(self.classes_)).to(device)
-            # drawn without gates too: networks of one seed see the same batches
-            seen = images[rng.permutation(len(X))[:MOST_SEEN]]
-            batches = minibatches(len(X), self.batch_size, rng)
-            self._train(network, images, labels, batches, seen)
+        network = self._network(X.shape[1], len(self.classes_))
+        own = np.random.RandomState(rng.randint(2**31 - 1))
+        draw_parameters(network, own, torch.float32)
+        network.to(device).seed(int(own.randint(2**31 - 1)))
+        # drawn without gates too: networks of one seed see the same batches
+        seen = images[rng.permutation(len(X))[:MOST_SEEN]]
+        batches = minibatches(len(X), self.batch_size, rng)
+        self._train(network, images, labels, batches, seen)
+        check_trained(network.parameters(), self.learning_rate_init)
         self.parameters_ = {k: v.cpu().numpy() for k, v in network.state_dict().items()}
         self.lateral_weights_ = [x.cpu().numpy() for x in network.weights]
         return self
@@ -206,23 +216,24 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         half = self.max_iter // 2
         every = max(1, (self.max_iter - half) // N_UPDATES)
         self.loss_curve_, self.n_iter_ = [], 0
-        for i in range(self.max_iter):
-            batch = next(batches)
-            if self.lateral is not None and i >= half and (i - half) % every == 0:
-                network.learn_context(seen)
-            logits = network(images[batch].to(device))
-            loss = functional.cross_entropy(logits, labels[batch].to(device))
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"the loss of step {i + 1} is not finite; lower learning_rate_init (now "
-                    f"{self.learning_rate_init:g})."
-                )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            self.loss_curve_.append(loss.item())
-            self.n_iter_ += 1
+        with until_interrupted():
+            for i in range(self.max_iter):
+                batch = next(batches)
+                if self.lateral is not None and i >= half and (i - half) % every == 0:
+                    network.learn_context(seen)
+                logits = network(images[batch].to(device))
+                loss = functional.cross_entropy(logits, labels[batch].to(device))
+                if not torch.isfinite(loss):
+                    raise FloatingPointError(
+                        f"the loss of step {i + 1} is not finite; lower learning_rate_init (now "
+                        f"{self.learning_rate_init:g})."
+                    )
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                self.loss_curve_.append(loss.item())
+                self.n_iter_ += 1
         if self.lateral is not None:
             network.learn_context(seen)
 
@@ -249,10 +260,13 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
     def _images(self, X):
         X = ((X - self.input_mean_) / self.input_scale_).astype(np.float32)
         images = X.reshape(len(X), *self._shape(X.shape[1]))
-        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+        # a copy: strides of a single channel would tell where the pixels came from
+        return np.array(images.transpose(0, 3, 1, 2), order="C")
 
     def _network(self, n_features, n_classes):
-        return _Network(self, self._shape(n_features), n_classes)
+        """Of this size, without values."""
+        with torch.device("meta"):
+            return _Network(self, self._shape(n_features), n_classes)
 
     def decision_function(self, X):
         """Logits of the classes.
@@ -267,13 +281,14 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
             In the binary case, the log odds of ``classes_[1]``.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        X = validate_data(self, X, reset=False)
         # in double precision: libraries round the rows of a product differently
-        network = self._network(X.shape[1], len(self.classes_)).double()
-        network.load_state_dict({k: torch.tensor(v) for k, v in self.parameters_.items()})
-        network.weights = [torch.tensor(x, dtype=torch.float64) for x in self.lateral_weights_]
+        network = self._network(X.shape[1], len(self.classes_))
+        parameters = {name: to_tensor(value) for name, value in self.parameters_.items()}
+        network.load_state_dict(parameters, assign=True)
+        network.weights = [to_tensor(x) for x in self.lateral_weights_]
         network.eval().requires_grad_(False)
-        logits = in_blocks(network, self._images(X).astype(float))
+        logits = check_answers(in_blocks(network, self._images(X).astype(float)), self)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
 
@@ -296,12 +311,21 @@ class _Network(torch.nn.Module):
         self.form, self.alpha = estimator.lateral, estimator.lateral_alpha
         self.weights = []
 
+    def seed(self, seed):
+        """Source of what dropout draws: not torch's, which all threads share."""
+        self.generator = torch.Generator(self.hidden.weight.device).manual_seed(seed)
+
     def forward(self, x):
         for i in range(len(self.convolutions)):
-            x = self._layer(i, x)
-            x = functional.dropout(x, self.dropout, self.training)
+            x = self._dropped(self._layer(i, x))
         x = functional.relu(self.hidden(x.flatten(1)))
-        return self.readout(functional.dropout(x, self.dropout, self.training))
+        return self.readout(self._dropped(x))
+
+    def _dropped(self, x):
+        if not self.training or not self.dropout:
+            return x
+        drawn = torch.rand(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
+        return x * (drawn >= self.dropout) / (1 - self.dropout)
 
     def _layer(self, i, x):
         """Gated and pooled maps of a layer."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from numbers import Integral, Real
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import Interval, StrOptions, fit_context
-from ssn_estimators._torch import in_blocks
+from ssn_estimators._compat import Interval, StrOptions, fit_context, validate_data
+from ssn_estimators._torch import in_blocks, to_tensor
 from ssn_estimators.images import image_shape_of
 from ssn_estimators.lateral.rule import CoActivation, gated, offsets, shares_of_features
 
@@ -153,7 +152,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self : LateralContext
         """
         first = not hasattr(self, "_sums")
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=first)
+        X = validate_data(self, X, reset=first)
         _refuse_negative(X)
         if first:
             self._shape = self._map_shape(X.shape[1])
@@ -161,7 +160,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self._sums = CoActivation(self.n_channels_, self.extent, self.spacing)
             self.n_samples_seen_ = 0
         for start in range(0, len(X), 256):
-            maps = self._maps(torch.tensor(X[start : start + 256]))
+            maps = self._maps(to_tensor(X[start : start + 256], X.dtype))
             shares = shares_of_features(maps) if self.normalize else maps
             self._sums.add(shares, all_places=not self.normalize)
         self.n_samples_seen_ += len(X)
@@ -193,9 +192,9 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X_new : ndarray of shape (n_samples, n_rows * n_columns * n_channels)
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        X = validate_data(self, X, reset=False)
         _refuse_negative(X)
-        weights = torch.tensor(self.weights_.astype(X.dtype))
+        weights = to_tensor(self.weights_, X.dtype)
 
         def gate(block):
             maps = self._maps(block)

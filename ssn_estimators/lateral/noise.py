@@ -122,6 +122,7 @@ def robustness_curve(
     """
     if not callable(noise) and noise not in NOISES:
         raise ValueError(f"noise must be callable or one of {sorted(NOISES)}, got {noise!r}.")
+    frame = X if hasattr(X, "iloc") else None
     if callable(noise):
         add = noise
     else:
@@ -134,6 +135,11 @@ def robustness_curve(
         add = NOISES[noise](low, high)
     score = check_scoring(estimator, scoring)
     seeds = check_random_state(random_state).randint(2**31 - 1, size=n_repeats)
-    return np.array(
-        [[score(estimator, add(X, level, random_state=s), y) for s in seeds] for level in levels]
-    )
+
+    def noisy(level, seed):
+        found = add(X, level, random_state=seed)
+        # under the names that the estimator may have been fitted with
+        named = frame is None or hasattr(found, "iloc")
+        return found if named else type(frame)(found, frame.index, frame.columns)
+
+    return np.array([[score(estimator, noisy(level, s), y) for s in seeds] for level in levels])

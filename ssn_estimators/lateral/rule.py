@@ -88,11 +88,11 @@ def gated(maps, shares, weights, *, spacing, form, alpha):
         )
         return maps * (1 + alpha * context.permute(0, 2, 3, 1)).clamp(min=0)
     evidence = torch.zeros_like(maps)
-    for a, b in offsets(extent):
-        said = torch.log((1 + shares @ weights[a, b]).clamp(min=1e-30))
-        # moved to the places that hear it; nothing comes from beyond the map
-        down, right = ((extent - x) * spacing for x in (a, b))
-        evidence = evidence + functional.pad(said, (0, 0, right, -right, down, -down))
+    for place in offsets(extent):
+        # nothing comes from beyond the map
+        here, there = _windows(maps.shape[1:3], place, extent, spacing)
+        said = torch.log((1 + shares[there] @ weights[place]).clamp(min=1e-30))
+        evidence[here] += said
     gate = torch.exp(alpha * (evidence - evidence.amax(-1, keepdim=True)))
     product = maps * gate
     # features compete: their sum at a place stays

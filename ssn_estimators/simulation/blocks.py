@@ -102,6 +102,8 @@ class Block:
                 # A trial spoils sums over columns before it is known to diverge: repeat with the
                 # same noise, now knowing which trials to leave out.
                 self.alive = ~diverged
+                if "path" in paths:  # a view of the memory that the second run uses
+                    paths["path"] = paths["path"].clone()
                 self._start()
                 sums = self._run() | paths
         self.sums, self.stepper = sums, None
@@ -188,7 +190,7 @@ class Block:
         """
         sums, self.sums, setup = self.sums, None, self.setup
         result = {k: sums[k] for k in ("exceeded", "path", "noise") if k in sums}
-        count = torch.full(self.columns[:1], math.prod(self.columns[1:])).to(self.drive)
+        count = self.drive.new_full(self.columns[:1], math.prod(self.columns[1:]))
         if "exceeded" in sums:
             alive = sums["exceeded"] < 0
             count = alive.sum((1, 2)).to(self.drive)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from ssn_estimators._threads import libraries, pool
+from ssn_estimators._threads import one_blas_thread, pool
 from ssn_estimators.simulation import backend
 from ssn_estimators.simulation.blocks import Block, Network
 
@@ -186,7 +186,10 @@ class _Run:
                 offset = sums["u"] / count.clamp_min(1) - self.mean[network, inputs]
                 offset = torch.where(count > 0, offset, 0)
                 scatter[network, inputs] += (count * offset)[:, :, None] * offset[:, None]
-        return scatter / self.count[..., None]
+        covariance = scatter / self.count[..., None]
+        # what rounding leaves of a variance of 0 may be negative
+        covariance.diagonal(dim1=-2, dim2=-1).clamp_(min=0)
+        return covariance
 
     def recorded(self, name):
         shared = name == "noise" and self.setup.shared_noise
@@ -302,7 +305,7 @@ def _in_waves(jobs, prepare, work, finish, like):
     def run(function):
         return function() if threads is None else threads.submit(function).result()
 
-    with libraries().limit(limits=1, user_api="blas"):
+    with one_blas_thread:
         for wave in waves:
             # together also on one thread: small operations are slow after large ones, which
             # leave nothing of them in the caches

@@ -196,6 +196,7 @@ class _Run:
                 self.total = sum(products)
             offset = self.mean - self.centre
             covariance = self.total / count[..., None] - offset[..., None] * offset[..., None, :]
+            covariance.diagonal(dim1=-2, dim2=-1).clamp_(min=0)  # rounding
         if setup.rates:
             rates = setup.k * self.kept_sum(engine.rate_sums) / count
         first = torch.where((first == NEVER) | ~chosen, -1, first.to(torch.int64))

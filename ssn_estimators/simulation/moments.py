@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
+from ssn_estimators._torch import to_tensor
 from ssn_estimators.simulation.closure import Anderson, Lyapunov, System
 from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD
 
@@ -141,9 +142,7 @@ def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter
 
 
 def _check_drive(drive, weights):
-    if not torch.is_tensor(drive):
-        drive = torch.tensor(np.asarray(drive, dtype=float))
-    drive = drive.to(weights)
+    drive = to_tensor(drive).to(weights)
     if drive.ndim != 2 or not len(drive) or drive.shape[1] != len(weights):
         raise ValueError(
             f"drive must have shape (n_inputs, {len(weights)}) with at least one input, got "

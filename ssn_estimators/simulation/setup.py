@@ -12,6 +12,7 @@ from ssn_estimators.simulation.reference import SCHEMES
 __all__ = ["DIVERGENCE_THRESHOLD", "INCREMENTS", "PRECISIONS", "Setup", "check_time_grid"]
 
 DIVERGENCE_THRESHOLD = 1e3  # mV; networks and biology stay below 50, a runaway passes it within ms
+MOST_STEPS = 2**31  # of a trial; a single cell would take hours
 INCREMENTS = ("gaussian", "weak")
 PRECISIONS = ("float32", "tf32")
 
@@ -56,11 +57,36 @@ class Setup:
             )
 
 
-def check_time_grid(*, duration, burn_in, dt):
-    """Numbers of steps of burn-in and of the time after it."""
+def check_time_grid(cells, *, duration, burn_in, dt):
+    """Numbers of steps of burn-in and of the time after it.
+
+    Parameters
+    ----------
+    cells : Circuit or estimator
+        With the time constants `tau_e` and `tau_i`. No scheme follows a cell in steps as long as
+        they are, and moments may be wrong long before trials diverge.
+    duration, burn_in, dt : float
+        In ms; times are rounded to whole steps.
+
+    Raises
+    ------
+    ValueError
+        If a time is not legal, or there are more steps than can be counted.
+    """
     for name, value, low in (("dt", dt, None), ("duration", duration, dt), ("burn_in", burn_in, 0)):
         legal = isinstance(value, Real) and np.isfinite(value)
         if not legal or (value <= 0 if low is None else value < low):
             bound = "> 0" if low is None else f">= {low:g}" + (" (one step dt)" if low else "")
             raise ValueError(f"{name} must be a finite number of ms {bound}, got {value!r}.")
+    shortest = min(("tau_e", "tau_i"), key=lambda name: getattr(cells, name))
+    if dt >= getattr(cells, shortest):
+        raise ValueError(
+            f"dt must be shorter than the time constants of the cells: it is {dt:g} ms, and "
+            f"{shortest} is {getattr(cells, shortest):g} ms."
+        )
+    if (burn_in + duration) / dt > MOST_STEPS:
+        raise ValueError(
+            f"burn_in and duration of {burn_in:g} and {duration:g} ms take "
+            f"{(burn_in + duration) / dt:.3g} steps of dt={dt:g} ms, more than can be simulated."
+        )
     return round(burn_in / dt), round(duration / dt)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+from ssn_estimators._torch import on_cpu, to_tensor
 from ssn_estimators.circuit import CONSTANTS
 from ssn_estimators.simulation import cpu
 from ssn_estimators.simulation.reference import rates as firing_rates
@@ -213,9 +214,7 @@ def simulate_many(
     ValueError
         If a parameter is not legal, or circuits or drives do not match.
     """
-    dt = options.setdefault("dt", 1.0)
-    n_burn, n_window = check_time_grid(duration=duration, burn_in=burn_in, dt=dt)
-    options = {"n_trials": 10, "solver": "heun"} | options
+    options = {"n_trials": 10, "solver": "heun", "dt": 1.0} | options
     if record is None or isinstance(record, str):
         record = (record,) if record else ()
     if not isinstance(record, (tuple, list)) or not set(record) <= set(RECORDABLE):
@@ -225,6 +224,7 @@ def simulate_many(
     tensors = [circuit.to_torch() for circuit in circuits]
     first = tensors[0]
     _check_alike(tensors)
+    n_burn, n_window = check_time_grid(first, duration=duration, burn_in=burn_in, dt=options["dt"])
     setup = Setup(
         n_burn=n_burn,
         n_window=n_window,
@@ -242,7 +242,8 @@ def simulate_many(
             f"drives must be as many as circuits and of one shape, got {len(drives)} for "
             f"{len(circuits)} circuits, of shapes {sorted({tuple(d.shape) for d in drives})}."
         )
-    simulations = run(tensors, torch.stack(drives), setup, tuple(record))
+    with on_cpu():
+        simulations = run(tensors, torch.stack(drives), setup, tuple(record))
     if torch.is_tensor(circuits[0].weights):
         return simulations
     return [_in_numpy(simulation) for simulation in simulations]
@@ -301,7 +302,7 @@ def _in_numpy(simulation):
 
 
 def _seeds(random_state, n):
-    if isinstance(random_state, (list, tuple)):
+    if isinstance(random_state, (list, tuple, np.ndarray)):
         if len(random_state) != n:
             raise ValueError(
                 f"random_state must be one or one for each of the {n} circuits, got "
@@ -331,9 +332,7 @@ def _check_alike(circuits):
 
 
 def _check_drive(drive, circuit, n_steps):
-    if not torch.is_tensor(drive):
-        drive = torch.tensor(np.asarray(drive, dtype=float))
-    drive = drive.to(dtype=circuit.weights.dtype, device=circuit.weights.device)
+    drive = to_tensor(drive).to(dtype=circuit.weights.dtype, device=circuit.weights.device)
     if drive.ndim not in (2, 3) or drive.shape[-1] != circuit.n_neurons:
         raise ValueError(
             f"drive must have shape (n_inputs, {circuit.n_neurons}) or (n_steps, n_inputs, "
@@ -345,6 +344,8 @@ def _check_drive(drive, circuit, n_steps):
             f"a drive that changes in time needs one entry for each of the {n_steps} steps of "
             f"burn-in and duration, got {len(drive)}."
         )
+    if not drive.shape[-2]:
+        raise ValueError("drive must have at least one input, got none.")
     if not torch.isfinite(drive).all():
         raise ValueError("drive must be finite, got NaN or infinity.")
     return drive

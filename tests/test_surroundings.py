@@ -1,0 +1,252 @@
+"""Estimators do the same wherever they are called, and leave no trace there.
+
+Of every estimator that takes a table: whatever the caller has set for torch and scikit-learn,
+however the table lies in memory, in threads and in forked processes.
+"""
+
+import contextlib
+import multiprocessing
+import signal
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
+
+import numpy as np
+import pytest
+import sklearn
+import torch
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_info
+from zoo import ESTIMATORS
+
+METHODS = ("predict", "predict_proba", "decision_function", "transform", "score_samples")
+
+# numbers that half precision holds, so that arrays of any precision are the same table
+X = np.random.RandomState(0).randint(0, 64, (60, 9)) / 8
+y = np.arange(60) % 3
+
+
+def small(estimator):
+    """A clone that is fitted in a moment."""
+    made = clone(estimator)
+    few = {"max_iter": 6, "growth_iter": 2, "random_state": 0}
+    return made.set_params(**{k: v for k, v in few.items() if k in made.get_params()})
+
+
+def answers(estimator, X=X):
+    """What a fitted estimator says of some rows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        found = {m: getattr(estimator, m)(X[:9]) for m in METHODS if hasattr(estimator, m)}
+    if hasattr(estimator, "coef_"):
+        found["coef_"] = estimator.coef_
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
+def fitted(estimator, X=X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return small(estimator).fit(X, y)
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name in found:
+        assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_confirmations():
+    """How long networks are watched is not what is asked here."""
+    with (
+        mock.patch("ssn_estimators.guard.FINAL_DURATION", 50.0),
+        mock.patch("ssn_estimators.guard.LONG_DURATION", 50.0),
+        mock.patch("ssn_estimators.training.REPAIRS", 0),
+    ):
+        yield
+
+
+@pytest.fixture(scope="module", params=ESTIMATORS, ids=lambda e: type(e).__name__)
+def case(request):
+    """An estimator and its answers under no special circumstances."""
+    return request.param, answers(fitted(request.param))
+
+
+@contextlib.contextmanager
+def default_dtype():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@contextlib.contextmanager
+def default_device():
+    torch.set_default_device("meta")
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+SURROUNDINGS = {
+    "default dtype": default_dtype,
+    "default device": default_device,
+    "no gradients": torch.no_grad,
+    "inference mode": torch.inference_mode,
+    "pandas output": lambda: sklearn.config_context(transform_output="pandas"),
+}
+
+
+@pytest.mark.parametrize("surroundings", SURROUNDINGS)
+def test_what_the_caller_has_set(case, surroundings):
+    estimator, expected = case
+    with SURROUNDINGS[surroundings]():
+        assert_same(answers(fitted(estimator)), expected)
+
+
+def test_nothing_global_is_changed(case):
+    """Neither generators of random numbers nor numbers of threads."""
+
+    def state():
+        threads = {(i["filepath"], i["num_threads"]) for i in threadpool_info()}
+        numbers = (np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+        return *numbers, threads, torch.get_num_threads(), torch.is_grad_enabled()
+
+    estimator, _ = case
+    threadpool_info()
+    before = state()
+    answers(fitted(estimator))
+    assert state() == before
+
+
+def frozen(X):
+    X = X.copy()
+    X.setflags(write=False)
+    return X
+
+
+def mapped(X, folder):
+    np.save(folder / "X.npy", X)
+    return np.load(folder / "X.npy", mmap_mode="r")
+
+
+LAYOUTS = {
+    "columns": np.asfortranarray,
+    "every other": lambda X: np.repeat(X, 2, axis=0)[::2],
+    "backwards": lambda X: X[::-1, ::-1].copy()[::-1, ::-1],
+    "byte order": lambda X: X.astype(X.dtype.newbyteorder()),
+    "half": lambda X: X.astype(np.float16),
+    "extended": lambda X: X.astype(np.longdouble),
+    "read-only": frozen,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_how_a_table_lies_in_memory(case, layout):
+    estimator, expected = case
+    table = LAYOUTS[layout](X)
+    assert_same(answers(fitted(estimator, table), table), expected)
+
+
+def test_memory_mapped_tables(case, tmp_path):
+    estimator, expected = case
+    table = mapped(X, tmp_path)
+    assert_same(answers(fitted(estimator, table), table), expected)
+
+
+def test_data_frames_are_known_by_their_names(case):
+    pd = pytest.importorskip("pandas")
+    estimator, expected = case
+    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])])
+    found = fitted(estimator, frame)
+    assert_array_equal(found.feature_names_in_, frame.columns)
+    assert_same(answers(found, frame), expected)  # a warning would be an error
+
+
+def test_threads(case):
+    estimator, expected = case
+    with ThreadPoolExecutor(3) as pool:
+        for found in pool.map(lambda _: answers(fitted(estimator)), range(3)):
+            assert_same(found, expected)
+
+
+def send(connection, work):
+    connection.send(work())
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
+def test_forked_processes(case):
+    """Whose threads are those of the parent, and gone."""
+    estimator, expected = case
+    parent, n_threads = fitted(estimator), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        torch.ones(10**6).exp().sum()  # threads are made when first needed
+        context = multiprocessing.get_context("fork")
+        for work in (lambda: answers(parent), lambda: answers(fitted(estimator))):
+            mine, theirs = context.Pipe()
+            child = context.Process(target=send, args=(theirs, work))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # there are threads
+                child.start()
+            try:
+                assert mine.poll(60), "the child hangs"
+                assert_same(mine.recv(), expected)
+            finally:
+                child.kill()
+                child.join()
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def interrupted_after(seconds, work):
+    """Whether work was over before an interrupt went through it."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        work()
+        return False
+    except KeyboardInterrupt:
+        return True
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def check_interrupt(estimator, seconds):
+    """The best so far is kept, or nothing is half written."""
+    made, threads = small(estimator), threading.active_count()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        raised = interrupted_after(seconds, lambda: made.fit(X, y))
+    if raised:
+        with pytest.raises(NotFittedError):
+            check_is_fitted(made)
+        assert vars(made).keys() == vars(small(estimator)).keys()
+    else:
+        assert answers(made)
+    assert threading.active_count() <= threads + torch.get_num_threads()
+
+
+@pytest.mark.parametrize("seconds", [0.002, 0.03])
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
+def test_interrupts(estimator, seconds):
+    check_interrupt(estimator, seconds)
+
+
+def test_failed_fits_leave_what_was_there(case):
+    estimator, expected = case
+    before = fitted(estimator)
+    with pytest.raises(ValueError, match=r"NaN|infinity"):
+        before.fit(np.where(X > 4, np.nan, X), y)
+    assert_same(answers(before), expected)

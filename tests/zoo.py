@@ -1,0 +1,52 @@
+"""One estimator of each class that takes a table, small enough to be fitted many times."""
+
+from ssn_estimators import (
+    AutoencoderEncoder,
+    CNNClassifier,
+    ContrastNormalizer,
+    FokkerPlanckRegressor,
+    GaborEncoder,
+    GaussianScaleMixture,
+    GMMFlow,
+    LateralContext,
+    MorrisLecarClassifier,
+    RNNClassifier,
+    SSNClassifier,
+    SSNSampler,
+)
+
+ESTIMATORS = [
+    SSNClassifier(
+        max_iter=40,
+        growth_iter=10,
+        learning_rate_init=0.03,
+        n_trials_predict=2,
+        burn_in=40.0,
+        window=20.0,
+    ),
+    MorrisLecarClassifier(
+        16,
+        word_duration=15.0,
+        dt=0.5,
+        n_samples=4,
+        max_iter=40,
+        learning_rate_init=0.05,
+    ),
+    RNNClassifier(30, max_iter=300, learning_rate_init=0.03),
+    AutoencoderEncoder(3, hidden_layer_sizes=(8,), max_iter=10),
+    ContrastNormalizer(),
+    LateralContext(),
+    CNNClassifier((4,), n_hidden=16, lateral="linear", max_iter=60, learning_rate_init=0.02),
+    FokkerPlanckRegressor(n_frequencies=60),
+    GMMFlow(2, n_layers=2, hidden_layer_sizes=(8,), max_iter=10),
+    GaborEncoder(3),
+    GaussianScaleMixture(3, max_iter=20),
+    SSNSampler(
+        GaussianScaleMixture(2, max_iter=10),
+        max_iter=3,
+        growth_iter=1,
+        finetune_iter=1,
+        n_trials_predict=4,
+        window_predict=60.0,
+    ),
+]
