@@ -4,6 +4,7 @@ import functools
 import platform
 from contextlib import contextmanager
 from importlib.metadata import version
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -12,11 +13,17 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.callback._callback_support import callback_management_context
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import validate_params as _validate_params
 from sklearn.utils.validation import validate_data as _validate_data
 
 from ssn_estimators._torch import on_cpu
 
 __all__ = [
+    "COUNT",
+    "NOT_NEGATIVE",
+    "NUMBER",
+    "POSITIVE",
+    "RANDOM",
     "CallbackSupportMixin",
     "FitProgress",
     "HasMethods",
@@ -26,9 +33,23 @@ __all__ = [
     "fit_context",
     "fit_contexts",
     "validate_data",
+    "validate_params",
     "versions",
     "with_callbacks",
 ]
+
+
+# Constraints of parameters
+COUNT = [Interval(Integral, 1, None, closed="left")]
+NUMBER = [Interval(Real, None, None, closed="neither")]
+POSITIVE = [Interval(Real, 0, None, closed="neither")]
+NOT_NEGATIVE = [Interval(Real, 0, None, closed="left")]
+RANDOM = ["random_state"]
+
+
+def validate_params(**constraints):
+    """Scikit-learn's check of the parameters of a function; errors name the parameter."""
+    return _validate_params(constraints, prefer_skip_nested_validation=True)
 
 
 def fit_context(*, prefer_skip_nested_validation):

@@ -2,17 +2,29 @@
 
 import numpy as np
 from scipy.special import softmax
+from sklearn.utils.multiclass import check_classification_targets
 
 from ssn_estimators.exceptions import DivergenceError
 
 __all__ = [
     "LogitsMixin",
     "check_answers",
+    "classes_of",
     "labels_of",
     "probabilities_of",
     "refuse_one_class",
     "uniform_weights",
 ]
+
+
+def classes_of(y, name="y"):
+    """Sorted labels that occur in `y`, checked, and the place of each of its entries in them."""
+    check_classification_targets(np.ravel(y))
+    try:
+        return np.unique(y, return_inverse=True)
+    except TypeError:
+        kinds = sorted({type(label).__name__ for label in np.ravel(y)})
+        raise ValueError(f"labels in {name} must be of one kind, got {kinds}.") from None
 
 
 def refuse_one_class(classes, estimator):

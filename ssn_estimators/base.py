@@ -8,7 +8,15 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import CallbackSupportMixin, Interval, StrOptions, validate_data
+from ssn_estimators._compat import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    CallbackSupportMixin,
+    Interval,
+    StrOptions,
+    validate_data,
+)
 from ssn_estimators.growth import SHARES
 from ssn_estimators.simulation import SCHEMES, simulate
 from ssn_estimators.simulation.setup import PRECISIONS, check_time_grid
@@ -16,10 +24,6 @@ from ssn_estimators.structures import STRUCTURES
 from ssn_estimators.training import Settings
 
 __all__ = ["BaseSSN"]
-
-_POSITIVE = [Interval(Real, 0, None, closed="neither")]
-_NOT_NEGATIVE = [Interval(Real, 0, None, closed="left")]
-_COUNT = [Interval(Integral, 1, None, closed="left")]
 
 
 class BaseSSN(CallbackSupportMixin, BaseEstimator):
@@ -32,30 +36,30 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         "growth_iter": [Interval(Integral, 0, None, closed="left")],
         "parents": [StrOptions({"last", "random"}), callable],
         "clone_shares": [StrOptions(set(SHARES))],
-        "k": _POSITIVE,
+        "k": POSITIVE,
         "gamma": [Interval(Real, 1, None, closed="left")],
-        "tau_e": _POSITIVE,
-        "tau_i": _POSITIVE,
-        "tau_eta": _POSITIVE,
+        "tau_e": POSITIVE,
+        "tau_i": POSITIVE,
+        "tau_eta": POSITIVE,
         "solver": [StrOptions(set(SCHEMES))],
-        "dt": _POSITIVE,
-        "burn_in": _NOT_NEGATIVE,
-        "window": _POSITIVE,
-        "n_trials": _COUNT,
-        "n_trials_predict": _COUNT,
+        "dt": POSITIVE,
+        "burn_in": NOT_NEGATIVE,
+        "window": POSITIVE,
+        "n_trials": COUNT,
+        "n_trials_predict": COUNT,
         "precision": [StrOptions(set(PRECISIONS))],
-        "max_iter": _COUNT,
-        "batch_size": _COUNT,
+        "max_iter": COUNT,
+        "batch_size": COUNT,
         "learning_rate": [StrOptions({"cosine", "constant"})],
-        "learning_rate_init": _POSITIVE,
-        "max_grad_norm": _POSITIVE,
-        "potential_penalty": _NOT_NEGATIVE,
-        "stability_penalty": _NOT_NEGATIVE,
-        "max_rejected_steps": _COUNT,
+        "learning_rate_init": POSITIVE,
+        "max_grad_norm": POSITIVE,
+        "potential_penalty": NOT_NEGATIVE,
+        "stability_penalty": NOT_NEGATIVE,
+        "max_rejected_steps": COUNT,
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": _COUNT,
-        "tol": _NOT_NEGATIVE,
+        "n_iter_no_change": COUNT,
+        "tol": NOT_NEGATIVE,
         "warm_start": ["boolean"],
         "device": [str],
         "random_state": ["random_state"],
@@ -79,7 +83,7 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
 
     def _note(self, trainings, going_on):
         """Set the attributes that tell of training, after what they told before."""
-        if not going_on:
+        if not going_on or not hasattr(self, "loss_curve_"):  # a callback's snapshot has none
             self.loss_curve_, self.growth_history_, self.validation_scores_ = [], [], []
             self.n_rejected_steps_ = self.n_runaway_steps_ = self.n_iter_ = 0
         for training in trainings:
@@ -97,7 +101,6 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         self.n_attempts_ = 1 + sum(training.n_attempts - 1 for training in trainings)
         self.best_validation_score_ = training.validation_score
         self._optimizer_state = training.optimizer_state
-        self._fitted_structure = self.weight_structure
 
     def _check_X(self, X):
         check_is_fitted(self)

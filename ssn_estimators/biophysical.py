@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
@@ -15,13 +14,20 @@ from sklearn.base import (
 )
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import Interval, StrOptions, fit_context, validate_data
+from ssn_estimators._compat import (
+    COUNT,
+    POSITIVE,
+    Interval,
+    StrOptions,
+    fit_context,
+    validate_data,
+)
 from ssn_estimators._readout import (
     LogitsMixin,
     check_answers,
+    classes_of,
     refuse_one_class,
     uniform_weights,
 )
@@ -37,8 +43,6 @@ from ssn_estimators.morris_lecar import MorrisLecar
 
 __all__ = ["MorrisLecarClassifier"]
 
-_POSITIVE = [Interval(Real, 0, None, closed="neither")]
-_COUNT = [Interval(Integral, 1, None, closed="left")]
 START = -20.0  # mean of potentials, in mV
 
 
@@ -155,24 +159,24 @@ class MorrisLecarClassifier(
     """
 
     _parameter_constraints: dict = {
-        "n_cells": _COUNT,
-        "n_words": _COUNT,
-        "word_duration": _POSITIVE,
-        "read_duration": _POSITIVE,
-        "dt": _POSITIVE,
+        "n_cells": COUNT,
+        "n_words": COUNT,
+        "word_duration": POSITIVE,
+        "read_duration": POSITIVE,
+        "dt": POSITIVE,
         "start_sd": [Interval(Real, 0, None, closed="left")],
         "input_scaling": [Interval(Real, 0, None, closed="left")],
         "recurrent_scaling": [Interval(Real, 0, None, closed="left")],
         "trainer": [StrOptions({"es", "bptt"})],
         "trained": [StrOptions({"all", "input", "readout"})],
-        "C": _POSITIVE,
-        "n_samples": _COUNT,
-        "sigma": _POSITIVE,
+        "C": POSITIVE,
+        "n_samples": COUNT,
+        "sigma": POSITIVE,
         "estimator": [StrOptions(set(ESTIMATORS))],
-        "max_iter": _COUNT,
-        "batch_size": _COUNT,
+        "max_iter": COUNT,
+        "batch_size": COUNT,
         "learning_rate": [StrOptions({"cosine", "constant"})],
-        "learning_rate_init": _POSITIVE,
+        "learning_rate_init": POSITIVE,
         "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
         "warm_start": ["boolean"],
         "device": [str],
@@ -256,8 +260,7 @@ class MorrisLecarClassifier(
         """
         going_on = self.warm_start and hasattr(self, "coef_")
         X, y = validate_data(self, X, y, reset=not going_on)
-        check_classification_targets(y)
-        known, labels = np.unique(y, return_inverse=True)
+        known, labels = classes_of(y)
         if going_on and not np.array_equal(known, self.classes_):
             raise ValueError(
                 f"classes {known} differ from those of the fitted network, {self.classes_}."
@@ -478,6 +481,10 @@ class _Trainer:
         self.optimizer = torch.optim.Adam(learned, lr=estimator.learning_rate_init)
         if state is not None:
             for optimizer, own in zip(self.optimizers, state, strict=True):
+                own = {
+                    i: {name: torch.from_numpy(np.array(value)) for name, value in moments.items()}
+                    for i, moments in own.items()
+                }
                 optimizer.load_state_dict(optimizer.state_dict() | {"state": own})
         self.n_forward, self.n_failed, self._n_dropped = 0, 0, 0
 
@@ -486,13 +493,17 @@ class _Trainer:
         return self._n_dropped + (self.search.n_dropped_ if self.by_search else 0)
 
     def progress(self):
-        """What an earlier fit goes on from, by the kind of training; on the CPU.
+        """What an earlier fit goes on from, by the kind of training; as arrays.
 
         States of the optimisers, and the readout as it was before its last regression.
         """
-        state = [copy.deepcopy(optimizer.state_dict()["state"]) for optimizer in self.optimizers]
-        for moments in (moments for one in state for moments in one.values()):
-            moments.update({name: value.cpu() for name, value in moments.items()})
+        state = [
+            {
+                i: {name: value.cpu().numpy().copy() for name, value in moments.items()}
+                for i, moments in optimizer.state_dict()["state"].items()
+            }
+            for optimizer in self.optimizers
+        ]
         readout = {name: value.detach().cpu().numpy() for name, value in self.readout.items()}
         return {self._kind: (state, readout)}
 

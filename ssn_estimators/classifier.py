@@ -13,7 +13,6 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
 
 from ssn_estimators._compat import (
     FitProgress,
@@ -23,7 +22,12 @@ from ssn_estimators._compat import (
     validate_data,
     with_callbacks,
 )
-from ssn_estimators._readout import labels_of, probabilities_of, refuse_one_class
+from ssn_estimators._readout import (
+    classes_of,
+    labels_of,
+    probabilities_of,
+    refuse_one_class,
+)
 from ssn_estimators._torch import in_blocks, resolve_device, to_tensor
 from ssn_estimators.base import BaseSSN
 from ssn_estimators.batching import run_together
@@ -498,7 +502,7 @@ class SSNClassifier(
         """The fit as a generator for `run_together`."""
         going_on = (self.warm_start or one_pass) and hasattr(self, "circuit_")
         X, y = validate_data(self, X, y, reset=not going_on)
-        check_classification_targets(y)
+        known = classes_of(y)[0]
         self._check_time_grid(self.window)
         if self.es_samples % 2:
             raise ValueError(f"es_samples come in pairs: an even number, got {self.es_samples}.")
@@ -509,7 +513,8 @@ class SSNClassifier(
             )
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val must be given together.")
-        known = np.unique(y if classes is None else classes)
+        if classes is not None:
+            known = classes_of(column_or_1d(classes), "classes")[0]
         if going_on:
             if classes is not None and not np.array_equal(known, self.classes_):
                 raise ValueError(
@@ -601,7 +606,8 @@ class SSNClassifier(
         for name, value in self._attributes(training.model).items():
             setattr(self, name, value)
         self._note([training], going_on)
-        self.n_dropped_ = training.n_dropped + (self.n_dropped_ if going_on else 0)
+        before = getattr(self, "n_dropped_", 0) if going_on else 0
+        self.n_dropped_ = training.n_dropped + before
         if not validation:
             self.validation_scores_ = None
         progress.end(training.model)
@@ -689,6 +695,7 @@ class SSNClassifier(
             "scaler_": self.scaler_,
             "noise_seed_": self.noise_seed_,
             "n_features_in_": self.n_features_in_,
+            "_fitted_structure": self.weight_structure,
         }
 
     def _fitted_model(self):

@@ -8,7 +8,7 @@ from numbers import Real
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 
 from ssn_estimators.inference import named
 from ssn_estimators.stability import network_and_inputs
@@ -159,6 +159,6 @@ def energy_distance(x, y):
     >>> energy_distance([[0.0], [2.0]], [[0.0], [2.0]])
     0.0
     """
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    x, y = check_array(x, dtype=float, input_name="x"), check_array(y, dtype=float, input_name="y")
     squared = 2 * cdist(x, y).mean() - cdist(x, x).mean() - cdist(y, y).mean()
     return math.sqrt(max(squared, 0.0))

@@ -8,6 +8,14 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_random_state
 
+from ssn_estimators._compat import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RANDOM,
+    Interval,
+    validate_params,
+)
 from ssn_estimators.circuit import Circuit
 from ssn_estimators.simulation import simulate
 
@@ -202,6 +210,11 @@ def stage_sizes(n_excitatory, n_inhibitory, schedule):
         size = min(2 * size, largest) if schedule == "double" else size + 1
 
 
+@validate_params(
+    n_excitatory=COUNT,
+    n_inhibitory=[Interval(Integral, 0, None, closed="left")],
+    random_state=RANDOM,
+)
 def choose_parents(circuit, n_excitatory, n_inhibitory, how="last", random_state=None):
     """Parents to split so that the circuit reaches the given sizes.
 
@@ -295,6 +308,14 @@ def gain_of_splits(weights, incoming=(), outgoing=()):
     return gain
 
 
+@validate_params(
+    noise=[*NOT_NEGATIVE, "array-like"],
+    excitation=NOT_NEGATIVE,
+    random_state=RANDOM,
+    max_tries=COUNT,
+    duration=POSITIVE,
+    dt=POSITIVE,
+)
 def stable_pair(
     h,
     *,
@@ -374,6 +395,13 @@ def stable_pair(
     )
 
 
+@validate_params(
+    n_excitatory=COUNT,
+    n_inhibitory=[Interval(Integral, 0, None, closed="left")],
+    scale=NOT_NEGATIVE,
+    noise=[*NOT_NEGATIVE, "array-like"],
+    random_state=RANDOM,
+)
 def random_circuit(
     n_excitatory,
     n_inhibitory,

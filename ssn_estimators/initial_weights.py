@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import check_array, check_random_state
 
+from ssn_estimators._compat import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RANDOM,
+    Interval,
+    StrOptions,
+    validate_params,
+)
+
 __all__ = ["block_init", "dale_init", "from_connectivity", "low_rank_init", "with_inhibition"]
 
 GAIN = 1.25
+SHARE = [Interval(Real, 0, 1, closed="neither")]
+NORM = [StrOptions({"fro", "spectral"}), None]
 
 
+@validate_params(
+    n=COUNT, rank=COUNT, excitatory=[*SHARE, None], gain=POSITIVE, norm=NORM, random_state=RANDOM
+)
 def low_rank_init(n, rank, *, excitatory=None, gain=GAIN, norm="fro", random_state=None):
     r"""Weights of low rank: normal ones reduced to their leading singular directions.
 
@@ -43,9 +58,8 @@ def low_rank_init(n, rank, *, excitatory=None, gain=GAIN, norm="fro", random_sta
     .. [1] Liu, Baratin, Cornford, Mihalas, Shea-Brown & Lajoie (2024). How connectivity
        structure shapes rich and lazy learning in neural circuits. ICLR.
     """
-    if not isinstance(rank, Integral) or not 1 <= rank <= n:
+    if rank > n:
         raise ValueError(f"rank must be an integer between 1 and n={n}, got {rank!r}.")
-    _check_norm(norm)
     rng = check_random_state(random_state)
     weights = gain * rng.standard_normal((n, n)) / np.sqrt(n)
     if excitatory is not None:
@@ -71,6 +85,9 @@ def _signs(n, excitatory, *, balanced):
     return np.where(np.arange(n) < n_excitatory, 1.0, -ratio)
 
 
+@validate_params(
+    n=COUNT, excitatory=SHARE, balanced=["boolean"], gain=POSITIVE, norm=NORM, random_state=RANDOM
+)
 def dale_init(n, *, excitatory=0.8, balanced=True, gain=GAIN, norm="fro", random_state=None):
     r"""Normal weights made to obey Dale's law: the columns of E cells positive, of I negative.
 
@@ -95,11 +112,13 @@ def dale_init(n, *, excitatory=0.8, balanced=True, gain=GAIN, norm="fro", random
     weights : ndarray of shape (n, n)
     """
     signs = _signs(n, excitatory, balanced=balanced)
-    _check_norm(norm)
     free = gain * check_random_state(random_state).standard_normal((n, n)) / np.sqrt(n)
     return _scaled_to(free, np.abs(free) * signs, norm)
 
 
+@validate_params(
+    sizes=["array-like"], signs=["array-like"], norm=[*POSITIVE, None], random_state=RANDOM
+)
 def block_init(sizes, probability, mean, deviation, signs, *, norm=None, random_state=None):
     r"""Weights between cell types: each is there by chance, of a log-normal size.
 
@@ -122,6 +141,8 @@ def block_init(sizes, probability, mean, deviation, signs, *, norm=None, random_
     weights : ndarray of shape (sum(sizes), sum(sizes))
     """
     n_types, rng = len(sizes), check_random_state(random_state)
+    if not all(isinstance(size, Integral) and size >= 0 for size in sizes) or not sum(sizes):
+        raise ValueError(f"sizes must be numbers of cells, some of them above 0, got {sizes!r}.")
     tables = {"probability": probability, "mean": mean, "deviation": deviation}
     tables = {name: np.asarray(table, float) for name, table in tables.items()}
     for name, table in tables.items():
@@ -130,6 +151,8 @@ def block_init(sizes, probability, mean, deviation, signs, *, norm=None, random_
                 f"{name} must have shape ({n_types}, {n_types}) for {n_types} types, got "
                 f"{table.shape}."
             )
+        if not np.isfinite(table).all():
+            raise ValueError(f"{name} must be finite, got {table.tolist()}.")
     if ((tables["probability"] < 0) | (tables["probability"] > 1)).any():
         raise ValueError("probability must lie between 0 and 1.")
     if (tables["deviation"] < 0).any():
@@ -143,6 +166,7 @@ def block_init(sizes, probability, mean, deviation, signs, *, norm=None, random_
     return weights if norm is None else _of_norm(weights, norm)
 
 
+@validate_params(n=[*COUNT, None], center=["boolean"], norm=[*POSITIVE, None], random_state=RANDOM)
 def from_connectivity(
     connectivity, n=None, *, signs=None, center=False, norm=None, random_state=None
 ):
@@ -170,7 +194,7 @@ def from_connectivity(
     """
     weights = _square(connectivity, "connectivity")
     n = len(weights) if n is None else n
-    if not 1 <= n <= len(weights):
+    if n > len(weights):
         raise ValueError(f"n must be between 1 and the {len(weights)} cells there are, got {n!r}.")
     if signs is not None:
         signs = np.asarray(signs, float)
@@ -184,6 +208,7 @@ def from_connectivity(
     return weights if norm is None else _of_norm(weights, norm)
 
 
+@validate_params(n_inhibitory=COUNT, balance=NOT_NEGATIVE, norm=[*POSITIVE, None])
 def with_inhibition(excitation, n_inhibitory, *, balance=1.0, norm=None):
     """Weights of a circuit from those among its E cells, with I cells that all E cells share.
 
@@ -220,10 +245,6 @@ def with_inhibition(excitation, n_inhibitory, *, balance=1.0, norm=None):
     n = len(excitation)
     if excitation.min() < 0:
         raise ValueError("excitation has negative weights; take its positive part.")
-    if not isinstance(n_inhibitory, Integral) or n_inhibitory < 1:
-        raise ValueError(f"n_inhibitory must be an integer of at least 1, got {n_inhibitory!r}.")
-    if not balance >= 0:
-        raise ValueError(f"balance must be at least 0, got {balance!r}.")
     to_all = np.vstack([excitation, np.full((n_inhibitory, n), excitation.sum(1).mean() / n)])
     back = np.repeat(-balance * to_all.sum(1, keepdims=True) / n_inhibitory, n_inhibitory, 1)
     weights = np.hstack([to_all, back])
@@ -243,11 +264,6 @@ def _square(weights, name):
     if weights.shape[0] != weights.shape[1]:
         raise ValueError(f"{name} must be a square matrix, got shape {weights.shape}.")
     return weights
-
-
-def _check_norm(norm):
-    if norm not in ("fro", "spectral", None):
-        raise ValueError(f"norm must be 'fro', 'spectral' or None, got {norm!r}.")
 
 
 def _scaled_to(like, weights, norm):

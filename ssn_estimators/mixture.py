@@ -114,7 +114,7 @@ class Mixture:
         """`function` of the posteriors over z of blocks of images."""
         blocks = gen_batches(len(images), BLOCK)
         self.basis, self.coarse  # noqa: B018 (before threads ask for them)
-        parallel = Parallel(self.n_jobs, prefer="threads")
+        parallel = Parallel(self.n_jobs, require="sharedmem")
         return parallel(delayed(lambda b: function(_Contrasts(self, images[b])))(b) for b in blocks)
 
     def log_likelihood(self, images):

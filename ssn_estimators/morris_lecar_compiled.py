@@ -1,11 +1,12 @@
 """Networks of Morris-Lecar cells, compiled by Numba: one pass over all cells in a step."""
 
 import numpy as np
-from numba import njit
+
+from ssn_estimators._numba import compiled
 
 __all__ = ["run"]
 
-options = {"nogil": True, "cache": True, "fastmath": {"contract"}, "error_model": "numpy"}
+options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 
 # tanh(x) as x P(x^2) / Q(x^2) for |x| < LARGE, where it rounds to 1; from the highest power.
 # The coefficients are those of the library Eigen; the error is some units of the last place.
@@ -28,7 +29,7 @@ EVEN = tuple(
 )
 
 
-@njit(**options)
+@compiled(**options)
 def _polynomial(coefficients, x):
     value = coefficients[0]
     for k in range(1, len(coefficients)):
@@ -36,7 +37,7 @@ def _polynomial(coefficients, x):
     return value
 
 
-@njit(**options)
+@compiled(**options)
 def _tanh(x):
     x = LARGE if x > LARGE else x
     x = -LARGE if x < -LARGE else x
@@ -44,7 +45,7 @@ def _tanh(x):
     return x * _polynomial(ODD, square) / _polynomial(EVEN, square)
 
 
-@njit(**options)
+@compiled(**options)
 def _step(v, w, t, current, outside, constants):
     """One step of dt, as `MorrisLecar.step`, under both currents; `t` gets the transmitter."""
     dt, g_ca, g_k, g_l, e_ca, e_k, e_l = constants[:7]
@@ -64,7 +65,7 @@ def _step(v, w, t, current, outside, constants):
         t[i] = HALF + HALF * _tanh((u - v_t) * by_k)
 
 
-@njit(**options)
+@compiled(**options)
 def run(v, w, t, total, among, outside, constants, n_steps, n_read):
     """A word of networks side by side; `total` gets the sum of the last `n_read` transmitters.
 

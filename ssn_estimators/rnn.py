@@ -13,13 +13,19 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from torch.nn.functional import cross_entropy
 
-from ssn_estimators._compat import Interval, fit_context, validate_data
+from ssn_estimators._compat import (
+    COUNT,
+    POSITIVE,
+    Interval,
+    fit_context,
+    validate_data,
+)
 from ssn_estimators._readout import (
     check_answers,
+    classes_of,
     labels_of,
     probabilities_of,
     refuse_one_class,
@@ -29,9 +35,6 @@ from ssn_estimators._torch import check_trained, in_blocks, minibatches, until_i
 from ssn_estimators.initial_weights import initial_matrix, low_rank_init
 
 __all__ = ["RNNClassifier"]
-
-_POSITIVE = [Interval(Real, 0, None, closed="neither")]
-_COUNT = [Interval(Integral, 1, None, closed="left")]
 
 
 class RNNClassifier(
@@ -107,14 +110,14 @@ class RNNClassifier(
     """
 
     _parameter_constraints: dict = {
-        "n_hidden": _COUNT,
-        "n_steps": _COUNT,
+        "n_hidden": COUNT,
+        "n_steps": COUNT,
         "init": ["array-like", callable, None],
-        "dt": _POSITIVE,
-        "tau": _POSITIVE,
+        "dt": POSITIVE,
+        "tau": POSITIVE,
         "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "batch_size": _COUNT,
-        "learning_rate_init": _POSITIVE,
+        "batch_size": COUNT,
+        "learning_rate_init": POSITIVE,
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
@@ -178,8 +181,7 @@ class RNNClassifier(
                 f"y has labels for {y.shape[1]} steps, but n_steps={self.n_steps}; give one label "
                 "for each sequence or for each step."
             )
-        check_classification_targets(y.ravel())
-        known, labels = np.unique(y, return_inverse=True)
+        known, labels = classes_of(y)
         refuse_one_class(known, self)
         if going_on and not np.array_equal(known, self.classes_):
             raise ValueError(f"classes {known} differ from those fitted, {self.classes_}.")
@@ -253,12 +255,14 @@ class RNNClassifier(
     def _outputs(self, states, coef):
         return (states if self._every_step else states[:, -1:]) @ coef.T
 
-    def _states(self, X):
+    def _states(self, X, every):
+        """States after every step, or after the last."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
         weights = (torch.from_numpy(w) for w in (self.input_weights_, self.recurrent_weights_))
         weights = tuple(weights)
-        states = in_blocks(lambda block: self._run(block, *weights), self._sequences(X))
+        first = 0 if every else -1
+        states = in_blocks(lambda block: self._run(block, *weights)[:, first:], self._sequences(X))
         return check_answers(states, self), X.dtype
 
     def transform(self, X):
@@ -272,7 +276,7 @@ class RNNClassifier(
         -------
         states : ndarray of shape (n_samples, n_hidden)
         """
-        states, dtype = self._states(X)
+        states, dtype = self._states(X, every=False)
         return states[:, -1].astype(dtype)
 
     def decision_function(self, X):
@@ -288,7 +292,8 @@ class RNNClassifier(
             After the last step; of every step, shape (n_samples, n_steps, n_classes), if the
             network was fitted to labels of every step.
         """
-        states = self._states(X)[0].astype(float)
+        check_is_fitted(self)
+        states = self._states(X, self._every_step)[0].astype(float)
         if self._every_step:
             return states @ self.coef_.T
         logits = states[:, -1] @ self.coef_.T

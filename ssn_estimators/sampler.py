@@ -446,7 +446,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
 
         if going_on:
             self._check_unchanged(n_latents)
-            model, state = Model(self.circuit_, {}), self._optimizer_state
+            model, state = Model(self.circuit_, {}), getattr(self, "_optimizer_state", None)
             sizes = sizes[-1:]
         else:
             model, state = restart(), None
@@ -605,7 +605,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         """The fitted attributes that prediction needs."""
         names = ("generative_model_", "encoder_", "input_scale_", "potential_shift_", "noise_seed_")
         fitted = {name: getattr(self, name) for name in (*names, "n_features_in_")}
-        return fitted | {"circuit_": model.circuit}
+        return fitted | {"circuit_": model.circuit, "_fitted_structure": self.weight_structure}
 
     def _drive(self, X):
         most = np.finfo(np.float32).max

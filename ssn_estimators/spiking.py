@@ -12,7 +12,12 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from ssn_estimators._compat import Interval, StrOptions, fit_context
+from ssn_estimators._compat import (
+    POSITIVE,
+    Interval,
+    StrOptions,
+    fit_context,
+)
 from ssn_estimators._torch import until_interrupted
 from ssn_estimators.lif import LIFState, Synapses, random_synapses
 from ssn_estimators.rls import RecursiveLeastSquares
@@ -25,7 +30,6 @@ EXTERNAL = {"E": 1.5, "I": 1.0}
 SILENT = 0.1  # Hz
 SMOOTHING = 50.0  # ms; half the width of the running average in the score
 UNTRAINED_TRIALS = 4
-_POSITIVE = [Interval(Real, 0, None, closed="neither")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,16 +211,16 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         "static_weights": ["boolean"],
         "n_plastic": [Interval(Integral, 1, None, closed="left"), None],
         "external_drive": [Interval(Real, 0, None, closed="left")],
-        "penalty": _POSITIVE,
+        "penalty": POSITIVE,
         "sum_penalty": [Interval(Real, 0, None, closed="left")],
         "groups": ["array-like", None],
         "dale": [StrOptions({"freeze"}), None],
         "baseline": [StrOptions({"untrained"}), None],
-        "tau_m": _POSITIVE,
-        "tau_static": _POSITIVE,
-        "tau_plastic": [*_POSITIVE, None],
-        "dt": _POSITIVE,
-        "update_interval": _POSITIVE,
+        "tau_m": POSITIVE,
+        "tau_static": POSITIVE,
+        "tau_plastic": [*POSITIVE, None],
+        "dt": POSITIVE,
+        "update_interval": POSITIVE,
         "burn_in": [Interval(Real, 0, None, closed="left")],
         "cue_duration": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],

@@ -274,7 +274,7 @@ def test_images_with_channels():
         (lambda X, y: CNNClassifier(filters=(4.5,)).fit(X, y), "positive integers"),
         (lambda X, y: CNNClassifier(kernel_size=2).fit(X, y), "odd"),
         (lambda X, y: add_gaussian_noise(X, -1.0), "sigma"),
-        (lambda X, y: add_salt_pepper(X, 2.0), "p must"),
+        (lambda X, y: add_salt_pepper(X, 2.0), "'p' parameter"),
         (lambda X, y: robustness_curve(None, X, y, noise="snow"), "noise must"),
         (
             lambda X, y: robustness_curve(LogisticRegression().fit(X, y), 16 * X, y),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils import check_random_state
 
+from ssn_estimators._compat import COUNT, RANDOM, validate_params
+
 __all__ = ["make_contextual_decision", "make_delayed_match", "make_two_alternatives"]
 
 TASK_STEPS = 8  # of 100 ms
 CHANNEL_NOISE = 0.1  # standard deviation in a step
 
 
+@validate_params(n_samples=COUNT, random_state=RANDOM)
 def make_two_alternatives(n_samples=1000, *, random_state=None):
     """Perceptual decision between two alternatives: which of two inputs is stronger?
 
@@ -48,6 +51,7 @@ def make_two_alternatives(n_samples=1000, *, random_state=None):
     return X.reshape(n_samples, -1), _at_the_end(side + 1)
 
 
+@validate_params(n_samples=COUNT, random_state=RANDOM)
 def make_delayed_match(n_samples=1000, *, random_state=None):
     """Delayed match to sample: are two stimuli, five steps apart, the same?
 
@@ -85,6 +89,7 @@ def make_delayed_match(n_samples=1000, *, random_state=None):
     return X.reshape(n_samples, -1), _at_the_end(np.where(sample == test, 1, 2))
 
 
+@validate_params(n_samples=COUNT, random_state=RANDOM)
 def make_contextual_decision(n_samples=1000, *, random_state=None):
     """Context-dependent decision: which input is stronger, in the modality that counts?
 

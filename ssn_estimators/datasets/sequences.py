@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.utils import check_random_state
+
+from ssn_estimators._compat import (
+    COUNT,
+    RANDOM,
+    Interval,
+    validate_params,
+)
 
 __all__ = ["make_evidence_integration", "make_working_memory"]
 
 
+@validate_params(
+    n_samples=COUNT,
+    n_words=COUNT,
+    n_inputs=COUNT,
+    n_classes=[Interval(Integral, 2, None, closed="left")],
+    delay=[Interval(Integral, 0, None, closed="left")],
+    random_state=RANDOM,
+)
 def make_evidence_integration(
     n_samples=1000, *, n_words=50, n_inputs=50, n_classes=3, delay=0, random_state=None
 ):
@@ -46,8 +63,6 @@ def make_evidence_integration(
        alternative to backpropagation for supervised training of biophysical neural networks
        and neural ODEs. arXiv:2311.10869. As in its first author's public code.
     """
-    if n_classes < 2:
-        raise ValueError(f"n_classes must be at least 2, got {n_classes}.")
     n_evidence = n_words - delay - 1
     if n_evidence < 1:
         raise ValueError(

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 from scipy.integrate import solve_ivp
 from sklearn.utils import Bunch, check_random_state
+
+from ssn_estimators._compat import (
+    COUNT,
+    NOT_NEGATIVE,
+    NUMBER,
+    POSITIVE,
+    RANDOM,
+    Interval,
+    validate_params,
+)
 
 __all__ = ["make_cued_sinusoids", "make_robertson", "make_spiral"]
 
 CUE_CORRELATION = 20.0  # ms
 
 
+@validate_params(
+    n_neurons=COUNT,
+    n_conditions=COUNT,
+    n_times=COUNT,
+    update_interval=POSITIVE,
+    period=POSITIVE,
+    amplitude=NUMBER,
+    cue_amplitude=NOT_NEGATIVE,
+    cue_duration=[Interval(Real, 1, None, closed="left")],
+    random_state=RANDOM,
+)
 def make_cued_sinusoids(
     n_neurons=1000,
     *,
@@ -72,6 +95,7 @@ def make_cued_sinusoids(
     return cue_amplitude * X, amplitude * np.sin(2 * np.pi * (t - phases) / period)
 
 
+@validate_params(n_times=COUNT, duration=POSITIVE)
 def make_spiral(n_times=200, *, duration=25.0):
     r"""A cubic spiral, :math:`\dot y = A y^3`, as data for neural differential equations.
 
@@ -92,6 +116,7 @@ def make_spiral(n_times=200, *, duration=25.0):
     return _solution(lambda t, y: matrix @ y**3, [2.0, 0.0], np.linspace(0, duration, n_times))
 
 
+@validate_params(n_times=COUNT)
 def make_robertson(n_times=50):
     r"""Robertson's chemical reaction, the usual stiff differential equation.
 

@@ -14,7 +14,13 @@ from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 from torch.func import grad, jacfwd, vmap
 
-from ssn_estimators._compat import Interval, StrOptions, fit_context, validate_data
+from ssn_estimators._compat import (
+    COUNT,
+    Interval,
+    StrOptions,
+    fit_context,
+    validate_data,
+)
 from ssn_estimators._readout import check_answers
 from ssn_estimators._torch import (
     check_trained,
@@ -35,7 +41,6 @@ SAME_MODE = 1e-3  # distance in the latent space, of standardised data
 STILL = 1e-6  # the same, of a step of the concave-convex procedure
 MOST_ROWS = 1024  # compared with all components at once
 _DRAWING = Lock()
-_COUNT = [Interval(Integral, 1, None, closed="left")]
 
 
 class GMMFlow(DensityMixin, BaseEstimator):
@@ -121,14 +126,14 @@ class GMMFlow(DensityMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        "n_components": _COUNT,
+        "n_components": COUNT,
         "flow": [StrOptions({"additive", "affine"})],
         "n_layers": [Interval(Integral, 0, None, closed="left")],
         "hidden_layer_sizes": ["array-like"],
         "objective": [StrOptions(set(OBJECTIVES)), Mapping],
         "dynamics": [Langevin, None],
-        "max_iter": _COUNT,
-        "batch_size": _COUNT,
+        "max_iter": COUNT,
+        "batch_size": COUNT,
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "random_state": ["random_state"],
     }

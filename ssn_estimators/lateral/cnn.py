@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional
 
-from ssn_estimators._compat import Interval, StrOptions, fit_context, validate_data
-from ssn_estimators._readout import LogitsMixin, check_answers, refuse_one_class
+from ssn_estimators._compat import (
+    COUNT,
+    Interval,
+    StrOptions,
+    fit_context,
+    validate_data,
+)
+from ssn_estimators._readout import (
+    LogitsMixin,
+    check_answers,
+    classes_of,
+    refuse_one_class,
+)
 from ssn_estimators._torch import (
     check_trained,
     draw_parameters,
@@ -31,7 +41,6 @@ __all__ = ["CNNClassifier"]
 
 N_UPDATES = 5  # times that lateral weights are learned in the second half, and once at the end
 MOST_SEEN = 4000  # images in each
-_COUNT = [Interval(Integral, 1, None, closed="left")]
 
 
 class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
@@ -111,17 +120,17 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "filters": ["array-like"],
-        "kernel_size": _COUNT,
-        "pool_size": _COUNT,
-        "n_hidden": _COUNT,
+        "kernel_size": COUNT,
+        "pool_size": COUNT,
+        "n_hidden": COUNT,
         "lateral": [StrOptions({"linear", "product"}), None],
-        "lateral_extent": _COUNT,
+        "lateral_extent": COUNT,
         "lateral_alpha": [Interval(Real, 0, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "image_shape": ["array-like", None],
-        "max_iter": _COUNT,
-        "batch_size": _COUNT,
+        "max_iter": COUNT,
+        "batch_size": COUNT,
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "device": [str],
         "random_state": ["random_state"],
@@ -185,8 +194,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
             If the loss is not finite at some step.
         """
         X, y = validate_data(self, X, y)
-        check_classification_targets(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
+        self.classes_, labels = classes_of(y)
         refuse_one_class(self.classes_, self)
         self._check_layers(X.shape[1])
         rng, device = check_random_state(self.random_state), resolve_device(self.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from numbers import Integral, Real
 
 import numpy as np
@@ -154,15 +155,17 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         first = not hasattr(self, "_sums")
         X = validate_data(self, X, reset=first)
         _refuse_negative(X)
+        sums = None if first else copy.deepcopy(self._sums)  # whole, if this one is interrupted
         if first:
             self._shape = self._map_shape(X.shape[1])
             self.n_channels_ = X.shape[1] // np.prod(self._shape)
-            self._sums = CoActivation(self.n_channels_, self.extent, self.spacing)
+            sums = CoActivation(self.n_channels_, self.extent, self.spacing)
             self.n_samples_seen_ = 0
         for start in range(0, len(X), 256):
             maps = self._maps(to_tensor(X[start : start + 256], X.dtype))
             shares = shares_of_features(maps) if self.normalize else maps
-            self._sums.add(shares, all_places=not self.normalize)
+            sums.add(shares, all_places=not self.normalize)
+        self._sums = sums
         self.n_samples_seen_ += len(X)
         self.weights_, self.mean_ = self._sums.weights(self.eps)
         return self

@@ -9,9 +9,19 @@ import numpy as np
 from sklearn.metrics import check_scoring
 from sklearn.utils import check_array, check_random_state
 
+from ssn_estimators._compat import (
+    COUNT,
+    NOT_NEGATIVE,
+    NUMBER,
+    RANDOM,
+    Interval,
+    validate_params,
+)
+
 __all__ = ["add_gaussian_noise", "add_salt_pepper", "robustness_curve"]
 
 
+@validate_params(sigma=NOT_NEGATIVE, clip=["array-like", None], random_state=RANDOM)
 def add_gaussian_noise(X, sigma, *, clip=(0.0, 1.0), random_state=None):
     """Add independent normal noise to every pixel.
 
@@ -36,13 +46,14 @@ def add_gaussian_noise(X, sigma, *, clip=(0.0, 1.0), random_state=None):
     array([[0.5, 0.5]])
     """
     X = _images(X)
-    if not isinstance(sigma, Real) or not sigma >= 0:
-        raise ValueError(f"sigma must be at least 0, got {sigma!r}.")
     noise = check_random_state(random_state).normal(size=X.shape).astype(X.dtype)
     X = X + X.dtype.type(sigma) * noise
     return X if clip is None else np.clip(X, *clip)
 
 
+@validate_params(
+    p=[Interval(Real, 0, 1, closed="both")], low=NUMBER, high=NUMBER, random_state=RANDOM
+)
 def add_salt_pepper(X, p, *, low=0.0, high=1.0, random_state=None):
     """Set a share of all pixels to black or white.
 
@@ -61,8 +72,6 @@ def add_salt_pepper(X, p, *, low=0.0, high=1.0, random_state=None):
     X : ndarray
     """
     X = _images(X)
-    if not isinstance(p, Real) or not 0 <= p <= 1:
-        raise ValueError(f"p must be between 0 and 1, got {p!r}.")
     drawn = check_random_state(random_state).uniform(size=X.shape)
     X = np.where(drawn < p / 2, X.dtype.type(low), X)
     return np.where((drawn >= p / 2) & (drawn < p), X.dtype.type(high), X)
@@ -78,6 +87,7 @@ NOISES = {  # between limits
 }
 
 
+@validate_params(levels=["array-like"], limits=["array-like"], n_repeats=COUNT, random_state=RANDOM)
 def robustness_curve(
     estimator,
     X,

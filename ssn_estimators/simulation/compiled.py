@@ -7,11 +7,12 @@ in another.
 """
 
 import numpy as np
-from numba import njit
+
+from ssn_estimators._numba import compiled
 
 __all__ = ["back_heun", "back_multistep", "ornstein_uhlenbeck", "run", "start_process"]
 
-options = {"nogil": True, "cache": True, "fastmath": {"contract"}, "error_model": "numpy"}
+options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 
 
 LONG, SHORT = 1279, 418  # lags, see `noise.LaggedFibonacci`
@@ -41,7 +42,7 @@ TAIL = _coefficients(
 )
 
 
-@njit(**options)
+@compiled(**options)
 def _polynomial(coefficients, x):
     value = coefficients[0]
     for k in range(1, len(coefficients)):
@@ -49,14 +50,14 @@ def _polynomial(coefficients, x):
     return value
 
 
-@njit(**options)
+@compiled(**options)
 def _uniform(integers, x, y):
     for j in range(len(x)):
         x[j] = np.float32(integers[j]) * UNIT
         y[j] = (ONE - x[j]) * (ONE + x[j])
 
 
-@njit(**options)
+@compiled(**options)
 def _split(bits, mantissa, exponent):
     for j in range(len(bits)):
         e = (bits[j] - SQRT_HALF) >> BITS
@@ -64,7 +65,7 @@ def _split(bits, mantissa, exponent):
         exponent[j] = np.float32(e)
 
 
-@njit(**options)
+@compiled(**options)
 def _minus_log(mantissa, w):
     """From the exponents in w."""
     for j in range(len(w)):
@@ -72,7 +73,7 @@ def _minus_log(mantissa, w):
         w[j] = -(x + x * x * (x * _polynomial(LOG, x) - HALF) + w[j] * LOG_2)
 
 
-@njit(**options)
+@compiled(**options)
 def _erfinv(x, w, out):
     for j in range(len(x)):
         middle = _polynomial(MIDDLE, w[j] - np.float32(2.5))
@@ -80,7 +81,7 @@ def _erfinv(x, w, out):
         out[j] = x[j] * (middle if w[j] < np.float32(5) else tail)
 
 
-@njit(**options)
+@compiled(**options)
 def _gaussian(integers, out, room):
     """Normal numbers of variance 1/2, by inversion in float32."""
     for first in range(0, len(out), room.shape[1]):
@@ -92,13 +93,13 @@ def _gaussian(integers, out, room):
         _erfinv(x, w, out[first : first + size])
 
 
-@njit(**options)
+@compiled(**options)
 def _three_point(integers, out):
     for j in range(len(out)):
         out[j] = np.float32(integers[j] > 85) - np.float32(integers[j] < -86)
 
 
-@njit(**options)
+@compiled(**options)
 def _refill(table):
     lanes = len(table) // LONG
     _add(table[: SHORT * lanes], np.int32(1), table[(LONG - SHORT) * lanes :])
@@ -107,7 +108,7 @@ def _refill(table):
         _add(part, np.int32(1), table[(first - SHORT) * lanes : first * lanes])
 
 
-@njit(**options)
+@compiled(**options)
 def _increments(out, table, n_read, room, weak):
     """As `OrnsteinUhlenbeck` draws them; `n_read` are bytes."""
     start, size = 0, 1 if weak else 4
@@ -125,13 +126,13 @@ def _increments(out, table, n_read, room, weak):
         n_read[0] += n * size
 
 
-@njit(**options)
+@compiled(**options)
 def _copy(out, x):
     for j in range(len(out)):  # assignment of a slice takes seconds to compile
         out[j] = x[j]
 
 
-@njit(**options)
+@compiled(**options)
 def start_process(process):
     """`process` as for `ornstein_uhlenbeck`, but not weak: the start is normal in either case."""
     now, table, n_read, room, _, _, weak = process
@@ -140,7 +141,7 @@ def start_process(process):
         now[j] *= np.sqrt(2)
 
 
-@njit(**options)
+@compiled(**options)
 def ornstein_uhlenbeck(path, process):
     """Values now, of a shape (n_steps + 1, -1), and after every step."""
     now, table, n_read, room, decay, kick, weak = process
@@ -153,7 +154,7 @@ def ornstein_uhlenbeck(path, process):
     _copy(now, path[-1])
 
 
-@njit(**options)
+@compiled(**options)
 def _groups(step, n_columns):
     """Bounds of the neurons with the same step in a flat array, and that step."""
     bounds, steps, n_groups = np.zeros(len(step) + 1, np.int64), np.empty_like(step[:, 0]), 0
@@ -165,7 +166,7 @@ def _groups(step, n_columns):
     return bounds[: n_groups + 1], steps[:n_groups]
 
 
-@njit(**options)
+@compiled(**options)
 def _rate(u, r, gamma):
     zero = u.dtype.type(0)
     if gamma == 2:
@@ -176,7 +177,7 @@ def _rate(u, r, gamma):
             r[j] = zero if u[j] <= 0 else u[j] ** gamma
 
 
-@njit(**options)
+@compiled(**options)
 def _legal_rate(u, r, gamma, most):
     """Also tell whether all potentials are legal."""
     if gamma != 2:
@@ -189,7 +190,7 @@ def _legal_rate(u, r, gamma, most):
     return not beyond
 
 
-@njit(**options)
+@compiled(**options)
 def _add_gain(grad_u, back, u, gamma):
     zero, one = u.dtype.type(0), u.dtype.type(1)
     if gamma == 2:
@@ -200,13 +201,13 @@ def _add_gain(grad_u, back, u, gamma):
             grad_u[j] += zero if u[j] <= 0 else gamma * back[j] * u[j] ** (gamma - one)
 
 
-@njit(**options)
+@compiled(**options)
 def _add(out, scale, y):
     for j in range(len(out)):
         out[j] += scale * y[j]
 
 
-@njit(**options)
+@compiled(**options)
 def _force(base, kick, column, sign, out):
     """Forcing of one step; in the two common cases without looking up the column."""
     n_neurons, n_columns = out.shape
@@ -223,31 +224,31 @@ def _force(base, kick, column, sign, out):
                 out[i, j] = base[i, j] + sign[j] * kick[i, column[j]]
 
 
-@njit(**options)
+@compiled(**options)
 def _increment(new, force, u, e):
     for j in range(len(u)):
         new[j] += force[j] - e * u[j]
 
 
-@njit(**options)
+@compiled(**options)
 def _move(new, last, u, out, current, before):
     for j in range(len(u)):
         out[j] = u[j] + current * new[j] + before * last[j]
 
 
-@njit(**options)
+@compiled(**options)
 def _predict(new, force, u, predicted, e):
     for j in range(len(u)):
         predicted[j] = u[j] + (new[j] + force[j] - e * u[j])
 
 
-@njit(**options)
+@compiled(**options)
 def _correct(new, force, u, predicted, out, e, half):
     for j in range(len(u)):
         out[j] = half * (u[j] + predicted[j] + (new[j] + force[j] - e * predicted[j]))
 
 
-@njit(**options)
+@compiled(**options)
 def _multistep(u, path, inputs, circuit, most, room, current, before, cold, last):
     (base, kicks, column, sign), (recurrent, step, gamma) = inputs, circuit
     force, r, new = room
@@ -270,7 +271,7 @@ def _multistep(u, path, inputs, circuit, most, room, current, before, cold, last
     return legal
 
 
-@njit(**options)
+@compiled(**options)
 def _heun(u, path, inputs, circuit, most, room, half, predictions):
     (base, kicks, column, sign), (recurrent, step, gamma) = inputs, circuit
     force, r, new = room
@@ -298,7 +299,7 @@ def _heun(u, path, inputs, circuit, most, room, half, predictions):
     return legal
 
 
-@njit(**options)
+@compiled(**options)
 def run(
     u,
     path,
@@ -370,7 +371,7 @@ def run(
     return done, legal
 
 
-@njit(**options)
+@compiled(**options)
 def _through(grad_u, x, u, circuit, grad_recurrent, room):
     (transposed, step, gamma), (outer, r, back, _) = circuit, room
     bounds, steps = _groups(step, u.shape[1])
@@ -385,7 +386,7 @@ def _through(grad_u, x, u, circuit, grad_recurrent, room):
     _add_gain(flat_grad, back.reshape(-1), flat_u, gamma)
 
 
-@njit(**options | {"fastmath": {"contract", "reassoc", "nsz"}})
+@compiled(**options | {"fastmath": {"contract", "reassoc", "nsz"}})
 def _signed_sum(x, sign):
     total = x.dtype.type(0)
     for j in range(len(x)):
@@ -393,7 +394,7 @@ def _signed_sum(x, sign):
     return total
 
 
-@njit(**options)
+@compiled(**options)
 def _owe_forcing(x, z, columns, grad_base, grad_noise, room):
     """Add to the gradients what the gradient x of F at one time means for them."""
     (column, sign), (outer, _, _, kick), (n_neurons, n_columns) = columns, room, x.shape
@@ -412,14 +413,14 @@ def _owe_forcing(x, z, columns, grad_base, grad_noise, room):
     _add(grad_noise.reshape(-1), x.dtype.type(1), outer.reshape(-1))
 
 
-@njit(**options)
+@compiled(**options)
 def _lead(x, carried, grad_u, current, before):
     for j in range(len(x)):
         x[j] = carried[j] + current * grad_u[j]
         carried[j] = before * grad_u[j]
 
 
-@njit(**options)
+@compiled(**options)
 def back_multistep(
     grad_u, owed, u, inputs, circuit, grads, room, current, before, cold, carried, x
 ):
@@ -435,7 +436,7 @@ def back_multistep(
         _through(grad_u, x, u[t], circuit, grad_recurrent, room)
 
 
-@njit(**options)
+@compiled(**options)
 def back_heun(grad_u, owed, u, inputs, circuit, grads, room, half, predictions, y, x):
     flat_grad, flat_x, flat_y, one = grad_u.reshape(-1), x.reshape(-1), y.reshape(-1), half + half
     (grad_base, grad_recurrent, grad_noise), (z, columns) = grads, inputs

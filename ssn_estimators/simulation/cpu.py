@@ -180,16 +180,16 @@ class _Run:
         scatter = self.drive.new_zeros((self.n_networks, self.n_inputs, self.n, self.n))
         for (network, inputs, _), sums in zip(self.places, self.sums, strict=True):
             if "scatter" in sums:
-                scatter[network, inputs] += sums["scatter"]
+                scatter[network, inputs] += sums.pop("scatter")
                 count = sums["count"][:, None]
                 # of the block's mean from that of all blocks
                 offset = sums["u"] / count.clamp_min(1) - self.mean[network, inputs]
                 offset = torch.where(count > 0, offset, 0)
                 scatter[network, inputs] += (count * offset)[:, :, None] * offset[:, None]
-        covariance = scatter / self.count[..., None]
+        scatter /= self.count[..., None]
         # what rounding leaves of a variance of 0 may be negative
-        covariance.diagonal(dim1=-2, dim2=-1).clamp_(min=0)
-        return covariance
+        scatter.diagonal(dim1=-2, dim2=-1).clamp_(min=0)
+        return scatter
 
     def recorded(self, name):
         shared = name == "noise" and self.setup.shared_noise

@@ -15,6 +15,7 @@ from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD
 
 __all__ = ["CLOSURES", "StationaryMoments", "stationary_moments"]
 
+MOST_GAMMA = 20  # of the Gaussian closure: moments of the rate grow with its factorial
 CLOSURES = ("gaussian", "linear")
 BLOCK = 64  # inputs solved at once
 FIRST_STEP, SMALLEST_STEP = 300.0, 1.0  # ms of pseudo-time
@@ -123,6 +124,11 @@ def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter
         raise ValueError(f"tol must be a number between 0 and 1, got {tol!r}.")
     if not isinstance(max_iter, Integral) or max_iter < 1:
         raise ValueError(f"max_iter must be a positive integer, got {max_iter!r}.")
+    if closure == "gaussian" and circuit.gamma > MOST_GAMMA:
+        raise ValueError(
+            f"closure='gaussian' is for exponents of up to {MOST_GAMMA}, got gamma="
+            f"{circuit.gamma:g}; take closure='linear' or simulate."
+        )
     tensors = circuit.to_torch()
     weights, noise_factor = tensors.weights.double(), tensors.noise_factor.double()
     drive = _check_drive(drive, weights)
