@@ -54,6 +54,8 @@ _MODULES = {
     "make_stability_scorer": "stability",
     "stability_report": "stability",
     "stability_score": "stability",
+    "load": "persistence",
+    "save": "persistence",
     "GrowthDisplay": "plotting",
     "StabilityDisplay": "plotting",
     "StimulusSwitchDisplay": "plotting",

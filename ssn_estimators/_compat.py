@@ -2,12 +2,14 @@
 
 import functools
 import platform
+import warnings
 from contextlib import contextmanager
 from importlib.metadata import version
 from numbers import Integral, Real
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator as _BaseEstimator
 from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.callback._callback_support import callback_management_context
@@ -24,6 +26,7 @@ __all__ = [
     "NUMBER",
     "POSITIVE",
     "RANDOM",
+    "BaseEstimator",
     "CallbackSupportMixin",
     "FitProgress",
     "HasMethods",
@@ -37,6 +40,25 @@ __all__ = [
     "versions",
     "with_callbacks",
 ]
+
+
+class BaseEstimator(_BaseEstimator):
+    """Scikit-learn's, whose pickles know the version of this package."""
+
+    def __getstate__(self):
+        return dict(super().__getstate__(), _package_version=version("ssn_estimators"))
+
+    def __setstate__(self, state):
+        state = dict(state)
+        wrote, now = state.pop("_package_version", "an earlier version"), version("ssn_estimators")
+        if wrote != now:
+            warnings.warn(
+                f"This {type(self).__name__} was pickled by ssn_estimators {wrote}, and this is "
+                f"{now}: check that it answers as before.",
+                UserWarning,
+                stacklevel=2,
+            )
+        super().__setstate__(state)
 
 
 # Constraints of parameters

@@ -10,6 +10,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 __all__ = [
+    "check_parameters",
     "check_trained",
     "draw_parameters",
     "in_blocks",
@@ -124,3 +125,13 @@ def check_trained(parameters, learning_rate_init):
             "training left no finite parameters; lower learning_rate_init (now "
             f"{learning_rate_init:g})."
         )
+
+
+def check_parameters(parameters, wanted):
+    """Raise ValueError unless arrays are finite and of the names and shapes of tensors."""
+    shapes = {name: tuple(value.shape) for name, value in wanted.items()}
+    found = {name: np.shape(value) for name, value in parameters.items()}
+    if found != shapes:
+        raise ValueError(f"parameters must be of shapes {shapes}, got {found}.")
+    if not all(np.isfinite(value).all() for value in parameters.values()):
+        raise ValueError("parameters must be finite.")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._compat import (
     COUNT,
     NOT_NEGATIVE,
     POSITIVE,
+    BaseEstimator,
     CallbackSupportMixin,
     Interval,
     StrOptions,

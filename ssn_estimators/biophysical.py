@@ -6,12 +6,7 @@ from numbers import Real
 
 import numpy as np
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassifierMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
+from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -19,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ssn_estimators._compat import (
     COUNT,
     POSITIVE,
+    BaseEstimator,
     Interval,
     StrOptions,
     fit_context,
@@ -182,6 +178,15 @@ class MorrisLecarClassifier(
         "device": [str],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
+    }
+
+    _fitted_shapes = {
+        "classes_": ("classes",),
+        "input_scale_": float,
+        "input_weights_": ("inputs", "cells"),
+        "recurrent_weights_": ("cells", "cells"),
+        "coef_": ("classes", "cells"),
+        "intercept_": ("classes",),
     }
 
     def __init__(

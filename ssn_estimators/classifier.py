@@ -31,7 +31,7 @@ from ssn_estimators._readout import (
 from ssn_estimators._torch import in_blocks, resolve_device, to_tensor
 from ssn_estimators.base import BaseSSN
 from ssn_estimators.batching import run_together
-from ssn_estimators.circuit import CONSTANTS
+from ssn_estimators.circuit import CONSTANTS, Circuit
 from ssn_estimators.classification import Classification
 from ssn_estimators.descent import Model
 from ssn_estimators.exceptions import DivergenceError
@@ -324,6 +324,18 @@ class SSNClassifier(
         "trainer": [StrOptions({"bptt", "es"})],
         "es_samples": [Interval(Integral, 2, None, closed="left")],
         "es_sigma": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    _fitted_shapes = {
+        "circuit_": Circuit,
+        "noise_seed_": int,
+        "n_features_in_": int,
+        "classes_": ("classes",),
+        "coef_": ("classes", "circuit_.n_excitatory"),
+        "intercept_": ("classes",),
+        "input_weights_?": ("circuit_.n_neurons", "n_features_in_"),
+        "input_bias_?": ("circuit_.n_neurons",),
+        "scaler_": (MinMaxScaler, Pipeline),
     }
 
     def __init__(
@@ -697,6 +709,14 @@ class SSNClassifier(
             "n_features_in_": self.n_features_in_,
             "_fitted_structure": self.weight_structure,
         }
+
+    def _check_fitted(self):
+        """Raise ValueError unless fitted attributes, of the right shapes, go together."""
+        dense, d = self.input_weights_ is not None, self.n_features_in_
+        if dense != (self.input_bias_ is not None):
+            raise ValueError("input_weights_ and input_bias_ come together.")
+        if self.scaler_.n_features_in_ != d or not (dense or d == self.circuit_.n_excitatory):
+            raise ValueError(f"the network does not take {d} features.")
 
     def _fitted_model(self):
         arrays = {"coef": self.coef_, "intercept": self.intercept_}

@@ -8,16 +8,13 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._compat import (
+    BaseEstimator,
     CallbackSupportMixin,
     FitProgress,
     Interval,
@@ -126,6 +123,8 @@ class AutoencoderEncoder(
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    _fitted_shapes = {"scaler_": MinMaxScaler, "coefs_": list, "intercepts_": list}
 
     def __init__(
         self,
@@ -252,6 +251,20 @@ class AutoencoderEncoder(
             "scaler_": self.scaler_,
             "n_features_in_": self.n_features_in_,
         }
+
+    def _check_fitted(self):
+        """Raise ValueError unless the layers of encoder and decoder follow each other."""
+        sizes = [self.n_features_in_, *self.hidden_layer_sizes, self.n_components]
+        sizes += sizes[-2::-1]
+        found = [np.shape(weights) for weights in self.coefs_]
+        if found != list(pairwise(sizes)) or [(b,) for _, b in found] != [
+            np.shape(bias) for bias in self.intercepts_
+        ]:
+            raise ValueError(f"layers must be of the sizes {sizes}, got {found}.")
+        if not all(np.isfinite(x).all() for x in (*self.coefs_, *self.intercepts_)):
+            raise ValueError("weights must be finite.")
+        if self.scaler_.n_features_in_ != self.n_features_in_:
+            raise ValueError("the scaler is of other features.")
 
     def transform(self, X):
         """Codes of the inputs.

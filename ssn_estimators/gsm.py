@@ -9,17 +9,12 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.optimize import minimize
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    DensityMixin,
-    TransformerMixin,
-)
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import Interval, fit_context, validate_data
+from ssn_estimators._compat import BaseEstimator, Interval, fit_context, validate_data
 from ssn_estimators.images import GaborEncoder
 from ssn_estimators.mixture import Images, Mixture
 
@@ -125,6 +120,14 @@ class GaussianScaleMixture(
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
+    }
+
+    _fitted_shapes = {
+        "components_": ("components", "n_features_in_"),
+        "covariance_": ("components", "components"),
+        "noise_std_": float,
+        "z_shape_": float,
+        "z_rate_": float,
     }
 
     def __init__(

@@ -10,17 +10,12 @@ import numpy as np
 import scipy.linalg
 import torch
 from scipy.optimize import minimize
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    OneToOneFeatureMixin,
-    TransformerMixin,
-)
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, OneToOneFeatureMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import Interval, StrOptions, fit_context, validate_data
+from ssn_estimators._compat import BaseEstimator, Interval, StrOptions, fit_context, validate_data
 from ssn_estimators._torch import to_tensor
 
 __all__ = ["ContrastNormalizer", "GaborEncoder", "gabor_filters", "image_shape_of"]
@@ -132,6 +127,8 @@ class ContrastNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {"contrast": [StrOptions({"global", "per_image"})]}
+
+    _fitted_shapes = {"scale_": float}
 
     def __init__(self, contrast="global"):
         self.contrast = contrast
@@ -277,6 +274,8 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
     }
+
+    _fitted_shapes = {"components_": ("components", "n_features_in_")}
 
     def __init__(
         self,

@@ -6,12 +6,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassifierMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
+from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted
 from torch.nn.functional import cross_entropy
@@ -19,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from ssn_estimators._compat import (
     COUNT,
     POSITIVE,
+    BaseEstimator,
     Interval,
     fit_context,
     validate_data,
@@ -121,6 +117,14 @@ class RNNClassifier(
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
+    }
+
+    _fitted_shapes = {
+        "classes_": ("classes",),
+        "input_weights_": ("cells", "inputs"),
+        "recurrent_weights_": ("cells", "cells"),
+        "coef_": ("classes", "cells"),
+        "_every_step": bool,
     }
 
     def __init__(

@@ -24,7 +24,7 @@ from ssn_estimators._compat import (
 from ssn_estimators._torch import in_blocks, resolve_device
 from ssn_estimators.base import BaseSSN
 from ssn_estimators.batching import run_together
-from ssn_estimators.circuit import CONSTANTS
+from ssn_estimators.circuit import CONSTANTS, Circuit
 from ssn_estimators.descent import Model
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.growth import choose_parents, random_circuit, stable_pair, stage_sizes
@@ -257,6 +257,14 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         "settling_penalty": [Interval(Real, 0, None, closed="left")],
         "n_trials": [Interval(Integral, N_GROUPS, None, closed="left")],
         "n_trials_predict": [Interval(Integral, N_GROUPS, None, closed="left")],
+    }
+
+    _fitted_shapes = {
+        "circuit_": Circuit,
+        "noise_seed_": int,
+        "n_features_in_": int,
+        "input_scale_": float,
+        "potential_shift_": float,
     }
 
     def __init__(

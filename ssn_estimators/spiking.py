@@ -7,17 +7,12 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import RegressorMixin
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from ssn_estimators._compat import (
-    POSITIVE,
-    Interval,
-    StrOptions,
-    fit_context,
-)
+from ssn_estimators._compat import POSITIVE, BaseEstimator, Interval, StrOptions, fit_context
 from ssn_estimators._torch import until_interrupted
 from ssn_estimators.lif import LIFState, Synapses, random_synapses
 from ssn_estimators.rls import RecursiveLeastSquares
@@ -228,6 +223,16 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         "dtype": [StrOptions({"float64", "float32"})],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
+    }
+
+    _fitted_shapes = {
+        "plastic_weights_": Synapses,
+        "static_weights_?": Synapses,
+        "initial_weights_": ("n_features_in_", "inputs"),
+        "external_input_": ("n_features_in_",),
+        "baseline_": ("n_features_in_",),
+        "_rls": RecursiveLeastSquares,
+        "_rng": np.random.RandomState,
     }
 
     def __init__(

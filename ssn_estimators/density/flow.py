@@ -8,7 +8,7 @@ from threading import Lock
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.base import DensityMixin
 from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
@@ -16,6 +16,7 @@ from torch.func import grad, jacfwd, vmap
 
 from ssn_estimators._compat import (
     COUNT,
+    BaseEstimator,
     Interval,
     StrOptions,
     fit_context,
@@ -23,6 +24,7 @@ from ssn_estimators._compat import (
 )
 from ssn_estimators._readout import check_answers
 from ssn_estimators._torch import (
+    check_parameters,
     check_trained,
     draw_parameters,
     in_blocks,
@@ -138,6 +140,16 @@ class GMMFlow(DensityMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
+    _fitted_shapes = {
+        "center_": ("n_features_in_",),
+        "scale_": ("n_features_in_",),
+        "weights_": ("components",),
+        "means_": ("components", "n_features_in_"),
+        "modes_": ("modes", "n_features_in_"),
+        "variance_": float,
+        "flow_parameters_": dict,
+    }
+
     def __init__(
         self,
         n_components=32,
@@ -240,6 +252,13 @@ class GMMFlow(DensityMixin, BaseEstimator):
             density.log_weights.copy_(torch.from_numpy(np.log(np.maximum(share, 1e-6))))
             density.log_variance.fill_(float(np.log(spread)))
         return density
+
+    def _check_fitted(self):
+        """Raise ValueError unless parameters are those of such a flow."""
+        if not (self.weights_ > 0).all() or not self.variance_ > 0 or not (self.scale_ > 0).all():
+            raise ValueError("weights_, variance_ and scale_ must be positive.")
+        wanted = self._density(self.n_features_in_).couplings.state_dict(prefix="couplings.")
+        check_parameters(self.flow_parameters_, wanted)
 
     def _density(self, d):
         n_layers = self.n_layers if d > 1 else 0

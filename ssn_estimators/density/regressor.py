@@ -9,11 +9,10 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.linalg import LinAlgWarning, block_diag
 from scipy.optimize import lsq_linear
-from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import Interval, StrOptions, fit_context, validate_data
+from ssn_estimators._compat import BaseEstimator, Interval, StrOptions, fit_context, validate_data
 from ssn_estimators.circuit import Circuit
 from ssn_estimators.density.dynamics import Langevin
 from ssn_estimators.density.stationarity import random_frequencies, wave_moments
@@ -110,6 +109,8 @@ class FokkerPlanckRegressor(BaseEstimator):
         "alpha": [Interval(Real, 0, None, closed="left")],
         "random_state": ["random_state"],
     }
+
+    _fitted_shapes = {"coef_": ("coefficients",)}
 
     def __init__(
         self,

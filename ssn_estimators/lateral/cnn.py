@@ -7,13 +7,14 @@ from numbers import Real
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional
 
 from ssn_estimators._compat import (
     COUNT,
+    BaseEstimator,
     Interval,
     StrOptions,
     fit_context,
@@ -26,6 +27,7 @@ from ssn_estimators._readout import (
     refuse_one_class,
 )
 from ssn_estimators._torch import (
+    check_parameters,
     check_trained,
     draw_parameters,
     in_blocks,
@@ -134,6 +136,14 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "device": [str],
         "random_state": ["random_state"],
+    }
+
+    _fitted_shapes = {
+        "classes_": ("classes",),
+        "input_mean_": float,
+        "input_scale_": float,
+        "parameters_": dict,
+        "lateral_weights_": list,
     }
 
     def __init__(
@@ -270,6 +280,17 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         images = X.reshape(len(X), *self._shape(X.shape[1]))
         # a copy: strides of a single channel would tell where the pixels came from
         return np.array(images.transpose(0, 3, 1, 2), order="C")
+
+    def _check_fitted(self):
+        """Raise ValueError unless parameters are those of such a network."""
+        self._check_layers(self.n_features_in_)
+        wanted = self._network(self.n_features_in_, len(self.classes_)).state_dict()
+        check_parameters(self.parameters_, wanted)
+        side, n_layers = 2 * self.lateral_extent + 1, len(self.lateral_weights_)
+        wanted = [(side, side, n, n) for n in self.filters]
+        found = [np.shape(weights) for weights in self.lateral_weights_]
+        if n_layers and found != wanted:
+            raise ValueError(f"lateral_weights_ must be of shapes {wanted}, got {found}.")
 
     def _network(self, n_features, n_classes):
         """Of this size, without values."""

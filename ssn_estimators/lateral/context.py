@@ -6,10 +6,10 @@ import copy
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import Interval, StrOptions, fit_context, validate_data
+from ssn_estimators._compat import BaseEstimator, Interval, StrOptions, fit_context, validate_data
 from ssn_estimators._torch import in_blocks, to_tensor
 from ssn_estimators.images import image_shape_of
 from ssn_estimators.lateral.rule import CoActivation, gated, offsets, shares_of_features
@@ -99,6 +99,13 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "alpha": [Interval(Real, 0, None, closed="left")],
         "normalize": ["boolean"],
         "eps": [Interval(Real, 0, None, closed="left")],
+    }
+
+    _fitted_shapes = {
+        "weights_": ("side", "side", "n_channels_", "n_channels_"),
+        "mean_": ("n_channels_",),
+        "_sums": CoActivation,
+        "_shape": tuple,
     }
 
     def __init__(
