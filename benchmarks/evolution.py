@@ -55,7 +55,7 @@ def varied_score(network, X, y, rng):
     """Accuracy from potentials of -20 +- 5 mV, as they are in the published code."""
     start = rng.normal(-20, 5, (len(X), network.n_cells))
     mean = network._respond(network._sequences(X), start, torch.float32)
-    logits = mean @ network.coef_.T + network.intercept_
+    logits = mean @ network.readout_weights_.T + network.readout_bias_
     return float((network.classes_[logits.argmax(1)] == y).mean())
 
 
@@ -92,7 +92,7 @@ def figures(args, row, seed):
             _, seconds = timed(lambda: network.fit(X, y))
         except FloatingPointError as error:
             seconds, now["ended"] = 0.0, str(error)
-        if hasattr(network, "coef_"):
+        if hasattr(network, "readout_weights_"):
             recent = network.loss_curve_[-args.part :]
             now |= {
                 "iteration": network.n_iter_,
@@ -103,7 +103,7 @@ def figures(args, row, seed):
         curve.append(now | {"seconds": round(before + seconds, 1)})
         dump((network, curve), path)
     finer = varied = None
-    if hasattr(network, "coef_"):
+    if hasattr(network, "readout_weights_"):
         varied = varied_score(network, X_test, y_test, np.random.RandomState(seed))
         finer = network.set_params(dt=0.1).score(X_test, y_test)
     judged = [point["accuracy"] for point in curve if "accuracy" in point]

@@ -129,7 +129,7 @@ def figures(row, seed):
     make = rate_network if "task" in settings else ssn
     before, after, X0, seconds, accuracy, extra = make(settings, seed)
     # an untrained circuit may be so unstable that it has no fixed points, or never got a readout
-    sound = len(X0) and before.coef_.any()
+    sound = len(X0) and before.readout_weights_.any()
     regime = vars(learning_regime(before, after, X0)) if sound else {}
     return {
         "row": row,

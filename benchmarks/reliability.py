@@ -170,7 +170,12 @@ def data_set(name, whole=False):
 
 
 def n_parameters(ssn):
-    parts = (ssn.circuit_.weights, ssn.circuit_.noise_factor, ssn.coef_, ssn.intercept_)
+    parts = (
+        ssn.circuit_.weights,
+        ssn.circuit_.noise_factor,
+        ssn.readout_weights_,
+        ssn.readout_bias_,
+    )
     dense = 0 if ssn.input_weights_ is None else ssn.input_weights_.size
     return 3 + dense + sum(part.size for part in parts)
 

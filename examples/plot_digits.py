@@ -51,7 +51,8 @@ TrajectoryDisplay.from_estimator(pipeline, X_test)
 # %%
 # Stability
 # ---------
-# It is the arrangement of the weights that keeps the circuit stable, not their size: shuffled
-# within the four quadrants, or drawn with the same variance, they make most trials diverge.
+# The trained circuit stays finite. With weights of the same size, shuffled within the four
+# quadrants or drawn at random, trials diverge: how many depends on how strong the weights have
+# become, so on the seed and on the length of training.
 StabilityDisplay.from_estimator(pipeline, X_test, n_surrogates=10, n_trials=50)
 plt.show()

@@ -34,7 +34,7 @@ networks = {
         trained="input", trainer="bptt", learning_rate_init=0.02, batch_size=128, **settings
     ),
 }
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+figure, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
 for name, network in networks.items():
     network.fit(X, y)
     print(
@@ -43,10 +43,10 @@ for name, network in networks.items():
     )
     if network.n_iter_:
         mean = np.convolve(network.loss_curve_, np.ones(10) / 10, "valid")
-        left.plot(np.arange(len(mean)) + 10, mean, label=name)
-left.axhline(np.log(3), color="0.6", ls="--", lw=1, label="chance")
-left.set(xlabel="step", ylabel="cross-entropy, mean of 10 steps (nats)")
-left.legend(loc="lower left")
+        ax.plot(np.arange(len(mean)) + 10, mean, label=name)
+ax.axhline(np.log(3), color="0.6", ls="--", lw=1, label="chance")
+ax.set(xlabel="step", ylabel="cross-entropy, mean of 10 steps (nats)")
+ax.legend(loc="lower left")
 
 # %%
 # Potentials of some cells of the second network while it reads two sequences with different
@@ -65,10 +65,11 @@ for word in from_words.repeat_interleave(round(network.word_duration / network.d
 trace = torch.stack(trace).numpy()
 times = network.dt * np.arange(1, len(trace) + 1)
 apart = np.argsort(-np.abs(trace[-20:, 0] - trace[-20:, 1]).mean(0))[:4]
+figure, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
 for i, one in enumerate(apart):
     for sequence, color in enumerate(("C0", "C3")):
         label = f"answer {network.classes_[sequence]}" if i == 0 else None
-        right.plot(times, trace[:, sequence, one] - 100 * i, color=color, label=label)
-right.set(xlabel="time (ms)", ylabel="potential (mV), shifted by cell")
-right.legend(loc="lower left")
+        ax.plot(times, trace[:, sequence, one] - 100 * i, color=color, label=label)
+ax.set(xlabel="time (ms)", ylabel="potential (mV), shifted by cell")
+ax.legend(loc="lower left")
 plt.show()

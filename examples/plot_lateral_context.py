@@ -53,7 +53,7 @@ def pooled(F):
 # Trained on clean images, tested on noisy ones. Neighbours are three places away, so that no two
 # of them see the same pixels.
 levels = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+figure, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
 for label, alpha in (("without context", 0.0), ("with context", 1.0)):
     context = LateralContext((SIDE, SIDE), spacing=3, alpha=alpha)
     model = make_pipeline(
@@ -64,9 +64,9 @@ for label, alpha in (("without context", 0.0), ("with context", 1.0)):
     ).fit(X, y)
     scores = robustness_curve(model, X_test, y_test, levels=levels, n_repeats=1).mean(1)
     print(f"{label}: {scores.round(3)}")
-    left.plot(levels, scores, "o-", label=label)
-left.set(xlabel="standard deviation of the noise", ylabel="test accuracy", ylim=(0, 1))
-left.legend()
+    ax.plot(levels, scores, "o-", label=label)
+ax.set(xlabel="standard deviation of the noise", ylabel="test accuracy", ylim=(0, 1))
+ax.legend()
 
 # %%
 # A weight says how much more often than by chance a feature is seen beside another: here that of
@@ -74,11 +74,12 @@ left.legend()
 weights = context.weights_.reshape(9, N_FEATURES, N_FEATURES)
 likes = np.diagonal(weights, axis1=1, axis2=2).mean(1).reshape(3, 3)
 limit = np.abs(likes).max()
-image = right.imshow(likes, cmap="RdBu_r", vmin=-limit, vmax=limit)
-right.set(xticks=range(3), yticks=range(3), title="weight between like features")
-right.set_xticklabels([-3, 0, 3])
-right.set_yticklabels([-3, 0, 3])
-figure.colorbar(image, ax=right)
+figure, ax = plt.subplots(figsize=(4, 3.2), layout="constrained")
+image = ax.imshow(likes, cmap="RdBu_r", vmin=-limit, vmax=limit)
+ax.set(xticks=range(3), yticks=range(3), title="weight between like features")
+ax.set_xticklabels([-3, 0, 3])
+ax.set_yticklabels([-3, 0, 3])
+figure.colorbar(image, ax=ax)
 plt.show()
 
 # %%

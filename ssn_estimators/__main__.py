@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import argparse
 import platform
+import tempfile
 import time
 import warnings
+import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,7 @@ from ssn_estimators import AutoencoderEncoder, SSNClassifier, stability_report
 from ssn_estimators._compat import versions
 
 SSN = "SSN"
+MOST_BYTES = 2**30  # of a copy of MNIST, which has 55 million in integers
 
 
 def models(n_components, quick):
@@ -111,13 +115,30 @@ def draw(result, folder):
     plt.close("all")
 
 
+def read_mnist(path):
+    """Pixels, labels and the number of training images of an npz file as that of Keras."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > MOST_BYTES:
+            raise ValueError(f"unpacked it has {size:.3g} bytes")
+        with np.load(path) as file:
+            data = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test")}
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} is not an npz file with x_train, y_train, x_test and y_test: {error}"
+        ) from error
+    X = np.concatenate([data["x_train"], data["x_test"]])
+    y = np.concatenate([data["y_train"], data["y_test"]]).astype(int)
+    if X.shape[1:] not in ((28, 28), (784,)) or len(X) != len(y):
+        raise ValueError(f"{path} holds images of shape {X.shape} and {len(y)} labels.")
+    return X.reshape(-1, 784) / 255, y, len(data["x_train"])
+
+
 def load(args):
     """Inputs, labels and splits into training and test samples."""
     if args.mnist is not None:
-        with np.load(args.mnist) as data:
-            X = np.concatenate([data["x_train"], data["x_test"]]).reshape(-1, 784) / 255
-            n_train = len(data["x_train"])
-            y = np.concatenate([data["y_train"], data["y_test"]]).astype(int)
+        X, y, n_train = read_mnist(args.mnist)
     elif args.data == "mnist":
         X, y = fetch_openml("mnist_784", version=1, return_X_y=True, as_frame=False)
         X, y, n_train = X / 255, y.astype(int), 60_000
@@ -141,11 +162,21 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     if args.mnist is not None and not args.mnist.is_file():
         parser.error(f"--mnist: there is no file {args.mnist}")
-    if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
+    if args.out is not None:  # rather now than after all training
+        if find_spec("matplotlib") is None:
+            parser.error("--out needs matplotlib: pip install 'ssn_estimators[plot]'")
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=args.out):
+                pass
+        except OSError as error:
+            parser.error(f"--out: cannot write to {args.out}: {error}")
 
     start = time.perf_counter()
-    X, y, splits = load(args)
+    try:
+        X, y, splits = load(args)
+    except (OSError, ValueError) as error:
+        parser.error(f"the data cannot be read: {error}")
     n_components = 30 if X.shape[1] == 64 else 50
     print(
         f"{len(X)} images of {X.shape[1]} pixels -> autoencoder -> {n_components} numbers -> SSN, "

@@ -117,9 +117,9 @@ class MorrisLecarClassifier(
     input_weights_ : ndarray of shape (n_inputs, n_cells)
     recurrent_weights_ : ndarray of shape (n_cells, n_cells)
         From rows to columns.
-    coef_ : ndarray of shape (n_classes, n_cells)
+    readout_weights_ : ndarray of shape (n_classes, n_cells)
         Readout weights.
-    intercept_ : ndarray of shape (n_classes,)
+    readout_bias_ : ndarray of shape (n_classes,)
         Readout biases.
     loss_curve_ : list of float
         Cross-entropy of every step, under "es" the mean over perturbations.
@@ -185,8 +185,8 @@ class MorrisLecarClassifier(
         "input_scale_": float,
         "input_weights_": ("inputs", "cells"),
         "recurrent_weights_": ("cells", "cells"),
-        "coef_": ("classes", "cells"),
-        "intercept_": ("classes",),
+        "readout_weights_": ("classes", "cells"),
+        "readout_bias_": ("classes",),
     }
 
     def __init__(
@@ -263,7 +263,7 @@ class MorrisLecarClassifier(
             If in a step no loss, or with backpropagation in ten steps in a row no gradient,
             is finite; or the responses to whole classes are not.
         """
-        going_on = self.warm_start and hasattr(self, "coef_")
+        going_on = self.warm_start and hasattr(self, "readout_weights_")
         X, y = validate_data(self, X, y, reset=not going_on)
         known, labels = classes_of(y)
         if going_on and not np.array_equal(known, self.classes_):
@@ -297,8 +297,8 @@ class MorrisLecarClassifier(
             self.input_scaling
         )
         self.recurrent_weights_ = uniform_weights(rng, n, n, n) * np.float32(self.recurrent_scaling)
-        self.coef_ = np.zeros((n_classes, n), np.float32)
-        self.intercept_ = np.zeros(n_classes, np.float32)
+        self.readout_weights_ = np.zeros((n_classes, n), np.float32)
+        self.readout_bias_ = np.zeros(n_classes, np.float32)
         self.loss_curve_, self.n_iter_, self.n_forward_, self.n_dropped_ = [], 0, 0, 0
         self._progress = {}
 
@@ -326,7 +326,10 @@ class MorrisLecarClassifier(
         coef, intercept = readout.coef_, readout.intercept_
         if len(self.classes_) == 2:  # of the log odds
             coef, intercept = (np.concatenate([-x, x]) / 2 for x in (coef, intercept))
-        self.coef_, self.intercept_ = coef.astype(np.float32), intercept.astype(np.float32)
+        self.readout_weights_, self.readout_bias_ = (
+            coef.astype(np.float32),
+            intercept.astype(np.float32),
+        )
 
     def _potentials(self, shape, rng):
         """Potentials at the start of training samples, in mV."""
@@ -432,7 +435,7 @@ class MorrisLecarClassifier(
             In the binary case, the log odds of ``classes_[1]``.
         """
         # not of `transform`, which gives a data frame where one asks for it
-        logits = self._transmitter(X) @ self.coef_.T.astype(float) + self.intercept_
+        logits = self._transmitter(X) @ self.readout_weights_.T.astype(float) + self.readout_bias_
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     @property
@@ -447,7 +450,11 @@ class _Trainer:
         self.estimator, self.rng = estimator, rng
         self._kind = estimator.trainer, estimator.trained
         state, readout = estimator._progress.get(
-            self._kind, (None, {name: getattr(estimator, name) for name in ("coef_", "intercept_")})
+            self._kind,
+            (
+                None,
+                {name: getattr(estimator, name) for name in ("readout_weights_", "readout_bias_")},
+            ),
         )
         self.readout = {
             name: torch.tensor(value, device=device, requires_grad=True)
@@ -554,7 +561,7 @@ class _Trainer:
 
     def _losses(self, mean, targets):
         """Cross-entropy, of each network."""
-        logits = mean @ self.readout["coef_"].T + self.readout["intercept_"]
+        logits = mean @ self.readout["readout_weights_"].T + self.readout["readout_bias_"]
         losses = torch.nn.functional.cross_entropy(
             logits.flatten(0, -2), targets.flatten(), reduction="none"
         )

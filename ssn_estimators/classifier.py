@@ -231,9 +231,9 @@ class SSNClassifier(
     ----------
     circuit_ : Circuit
         The trained circuit.
-    coef_ : ndarray of shape (n_classes, n_excitatory)
+    readout_weights_ : ndarray of shape (n_classes, n_excitatory)
         Readout weights.
-    intercept_ : ndarray of shape (n_classes,)
+    readout_bias_ : ndarray of shape (n_classes,)
         Readout biases.
     input_weights_ : ndarray of shape (n_neurons, n_features) or None
         Trained input weights if the input is dense.
@@ -331,8 +331,8 @@ class SSNClassifier(
         "noise_seed_": int,
         "n_features_in_": int,
         "classes_": ("classes",),
-        "coef_": ("classes", "circuit_.n_excitatory"),
-        "intercept_": ("classes",),
+        "readout_weights_": ("classes", "circuit_.n_excitatory"),
+        "readout_bias_": ("classes",),
         "input_weights_?": ("circuit_.n_neurons", "n_features_in_"),
         "input_bias_?": ("circuit_.n_neurons",),
         "scaler_": (MinMaxScaler, Pipeline),
@@ -699,8 +699,8 @@ class SSNClassifier(
         """The fitted attributes that prediction needs."""
         return {
             "circuit_": model.circuit,
-            "coef_": model.arrays["coef"],
-            "intercept_": model.arrays["intercept"],
+            "readout_weights_": model.arrays["coef"],
+            "readout_bias_": model.arrays["intercept"],
             "input_weights_": model.arrays.get("input_weights"),
             "input_bias_": model.arrays.get("input_bias"),
             "classes_": self.classes_,
@@ -719,7 +719,7 @@ class SSNClassifier(
             raise ValueError(f"the network does not take {d} features.")
 
     def _fitted_model(self):
-        arrays = {"coef": self.coef_, "intercept": self.intercept_}
+        arrays = {"coef": self.readout_weights_, "intercept": self.readout_bias_}
         if self.input_weights_ is not None:
             arrays |= {"input_weights": self.input_weights_, "input_bias": self.input_bias_}
         return Model(self.circuit_, arrays)

@@ -76,7 +76,7 @@ class RNNClassifier(
         Class labels.
     input_weights_ : ndarray of shape (n_hidden, n_inputs)
     recurrent_weights_ : ndarray of shape (n_hidden, n_hidden)
-    coef_ : ndarray of shape (n_classes, n_hidden)
+    readout_weights_ : ndarray of shape (n_classes, n_hidden)
         Readout weights.
     loss_curve_ : list of float
         Cross-entropy in nats of every step.
@@ -123,7 +123,7 @@ class RNNClassifier(
         "classes_": ("classes",),
         "input_weights_": ("cells", "inputs"),
         "recurrent_weights_": ("cells", "cells"),
-        "coef_": ("classes", "cells"),
+        "readout_weights_": ("classes", "cells"),
         "_every_step": bool,
     }
 
@@ -176,7 +176,7 @@ class RNNClassifier(
         FloatingPointError
             If the loss is no longer finite.
         """
-        going_on = self.warm_start and hasattr(self, "coef_")
+        going_on = self.warm_start and hasattr(self, "readout_weights_")
         X, y = validate_data(self, X, y, multi_output=True, reset=not going_on)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
@@ -203,7 +203,7 @@ class RNNClassifier(
             self._start(known, sequences.shape[2], rng)
         self._every_step = y.ndim == 2
         labels = torch.from_numpy(labels.reshape(y.shape))
-        names = ("input_weights_", "recurrent_weights_", "coef_")
+        names = ("input_weights_", "recurrent_weights_", "readout_weights_")
         weights = [torch.tensor(getattr(self, name), requires_grad=True) for name in names]
         optimizer = torch.optim.SGD(weights, self.learning_rate_init, momentum=self.momentum)
         batches = minibatches(len(X), self.batch_size, rng)
@@ -232,7 +232,7 @@ class RNNClassifier(
         init = self.init
         self.classes_ = classes
         self.input_weights_ = uniform_weights(rng, n_inputs, n, n_inputs)
-        self.coef_ = uniform_weights(rng, n, len(classes), n)
+        self.readout_weights_ = uniform_weights(rng, n, len(classes), n)
         if init is None:
             init = low_rank_init(n, n, random_state=rng)
         self.recurrent_weights_ = initial_matrix(init, n, rng).astype(np.float32)
@@ -299,8 +299,8 @@ class RNNClassifier(
         check_is_fitted(self)
         states = self._states(X, self._every_step)[0].astype(float)
         if self._every_step:
-            return states @ self.coef_.T
-        logits = states[:, -1] @ self.coef_.T
+            return states @ self.readout_weights_.T
+        logits = states[:, -1] @ self.readout_weights_.T
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict(self, X):
@@ -372,10 +372,10 @@ class RNNClassifier(
         active = (states > 0)[:, None]  # with an axis of outputs
         share, (n_samples, n_steps, n) = self.dt / self.tau, states.shape
         read = range(n_steps) if self._every_step else [n_steps - 1]
-        n_classes = len(self.coef_)
+        n_classes = len(self.readout_weights_)
         owed = np.zeros((n_samples, len(read), n_classes, n_steps, n))
         for place, last in enumerate(read):
-            now = self.coef_.astype(float) * active[:, :, last]
+            now = self.readout_weights_.astype(float) * active[:, :, last]
             owed[:, place, :, last] = now
             for step in range(last - 1, -1, -1):
                 now = ((1 - share) * now + share * (now @ weights[1])) * active[:, :, step]

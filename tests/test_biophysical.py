@@ -109,12 +109,12 @@ def test_what_is_not_trained_stays(task, trainer, trained):
     cells.fit(*task)
     moved = {
         name
-        for name in ("input_weights_", "recurrent_weights_", "coef_")
+        for name in ("input_weights_", "recurrent_weights_", "readout_weights_")
         if not np.allclose(getattr(cells, name), getattr(start, name), atol=1e-6)
     }
     names = {"all": {"input_weights_", "recurrent_weights_"}, "input": {"input_weights_"}}
-    assert moved == ({"coef_"} | names[trained] if trained in names else set())
-    assert cells.coef_.any()
+    assert moved == ({"readout_weights_"} | names[trained] if trained in names else set())
+    assert cells.readout_weights_.any()
     assert cells.n_iter_ == (0 if trained == "readout" else SMALL["max_iter"])
 
 
@@ -235,12 +235,12 @@ def test_networks_that_are_not_finite_do_not_stop_the_readout(task, monkeypatch)
     monkeypatch.setattr(MorrisLecar, "respond", partly)
     settings = SMALL | {"max_iter": 12}
     cells = MorrisLecarClassifier(**settings).fit(*task)
-    assert np.isfinite(cells.coef_).all()
-    readout = cells._progress["es", "all"][1]["coef_"]
+    assert np.isfinite(cells.readout_weights_).all()
+    readout = cells._progress["es", "all"][1]["readout_weights_"]
     assert np.isfinite(readout).all()
     assert cells.n_dropped_ == 12 * 2  # with the opposite ones
     still = MorrisLecarClassifier(**settings | {"max_iter": 1}).fit(*task)
-    assert abs(readout - still._progress["es", "all"][1]["coef_"]).max() > 1e-2
+    assert abs(readout - still._progress["es", "all"][1]["readout_weights_"]).max() > 1e-2
 
 
 def test_what_was_learnt_before_an_interruption_is_kept(task, monkeypatch):
@@ -259,7 +259,7 @@ def test_what_was_learnt_before_an_interruption_is_kept(task, monkeypatch):
     first = MorrisLecarClassifier(**settings | {"max_iter": 20}).fit(*task)
     assert cells.n_forward_ == first.n_forward_
     assert_array_equal(cells.input_weights_, first.input_weights_)
-    assert_array_equal(cells.coef_, first.coef_)
+    assert_array_equal(cells.readout_weights_, first.readout_weights_)
 
 
 def test_fitted_networks_refuse_other_sizes(task):

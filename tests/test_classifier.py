@@ -202,8 +202,8 @@ def test_sizes(small_ssn, n_features, parameters, size, dense):
     X, y = make_blobs(40, n_features=n_features, centers=2, random_state=0)
     ssn = small_ssn(max_iter=1, growth_iter=0, **parameters).fit(X, y)
     assert (ssn.circuit_.n_excitatory, ssn.circuit_.n_inhibitory) == size
-    assert ssn.coef_.shape == (2, size[0])
-    assert ssn.intercept_.shape == (2,)
+    assert ssn.readout_weights_.shape == (2, size[0])
+    assert ssn.readout_bias_.shape == (2,)
     if dense:
         assert ssn.input_weights_.shape == (sum(size), n_features)
     else:

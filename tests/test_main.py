@@ -24,6 +24,30 @@ def test_bad_arguments_end_before_work_starts(arguments, capsys):
     assert arguments[1] in capsys.readouterr().err
 
 
+def test_what_is_missing_is_noticed_before_work_starts(tmp_path, capsys, monkeypatch):
+    def refused(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main(list(map(str, arguments)))
+        assert stop.value.code == 2
+        return capsys.readouterr().err
+
+    file = tmp_path / "file"
+    file.write_text("not a folder")
+    assert "cannot write to" in refused("--out", file)
+    assert "is not an npz file" in refused("--mnist", file)
+    np.savez_compressed(tmp_path / "bomb.npz", x_train=np.zeros(10**6))
+    with monkeypatch.context() as patch:
+        patch.setattr("ssn_estimators.__main__.MOST_BYTES", 10**6)
+        assert "unpacked it has" in refused("--mnist", tmp_path / "bomb.npz")
+    np.savez(tmp_path / "other.npz", images=np.zeros(3))
+    assert "x_train is not a file" in refused("--mnist", tmp_path / "other.npz")
+    small = {"x_train": np.zeros((2, 5, 5)), "y_train": [0, 1]}
+    np.savez(tmp_path / "small.npz", **small, x_test=np.zeros((2, 5, 5)), y_test=[0, 1])
+    assert "images of shape" in refused("--mnist", tmp_path / "small.npz")
+    monkeypatch.setattr("ssn_estimators.__main__.find_spec", lambda name: None)
+    assert "pip install" in refused("--out", tmp_path)
+
+
 @pytest.mark.slow
 def test_quick_look_prints_the_table_and_writes_figures(tmp_path, capfd):
     main(["--quick", "--jobs", "1", "--out", str(tmp_path)])

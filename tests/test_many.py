@@ -16,7 +16,7 @@ from ssn_estimators.batching import run_together
 
 X, Y = load_iris(return_X_y=True)
 SHORT = {"max_iter": 10, "growth_iter": 3, "random_state": 0}
-ARRAYS = ("coef_", "intercept_", "loss_curve_")
+ARRAYS = ("readout_weights_", "readout_bias_", "loss_curve_")
 
 
 def assert_same_fit(one, other):
@@ -83,7 +83,7 @@ def test_validation_and_early_stopping_end_networks_at_different_times():
 def test_networks_differ_and_are_reproducible():
     first, second = (fit_networks(SSNClassifier(**SHORT), X, Y, 3, random_state=0) for _ in "ab")
     assert len({ssn.random_state for ssn in first}) == 3
-    assert len({float(ssn.coef_[0, 0]) for ssn in first}) == 3
+    assert len({float(ssn.readout_weights_[0, 0]) for ssn in first}) == 3
     for one, other in zip(first, second, strict=True):
         assert_same_fit(one, other)
     assert_same_fit(first[1], clone(first[1]).fit(X, Y))

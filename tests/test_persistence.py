@@ -218,8 +218,8 @@ CHANGES = {
     "special names": lambda c: state(c).update(__class__=1),
     "no parameter": lambda c: state(c).pop("gamma"),
     "illegal parameter": lambda c: state(c).update(gamma=-1.0),
-    "no attribute": lambda c: state(c).pop("coef_"),
-    "another type": lambda c: state(c).update(coef_=1.0),
+    "no attribute": lambda c: state(c).pop("readout_weights_"),
+    "another type": lambda c: state(c).update(readout_weights_=1.0),
     "no circuit": lambda c: state(c).update(circuit_=None),
     "no seed": lambda c: state(c).update(noise_seed_="x"),
     "no scaler": lambda c: state(c).update(scaler_=None),
@@ -227,11 +227,11 @@ CHANGES = {
     "one-to-one": lambda c: state(c).update(
         input_bias_=None, input_weights_=None, n_features_in_=5
     ),
-    "an array twice": lambda c: state(c).update(coef_=state(c)["intercept_"]),
-    "an array that is not there": lambda c: state(c).update(coef_={"array": 10**6}),
-    "a path": lambda c: state(c).update(coef_={"array": "../../etc/passwd"}),
-    "an unknown kind": lambda c: state(c).update(coef_={"eval": "1"}),
-    "two kinds": lambda c: state(c).update(coef_={"array": 0, "list": []}),
+    "an array twice": lambda c: state(c).update(readout_weights_=state(c)["readout_bias_"]),
+    "an array that is not there": lambda c: state(c).update(readout_weights_={"array": 10**6}),
+    "a path": lambda c: state(c).update(readout_weights_={"array": "../../etc/passwd"}),
+    "an unknown kind": lambda c: state(c).update(readout_weights_={"eval": "1"}),
+    "two kinds": lambda c: state(c).update(readout_weights_={"array": 0, "list": []}),
     "nothing": lambda c: c.update(model=None),
     "no format": lambda c: c.pop("format"),
     "another kind": lambda c: c.update(kind="weights"),
@@ -261,15 +261,15 @@ def changed(*place, to):
 
 
 ARRAYS = {
-    "shape": changed("coef_", to=lambda a: a[:, :-1]),
-    "dimensions": changed("coef_", to=lambda a: a[None]),
-    "NaN": changed("coef_", to=lambda a: np.full_like(a, np.nan)),
+    "shape": changed("readout_weights_", to=lambda a: a[:, :-1]),
+    "dimensions": changed("readout_weights_", to=lambda a: a[None]),
+    "NaN": changed("readout_weights_", to=lambda a: np.full_like(a, np.nan)),
     "infinity": changed("input_weights_", to=lambda a: np.full_like(a, np.inf)),
     "Dale": changed("circuit_", "weights", to=lambda a: -a),
     "square": changed("circuit_", "weights", to=lambda a: a[:-1]),
-    "complex": changed("coef_", to=lambda a: a.astype(complex)),
-    "columns": changed("coef_", to=lambda a: np.asfortranarray(a)),
-    "empty": changed("coef_", to=lambda a: a[:0]),
+    "complex": changed("readout_weights_", to=lambda a: a.astype(complex)),
+    "columns": changed("readout_weights_", to=lambda a: np.asfortranarray(a)),
+    "empty": changed("readout_weights_", to=lambda a: a[:0]),
 }
 
 
@@ -326,7 +326,7 @@ def check_damaged(data, path, rng, n):
         except (ValueError, OSError):
             continue
         # a byte that says nothing, such as of a date
-        assert_array_equal(loaded.coef_, expected.coef_)
+        assert_array_equal(loaded.readout_weights_, expected.readout_weights_)
         assert_array_equal(loaded.circuit_.weights, expected.circuit_.weights)
         assert_array_equal(loaded.predict(X[:2]), expected.predict(X[:2]))
 

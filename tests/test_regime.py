@@ -130,7 +130,7 @@ class Unrolled(torch.nn.Module):
 
     def __init__(self, rnn):
         super().__init__()
-        names = ("input_weights_", "recurrent_weights_", "coef_")
+        names = ("input_weights_", "recurrent_weights_", "readout_weights_")
         self.into, self.among, self.out = (
             torch.nn.Parameter(torch.tensor(getattr(rnn, name)).double()) for name in names
         )
@@ -181,7 +181,7 @@ def test_the_tangent_kernel_of_an_ssn_is_that_of_its_fixed_points(fitted, blobs)
         u = np.array(
             [root(excess, u, args=(own,), tol=1e-12).x for u, own in zip(start, drive, strict=True)]
         )
-        return (u[:, :n_e] @ fitted.coef_.T.astype(float)).ravel()
+        return (u[:, :n_e] @ fitted.readout_weights_.T.astype(float)).ravel()
 
     step, n = 1e-4, circuit.n_neurons
     gradient = np.empty((kernel.shape[0], n, n))

@@ -40,8 +40,9 @@ def small(estimator):
 def outcome(estimator, X=X):
     """What a fitted estimator says of some rows."""
     found = {m: getattr(estimator, m)(X[:9]) for m in METHODS if hasattr(estimator, m)}
-    if hasattr(estimator, "coef_"):
-        found["coef_"] = estimator.coef_
+    for name in ("readout_weights_", "coef_"):
+        if hasattr(estimator, name):
+            found[name] = getattr(estimator, name)
     return {name: np.asarray(value) for name, value in found.items()}
 
 

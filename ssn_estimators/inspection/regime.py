@@ -251,13 +251,15 @@ def _circuit_kernel(model, X):
     rates = circuit.k * np.maximum(u, 0) ** circuit.gamma
     gain = circuit.k * circuit.gamma * np.maximum(u, 0) ** (circuit.gamma - 1) * (u > 0)
     matrix = np.eye(circuit.n_neurons) - circuit.weights.astype(float) * gain[:, None]
-    readout = np.zeros((circuit.n_neurons, len(model.coef_)))
-    readout[: circuit.n_excitatory] = model.coef_.T
+    readout = np.zeros((circuit.n_neurons, len(model.readout_weights_)))
+    readout[: circuit.n_excitatory] = model.readout_weights_.T
     owed = np.linalg.solve(
         matrix.swapaxes(1, 2), np.broadcast_to(readout, (len(u), *readout.shape))
     )
     owed = owed.swapaxes(1, 2).reshape(-1, circuit.n_neurons)
-    same = np.repeat(np.repeat(rates @ rates.T, len(model.coef_), 0), len(model.coef_), 1)
+    same = np.repeat(
+        np.repeat(rates @ rates.T, len(model.readout_weights_), 0), len(model.readout_weights_), 1
+    )
     return (owed @ owed.T) * same
 
 
