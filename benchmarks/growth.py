@@ -145,7 +145,7 @@ if __name__ == "__main__":
     args = parser(__doc__, settings, seeds=5).parse_args()
     results = open_results(args.out)
     tasks = [(row, seed) for seed in range(args.seeds) for row in args.rows]
-    run(partial(figures, settings=settings), tasks, results, settings, args.jobs, args.out)
+    run(partial(figures, settings=settings), tasks, results, settings, args)
     print(markdown(summary(results)))
     if args.out:
         commits = sorted({network["code"] for network in results["networks"]})

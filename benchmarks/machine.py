@@ -1,5 +1,6 @@
 """What every benchmark writes beside its numbers: the machine, the versions, the code."""
 
+import hashlib
 import json
 import os
 import platform
@@ -56,6 +57,14 @@ def code(folder=None):
         return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def package():
+    """What the sources of the package are, in twelve digits."""
+    folder, digest = Path(__file__).parents[1] / "ssn_estimators", hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def save(results, path):

@@ -202,7 +202,10 @@ ABLATIONS = {
         "training.excess_growth": lambda circuit, mean: mean.new_zeros(()),
     },
     "rate of weights by gain": {"classification.USUAL_GAIN": np.inf},
-    "more noise on inputs for more features": {"classifier.INPUT_NOISE": (0.05, 0.05)},
+    "more noise on inputs for more features": {
+        "classifier.INPUT_NOISE": (0.05, 0.05),
+        "classifier.WIDE_NOISE": 0.0,
+    },
     "slow first steps after growth": {"training.WARM_UP": 1},
     "other attempts": {"training.N_ATTEMPTS": 1},
     "final confirmation and repair": {
@@ -419,7 +422,7 @@ if __name__ == "__main__":
     chosen = [row for row in args.rows if settings[row]["data"] in allowed]
     tasks = [(row, first + i) for i in range(args.seeds) for row in chosen]
     results = open_results(args.out)
-    run(partial(figures, settings=settings), tasks, results, settings, args.jobs, args.out)
+    run(partial(figures, settings=settings), tasks, results, settings, args)
     print(markdown(summary(results)))
     print(rates(results["networks"]))
     if args.out:

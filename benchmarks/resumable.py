@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import joblib
-from machine import machine, save
+from machine import code, machine, package, save
 
 
 def timed(function):
@@ -31,7 +31,7 @@ def open_results(path, **empty):
     return results | {"machine": machine()}
 
 
-def run(figures, tasks, results, settings, jobs, path):
+def run(figures, tasks, results, settings, args):
     """Do the tasks that the results lack, and write every outcome when it is there.
 
     Parameters
@@ -44,19 +44,26 @@ def run(figures, tasks, results, settings, jobs, path):
         As of `open_results`; those of other settings are dropped.
     settings : dict
         Settings of every row, in the order of the file.
-    jobs : int
-        Tasks at once.
-    path : Path or None
-        Result file.
+    args : Namespace
+        With `jobs`, the tasks at once, `out`, the result file or None, and `keep`, whether to
+        keep networks of other sources of the package than those that are here.
     """
+    path, sources = args.out, {"code": code(), "package": package()}
     settings = json.loads(json.dumps(settings))  # as they come back from the file
     kept = [n for n in results["networks"] if n["settings"] == settings[n["row"]]]
+    other = [n for n in kept if n.get("package") != sources["package"]]
+    if other and not args.keep:
+        raise SystemExit(
+            f"{path} has {len(other)} networks of other sources of the package (commits "
+            f"{sorted({str(n.get('code')) for n in other})}). Write to another file, or keep them "
+            "with --keep: every network names its commit."
+        )
     done = {(n["row"], n["seed"]) for n in kept}
     results["networks"] = kept
-    parallel = joblib.Parallel(jobs, return_as="generator_unordered")
+    parallel = joblib.Parallel(args.jobs, return_as="generator_unordered")
     for network in parallel(joblib.delayed(figures)(*task) for task in tasks if task not in done):
         print(json.dumps(network), flush=True)
-        kept.append(network)
+        kept.append(network | sources)
         save(results, path)
     kept.sort(key=lambda n: (list(settings).index(n["row"]), n["seed"]))
     save(results, path)
@@ -69,13 +76,18 @@ def parser(doc, rows, *, seeds=5, jobs=2):
     made.add_argument("--rows", nargs="+", choices=list(rows), default=list(rows), metavar="ROW")
     made.add_argument("--seeds", type=int, default=seeds)
     made.add_argument("--jobs", type=int, default=jobs, help="tasks at once")
+    add_keep(made)
     return made
+
+
+def add_keep(parser):
+    parser.add_argument("--keep", action="store_true", help="networks of other sources, too")
 
 
 def work(args, figures, settings, summary):
     """Do what a command line of `parser` asks for, and print the summary."""
     results = open_results(args.out)
     tasks = [(row, seed) for seed in range(args.seeds) for row in args.rows]
-    run(figures, tasks, results, settings, args.jobs, args.out)
+    run(figures, tasks, results, settings, args)
     print(json.dumps(results["machine"]))
     print(summary(results))

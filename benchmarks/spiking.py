@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from machine import code, machine, save
-from resumable import open_results, run, timed
+from resumable import add_keep, open_results, run, timed
 
 from ssn_estimators import SpikingRegressor
 from ssn_estimators.datasets import make_cued_sinusoids
@@ -123,6 +123,7 @@ def main():
     parser.add_argument("--speed", action="store_true", help="time training loops instead")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--repeats", type=int, default=5)
+    add_keep(parser)
     args = parser.parse_args()
     if args.speed:
         rows = speed(args.sizes, args.repeats)
@@ -131,7 +132,7 @@ def main():
     results = open_results(args.out)
     tasks = [(row, seed) for row in args.rows for seed in range(args.networks or ROWS[row][1])]
     settings = {row: ROWS[row][0] for row in ROWS}
-    run(figures, tasks, results, settings, args.jobs, args.out)
+    run(figures, tasks, results, settings, args)
     print(json.dumps(results["machine"]))
     print(summary(results))
 

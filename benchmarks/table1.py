@@ -24,7 +24,7 @@ from clipped import share_clipped, simulate_clipped, simulate_clipped_many
 from images import mnist
 from machine import code
 from plain_rnn import PlainRNN
-from resumable import dump, open_results, run, timed
+from resumable import add_keep, dump, open_results, run, timed
 from scipy.stats import t
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -344,6 +344,7 @@ def main():
     parser.add_argument("--device", default="auto", help="torch device of SSNs and encoders")
     parser.add_argument("--validate", action="store_true", help="do not read the test split")
     parser.add_argument("--summary", action="store_true", help="print what is there, and end")
+    add_keep(parser)
     args = parser.parse_args()
     if args.controls:
         args.rows = [row for row in ROWS if not row.startswith("SSN ")]
@@ -363,7 +364,7 @@ def main():
         (row, i) for i in range(max(numbers.values())) for row in args.rows if i < numbers[row]
     ]
     settings = {name: row.settings for name, row in ROWS.items()}
-    run(partial(figures, args), tasks, results, settings, args.jobs, args.out)
+    run(partial(figures, args), tasks, results, settings, args)
     print(summary(results))
 
 

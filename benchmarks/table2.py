@@ -22,7 +22,7 @@ import joblib
 import numpy as np
 from images import cifar10
 from machine import code, save
-from resumable import dump, open_results, run, timed
+from resumable import add_keep, dump, open_results, run, timed
 
 from ssn_estimators import (
     ContrastNormalizer,
@@ -240,6 +240,7 @@ def main():
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--networks", type=int, help="networks a row, in place of its own number")
     parser.add_argument("--jobs", type=int, default=2, help="networks at once")
+    add_keep(parser)
     args = parser.parse_args()
     args.models.mkdir(parents=True, exist_ok=True)
 
@@ -251,7 +252,7 @@ def main():
         save(results, args.out)
     tasks = [(row, seed) for row in args.rows for seed in range(args.networks or ROWS[row][2])]
     settings = {row: settings_of(row) for row in ROWS}
-    run(partial(figures, args), tasks, results, settings, args.jobs, args.out)
+    run(partial(figures, args), tasks, results, settings, args)
     print(json.dumps(results["models"], indent=1))
     print(summary(results))
 

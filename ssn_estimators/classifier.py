@@ -46,7 +46,8 @@ __all__ = ["SSNClassifier"]
 
 # By default, with dense input: the larger network of the paper; and what two features need
 LEAST_EXCITATORY, MOST_EXCITATORY = 4, 80
-INPUT_NOISE = (0.05, 0.1)  # least and most by default
+INPUT_NOISE = (0.05, 0.1)  # least and most by default, where there are more samples than features
+WIDE_NOISE, MOST_NOISE = 0.15, 0.5  # for each feature a sample where there are fewer, and most
 METHODS = ("simulation", "moments")
 ROUNDING = 1e-6  # relative; of inputs that are compared with the range seen in training
 _PUBLISHED = {
@@ -90,6 +91,13 @@ def _out_of_range(X, scaler):
     # scaled back and forth, values at the edge differ from it by rounding
     slack = ROUNDING * np.maximum(np.abs(scaler.data_min_), np.abs(scaler.data_max_))
     return ((X < scaler.data_min_ - slack) | (X > scaler.data_max_ + slack)).sum(1)
+
+
+def _usual_noise(n_samples, n_features):
+    """Standard deviation of the noise on inputs, in units of their range."""
+    ratio = n_features / n_samples
+    usual = np.clip(ratio**0.5 / 2, *INPUT_NOISE)
+    return float(max(usual, min(WIDE_NOISE * ratio, MOST_NOISE)))
 
 
 class SSNClassifier(
@@ -190,7 +198,8 @@ class SSNClassifier(
         Standard deviation of the normal noise added to inputs (scaled to [0, 1]) in training,
         anew at every step, against overfitting. It acts like a ridge penalty [3]_, of which more
         is needed where there are many features for the samples: "auto" takes half of the square
-        root of n_features / n_samples, but at least .05 and at most .1; in `partial_fit` .05.
+        root of n_features / n_samples, but at least .05 and at most .1, or, where that is more,
+        .15 n_features / n_samples, at most .5; in `partial_fit` .05.
     potential_penalty : float, default=0.01
         Factor of a penalty added to the cost: the mean squared excess of mean potentials over 20
         mV, and, of every cell that no input of a batch brings to 1 mV, the square of what is
@@ -583,9 +592,8 @@ class SSNClassifier(
         self.classes_, self.scaler_ = known, scaler
         settings = self._settings(device, evaluation_interval=50, all_fire=True)
         if self.input_noise == "auto":
-            low, high = INPUT_NOISE
-            noise = float(np.clip((X.shape[1] / len(X)) ** 0.5 / 2, low, high))
-            noise = low if one_pass else noise  # there are more samples to come
+            # in one pass there are more samples to come
+            noise = INPUT_NOISE[0] if one_pass else _usual_noise(*X.shape)
             settings = replace(settings, input_noise=noise)
         if one_pass:
             epoch = -(-len(X) // min(self.batch_size, len(X)))
