@@ -14,14 +14,17 @@ from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.callback._callback_support import callback_management_context
 from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, StrOptions
+from sklearn.utils._param_validation import Interval as _Interval
 from sklearn.utils._param_validation import validate_params as _validate_params
+from sklearn.utils.validation import check_array as _check_array
 from sklearn.utils.validation import validate_data as _validate_data
 
 from ssn_estimators._torch import on_cpu
 
 __all__ = [
     "COUNT",
+    "MOST",
     "NOT_NEGATIVE",
     "NUMBER",
     "POSITIVE",
@@ -32,6 +35,7 @@ __all__ = [
     "HasMethods",
     "Interval",
     "StrOptions",
+    "check_array",
     "check_matplotlib_support",
     "fit_context",
     "fit_contexts",
@@ -61,8 +65,16 @@ class BaseEstimator(_BaseEstimator):
         super().__setstate__(state)
 
 
+class Interval(_Interval):
+    """Scikit-learn's; True and False are no numbers in it."""
+
+    def is_satisfied_by(self, val):
+        return not isinstance(val, (bool, np.bool_)) and super().is_satisfied_by(val)
+
+
 # Constraints of parameters
-COUNT = [Interval(Integral, 1, None, closed="left")]
+MOST = 2**31 - 1  # of what is counted
+COUNT = [Interval(Integral, 1, MOST, closed="both")]
 NUMBER = [Interval(Real, None, None, closed="neither")]
 POSITIVE = [Interval(Real, 0, None, closed="neither")]
 NOT_NEGATIVE = [Interval(Real, 0, None, closed="left")]
@@ -95,7 +107,34 @@ def validate_data(estimator, *arrays, dtype=(np.float64, np.float32), **options)
 
     Sums over data that lie otherwise, as those of data frames, round differently.
     """
-    return _validate_data(estimator, *arrays, dtype=dtype, order="C", **options)
+    with _of_numbers("X"):
+        return _validate_data(estimator, *arrays, dtype=dtype, order="C", **options)
+
+
+def check_array(array, *, input_name, **options):
+    """Scikit-learn's, whose errors name the array."""
+    with _of_numbers(input_name):
+        return _check_array(array, input_name=input_name, **options)
+
+
+NOT_NUMBERS = (  # how messages of NumPy begin, which say neither what nor where
+    "float() argument must be",
+    "could not convert",
+    "setting an array element",
+    "only 0-dimensional arrays",
+    "int too large",
+)
+
+
+@contextmanager
+def _of_numbers(name):
+    try:
+        yield
+    except (TypeError, ValueError, OverflowError) as error:
+        if not str(error).startswith(NOT_NUMBERS):
+            raise
+        kind = ValueError if isinstance(error, OverflowError) else type(error)
+        raise kind(f"{name} must be an array of numbers: {error}") from error
 
 
 @contextmanager

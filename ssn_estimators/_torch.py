@@ -18,6 +18,7 @@ __all__ = [
     "minibatches",
     "on_cpu",
     "resolve_device",
+    "to_numbers",
     "to_tensor",
     "until_interrupted",
 ]
@@ -48,7 +49,7 @@ def on_cpu():
     return nullcontext() if usual else torch.device("cpu")
 
 
-def to_tensor(array, dtype=np.float64):
+def to_tensor(array, dtype=np.float64, name="array"):
     """A copy as a tensor of `dtype`, whatever torch does not take.
 
     Arrays may be read backwards, of foreign byte order, of extended precision or read-only, or
@@ -56,7 +57,15 @@ def to_tensor(array, dtype=np.float64):
     """
     if torch.is_tensor(array):
         return array
-    return torch.from_numpy(np.array(array, dtype=dtype, order="C"))
+    return torch.from_numpy(to_numbers(array, dtype, name))
+
+
+def to_numbers(array, dtype=np.float64, name="array"):
+    """A copy as an array of `dtype`; `name` is for errors."""
+    try:
+        return np.array(array, dtype=dtype, order="C")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} must be an array of numbers: {error}") from error
 
 
 def in_blocks(function, *arrays, rows=64):

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._compat import (
     COUNT,
+    MOST,
     NOT_NEGATIVE,
     POSITIVE,
     BaseEstimator,
@@ -33,7 +34,7 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "weight_structure": [StrOptions({"circulant", "gaussian_ring"}), None],
         "growth": [StrOptions({"double", "single"}), None],
-        "growth_iter": [Interval(Integral, 0, None, closed="left")],
+        "growth_iter": [Interval(Integral, 0, MOST, closed="both")],
         "parents": [StrOptions({"last", "random"}), callable],
         "clone_shares": [StrOptions(set(SHARES))],
         "k": POSITIVE,

@@ -8,7 +8,13 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 
-from ssn_estimators._torch import to_tensor
+from ssn_estimators._compat import (
+    COUNT,
+    POSITIVE,
+    Interval,
+    validate_params,
+)
+from ssn_estimators._torch import to_numbers, to_tensor
 
 __all__ = ["CONSTANTS", "Circuit", "gaussian_ring"]
 
@@ -93,9 +99,9 @@ class Circuit:
             known = weights.dtype in (torch.float32, torch.float64)
             weights = weights if known else weights.float()
         else:
-            weights = np.asarray(weights)
-            single = weights.dtype.newbyteorder("=") == np.float32
-            weights = _frozen(weights, np.float32 if single else float)
+            dtype = getattr(weights, "dtype", None)
+            single = isinstance(dtype, np.dtype) and dtype.newbyteorder("=") == np.float32
+            weights = _frozen(weights, np.float32 if single else float, "weights")
         if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
             raise ValueError(
                 f"weights must be a square matrix W[post, pre], got shape {tuple(weights.shape)}."
@@ -106,18 +112,20 @@ class Circuit:
                 f"n_excitatory must be an integer from 1 to {n}, the number of cells in "
                 f"weights; got {self.n_excitatory!r}."
             )
-        noise_factor = self._like(self.noise_factor, weights)
+        noise_factor = self._like(self.noise_factor, weights, "noise_factor")
         if noise_factor.ndim == 0:
             if torch.is_tensor(weights):
                 noise_factor = torch.diag(noise_factor.expand(n))
             else:
-                noise_factor = _frozen(np.diag(np.full(n, noise_factor)), weights.dtype)
+                noise_factor = _frozen(
+                    np.diag(np.full(n, noise_factor)), weights.dtype, "noise_factor"
+                )
         if tuple(noise_factor.shape) != (n, n):
             raise ValueError(
                 f"noise_factor must be a number or have the shape of weights, ({n}, {n}); got "
                 f"shape {tuple(noise_factor.shape)}."
             )
-        theta = self._like(self.theta, weights)
+        theta = self._like(self.theta, weights, "theta")
         if tuple(theta.shape) != (3,):
             raise ValueError(
                 "theta must be the three numbers (theta1, theta2, theta3) of the input "
@@ -128,12 +136,12 @@ class Circuit:
         self._check_values()
 
     @staticmethod
-    def _like(value, weights):
+    def _like(value, weights, name):
         if torch.is_tensor(weights):
             if not torch.is_tensor(value):
-                value = to_tensor(value)
+                value = to_tensor(value, name=name)
             return value.to(dtype=weights.dtype, device=weights.device)
-        return _frozen(value, weights.dtype)
+        return _frozen(value, weights.dtype, name)
 
     def _check_values(self):
         for name in ("weights", "noise_factor", "theta"):
@@ -209,7 +217,7 @@ class Circuit:
             finite h.
         """
         theta1, theta2, theta3 = self.to_torch().theta
-        h = to_tensor(h).to(theta1)
+        h = to_tensor(h, name="h").to(theta1)
         if h.ndim == 0 or h.shape[-1] not in (self.n_neurons, self.n_excitatory):
             raise ValueError(
                 f"h must have {self.n_neurons} columns (one per cell) or {self.n_excitatory} "
@@ -246,6 +254,12 @@ class Circuit:
         return other
 
 
+@validate_params(
+    n_pairs=COUNT,
+    noise_correlation=[Interval(Real, -1, 1, closed="neither")],
+    noise_width=POSITIVE,
+    noise_floor=POSITIVE,
+)
 def gaussian_ring(
     n_pairs,
     amplitudes,
@@ -302,27 +316,16 @@ def gaussian_ring(
     >>> ring.n_excitatory, ring.n_inhibitory
     (8, 8)
     """
-    if not isinstance(n_pairs, Integral) or n_pairs < 1:
-        raise ValueError(f"n_pairs must be a positive integer, got {n_pairs!r}.")
     values = {}
     for name, value in (("amplitudes", amplitudes), ("widths", widths)):
-        values[name] = np.asarray(value, dtype=float)
+        values[name] = to_numbers(value, name=name)
         if values[name].shape != (2, 2):
             raise ValueError(f"{name} must have shape (2, 2), got {values[name].shape}.")
     if not (values["amplitudes"] >= 0).all() or not (values["widths"] > 0).all():
         raise ValueError("amplitudes must be >= 0 and widths > 0; the signs are Dale's.")
-    legal = {
-        "noise_variances": np.shape(noise_variances) == (2,) and min(noise_variances) > 0,
-        "noise_correlation": -1 < noise_correlation < 1,
-        "noise_width": noise_width > 0,
-        "noise_floor": noise_floor > 0,
-    }
-    illegal = [name for name, is_legal in legal.items() if not is_legal]
-    if illegal:
-        raise ValueError(
-            f"{' and '.join(illegal)} out of range: noise_variances must be two positive numbers, "
-            "noise_correlation in (-1, 1), noise_width and noise_floor > 0."
-        )
+    noise_variances = to_numbers(noise_variances, name="noise_variances")
+    if noise_variances.shape != (2,) or not (noise_variances > 0).all():
+        raise ValueError(f"noise_variances must be two positive numbers, got {noise_variances}.")
     numbers = [
         values["amplitudes"],
         values["widths"],
@@ -353,8 +356,8 @@ def ring_matrices(n_pairs, amplitudes, widths, variances, correlation, noise_wid
     return weights, torch.linalg.cholesky(covariance)
 
 
-def _frozen(value, dtype):
-    array = np.array(_detached(value), dtype=dtype)
+def _frozen(value, dtype, name):
+    array = to_numbers(_detached(value) if torch.is_tensor(value) else value, dtype, name)
     array.setflags(write=False)
     return array
 

@@ -15,6 +15,8 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils import check_random_state, column_or_1d
 
 from ssn_estimators._compat import (
+    COUNT,
+    MOST,
     FitProgress,
     Interval,
     StrOptions,
@@ -322,8 +324,8 @@ class SSNClassifier(
     """
 
     _parameter_constraints: dict = BaseSSN._parameter_constraints | {
-        "n_excitatory": [Interval(Integral, 1, None, closed="left"), None],
-        "n_inhibitory": [Interval(Integral, 1, None, closed="left"), None],
+        "n_excitatory": [*COUNT, None],
+        "n_inhibitory": [*COUNT, None],
         "input_weights": [StrOptions({"auto", "one_to_one", "dense"})],
         "shared_noise": ["boolean"],
         "parents": [StrOptions({"last", "random", *INFORMED}), callable],
@@ -331,7 +333,7 @@ class SSNClassifier(
         "out_of_range": [StrOptions({"clip", "warn", "raise"})],
         "input_noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "trainer": [StrOptions({"bptt", "es"})],
-        "es_samples": [Interval(Integral, 2, None, closed="left")],
+        "es_samples": [Interval(Integral, 2, MOST, closed="both")],
         "es_sigma": [Interval(Real, 0, None, closed="neither")],
     }
 

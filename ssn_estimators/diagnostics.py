@@ -8,8 +8,9 @@ from numbers import Real
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 
+from ssn_estimators._compat import check_array
 from ssn_estimators.inference import named
 from ssn_estimators.stability import network_and_inputs
 

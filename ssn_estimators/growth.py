@@ -10,10 +10,12 @@ from sklearn.utils import check_random_state
 
 from ssn_estimators._compat import (
     COUNT,
+    MOST,
     NOT_NEGATIVE,
     POSITIVE,
     RANDOM,
     Interval,
+    StrOptions,
     validate_params,
 )
 from ssn_estimators.circuit import Circuit
@@ -174,6 +176,9 @@ def shares_of(origin, n_targets, how="equal", random_state=None):
     return parts / (parts @ siblings)
 
 
+@validate_params(
+    n_excitatory=COUNT, n_inhibitory=COUNT, schedule=[StrOptions({"double", "single"})]
+)
 def stage_sizes(n_excitatory, n_inhibitory, schedule):
     """Population sizes on the way from a pair to the target, its E:I ratio kept throughout.
 
@@ -196,10 +201,6 @@ def stage_sizes(n_excitatory, n_inhibitory, schedule):
     [(1, 1), (2, 1), (4, 1), (8, 2), (16, 4), (20, 5)]
     """
     target = (n_excitatory, n_inhibitory)
-    if not all(isinstance(size, Integral) and size >= 1 for size in target):
-        raise ValueError(f"both populations need at least one cell, got {target}.")
-    if schedule not in ("double", "single"):
-        raise ValueError(f"schedule must be 'double' or 'single', got {schedule!r}.")
     largest = max(target)
     size, sizes = 1, []
     while True:
@@ -212,7 +213,7 @@ def stage_sizes(n_excitatory, n_inhibitory, schedule):
 
 @validate_params(
     n_excitatory=COUNT,
-    n_inhibitory=[Interval(Integral, 0, None, closed="left")],
+    n_inhibitory=[Interval(Integral, 0, MOST, closed="both")],
     random_state=RANDOM,
 )
 def choose_parents(circuit, n_excitatory, n_inhibitory, how="last", random_state=None):
@@ -397,7 +398,7 @@ def stable_pair(
 
 @validate_params(
     n_excitatory=COUNT,
-    n_inhibitory=[Interval(Integral, 0, None, closed="left")],
+    n_inhibitory=[Interval(Integral, 0, MOST, closed="both")],
     scale=NOT_NEGATIVE,
     noise=[*NOT_NEGATIVE, "array-like"],
     random_state=RANDOM,

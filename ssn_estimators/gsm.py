@@ -11,10 +11,18 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import BaseEstimator, Interval, fit_context, validate_data
+from ssn_estimators._compat import (
+    COUNT,
+    MOST,
+    BaseEstimator,
+    Interval,
+    check_array,
+    fit_context,
+    validate_data,
+)
 from ssn_estimators.images import GaborEncoder
 from ssn_estimators.mixture import Images, Mixture
 
@@ -112,11 +120,11 @@ class GaussianScaleMixture(
     """
 
     _parameter_constraints: dict = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_components": COUNT,
         "filters": ["array-like", None],
         "image_shape": ["array-like", None],
-        "n_quadrature": [Interval(Integral, 8, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "n_quadrature": [Interval(Integral, 8, MOST, closed="both")],
+        "max_iter": COUNT,
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -401,7 +409,7 @@ class GaussianScaleMixture(
         images : ndarray of shape (n_samples, n_pixels)
         """
         check_is_fitted(self)
-        Y = check_array(X, dtype=(np.float64, np.float32))
+        Y = check_array(X, input_name="X", dtype=(np.float64, np.float32))
         if Y.shape[1] != len(self.components_):
             raise ValueError(
                 f"X must hold {len(self.components_)} latents a row, got {Y.shape[1]}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import scipy.linalg
@@ -12,11 +12,18 @@ import torch
 from scipy.optimize import minimize
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, OneToOneFeatureMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import BaseEstimator, Interval, StrOptions, fit_context, validate_data
-from ssn_estimators._torch import to_tensor
+from ssn_estimators._compat import (
+    COUNT,
+    BaseEstimator,
+    Interval,
+    StrOptions,
+    check_array,
+    fit_context,
+    validate_data,
+)
+from ssn_estimators._torch import to_numbers, to_tensor
 
 __all__ = ["ContrastNormalizer", "GaborEncoder", "gabor_filters", "image_shape_of"]
 
@@ -52,7 +59,18 @@ def gabor_filters(orientation, size, center, image_shape):
     filters : ndarray of shape (n_filters, n_pixels)
         Rows of pixels, the last axis of an image the fastest.
     """
-    values = [to_tensor(x) for x in (orientation, size, center)]
+    given = {"orientation": orientation, "size": size, "center": center}
+    values = [to_tensor(value, name=name) for name, value in given.items()]
+    n = len(values[0]) if values[0].ndim else 0
+    if [tuple(value.shape) for value in values] != [(n,), (n,), (n, 2)]:
+        raise ValueError(
+            "orientation, size and center must have shapes (n,), (n,) and (n, 2), got "
+            f"{[tuple(value.shape) for value in values]}."
+        )
+    shape = to_numbers(image_shape, name="image_shape")
+    if shape.shape != (2,) or not (shape == shape.round()).all() or not (shape > 0).all():
+        raise ValueError(f"image_shape must be numbers of rows and columns, got {image_shape!r}.")
+    image_shape = tuple(map(int, shape))
     return _gabor_filters(*values, image_shape).numpy()
 
 
@@ -267,11 +285,11 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     """
 
     _parameter_constraints: dict = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_components": COUNT,
         "coefficients": [StrOptions({"least_squares", "responses"})],
         "filters": ["array-like", None],
         "image_shape": ["array-like", None],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": COUNT,
         "tol": [Interval(Real, 0, None, closed="left")],
     }
 
@@ -398,7 +416,7 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         images : ndarray of shape (n_samples, n_pixels)
         """
         check_is_fitted(self)
-        X = check_array(X, dtype=(np.float64, np.float32))
+        X = check_array(X, input_name="X", dtype=(np.float64, np.float32))
         if X.shape[1] != len(self.components_):
             raise ValueError(
                 f"X must hold {len(self.components_)} coefficients a row, got {X.shape[1]}."

@@ -6,7 +6,9 @@ from itertools import combinations
 
 import numpy as np
 import torch
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import gen_batches
+
+from ssn_estimators._compat import check_array
 
 __all__ = [
     "AVERAGES",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 
 from ssn_estimators._compat import (
     COUNT,
@@ -14,6 +14,7 @@ from ssn_estimators._compat import (
     RANDOM,
     Interval,
     StrOptions,
+    check_array,
     validate_params,
 )
 

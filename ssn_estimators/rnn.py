@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from ssn_estimators._compat import (
     COUNT,
+    MOST,
     POSITIVE,
     BaseEstimator,
     Interval,
@@ -111,7 +112,7 @@ class RNNClassifier(
         "init": ["array-like", callable, None],
         "dt": POSITIVE,
         "tau": POSITIVE,
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, MOST, closed="both")],
         "batch_size": COUNT,
         "learning_rate_init": POSITIVE,
         "momentum": [Interval(Real, 0, 1, closed="left")],

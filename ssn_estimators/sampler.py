@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import Bunch, check_array, check_random_state, gen_batches
+from sklearn.utils import Bunch, check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._compat import (
+    MOST,
     FitProgress,
     HasMethods,
     Interval,
     StrOptions,
+    check_array,
     fit_context,
     validate_data,
     with_callbacks,
@@ -252,7 +254,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         "closure": [StrOptions(set(CLOSURES))],
         "cost_weights": ["array-like", StrOptions(set(COST_WEIGHTS))],
         "averaging": [StrOptions(set(AVERAGES))],
-        "finetune_iter": [Interval(Integral, 0, None, closed="left")],
+        "finetune_iter": [Interval(Integral, 0, MOST, closed="both")],
         "finetune_rate": [Interval(Real, 0, None, closed="neither")],
         "settling_penalty": [Interval(Real, 0, None, closed="left")],
         "n_trials": [Interval(Integral, N_GROUPS, None, closed="left")],

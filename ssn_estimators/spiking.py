@@ -9,10 +9,18 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from ssn_estimators._compat import POSITIVE, BaseEstimator, Interval, StrOptions, fit_context
+from ssn_estimators._compat import (
+    COUNT,
+    POSITIVE,
+    BaseEstimator,
+    Interval,
+    StrOptions,
+    check_array,
+    fit_context,
+)
 from ssn_estimators._torch import until_interrupted
 from ssn_estimators.lif import LIFState, Synapses, random_synapses
 from ssn_estimators.rls import RecursiveLeastSquares
@@ -201,10 +209,10 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        "n_excitatory": [Interval(Integral, 1, None, closed="left"), None],
+        "n_excitatory": [*COUNT, None],
         "connectivity": [Interval(Real, 0, 1, closed="right")],
         "static_weights": ["boolean"],
-        "n_plastic": [Interval(Integral, 1, None, closed="left"), None],
+        "n_plastic": [*COUNT, None],
         "external_drive": [Interval(Real, 0, None, closed="left")],
         "penalty": POSITIVE,
         "sum_penalty": [Interval(Real, 0, None, closed="left")],
@@ -218,8 +226,8 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         "update_interval": POSITIVE,
         "burn_in": [Interval(Real, 0, None, closed="left")],
         "cue_duration": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "n_trials_predict": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": COUNT,
+        "n_trials_predict": COUNT,
         "dtype": [StrOptions({"float64", "float32"})],
         "random_state": ["random_state"],
         "verbose": ["verbose"],

@@ -7,12 +7,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ssn_estimators._compat import (
-    COUNT,
-    RANDOM,
-    Interval,
-    validate_params,
-)
+from ssn_estimators._compat import COUNT, MOST, RANDOM, Interval, validate_params
 
 __all__ = ["make_evidence_integration", "make_working_memory"]
 
@@ -21,8 +16,8 @@ __all__ = ["make_evidence_integration", "make_working_memory"]
     n_samples=COUNT,
     n_words=COUNT,
     n_inputs=COUNT,
-    n_classes=[Interval(Integral, 2, None, closed="left")],
-    delay=[Interval(Integral, 0, None, closed="left")],
+    n_classes=[Interval(Integral, 2, MOST, closed="both")],
+    delay=[Interval(Integral, 0, MOST, closed="both")],
     random_state=RANDOM,
 )
 def make_evidence_integration(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 from scipy.integrate import solve_ivp
@@ -10,6 +10,7 @@ from sklearn.utils import Bunch, check_random_state
 
 from ssn_estimators._compat import (
     COUNT,
+    MOST,
     NOT_NEGATIVE,
     NUMBER,
     POSITIVE,
@@ -95,7 +96,7 @@ def make_cued_sinusoids(
     return cue_amplitude * X, amplitude * np.sin(2 * np.pi * (t - phases) / period)
 
 
-@validate_params(n_times=COUNT, duration=POSITIVE)
+@validate_params(n_times=[Interval(Integral, 2, MOST, closed="both")], duration=POSITIVE)
 def make_spiral(n_times=200, *, duration=25.0):
     r"""A cubic spiral, :math:`\dot y = A y^3`, as data for neural differential equations.
 
@@ -116,7 +117,7 @@ def make_spiral(n_times=200, *, duration=25.0):
     return _solution(lambda t, y: matrix @ y**3, [2.0, 0.0], np.linspace(0, duration, n_times))
 
 
-@validate_params(n_times=COUNT)
+@validate_params(n_times=[Interval(Integral, 2, MOST, closed="both")])
 def make_robertson(n_times=50):
     r"""Robertson's chemical reaction, the usual stiff differential equation.
 

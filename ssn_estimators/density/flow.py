@@ -16,6 +16,7 @@ from torch.func import grad, jacfwd, vmap
 
 from ssn_estimators._compat import (
     COUNT,
+    MOST,
     BaseEstimator,
     Interval,
     StrOptions,
@@ -130,7 +131,7 @@ class GMMFlow(DensityMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "n_components": COUNT,
         "flow": [StrOptions({"additive", "affine"})],
-        "n_layers": [Interval(Integral, 0, None, closed="left")],
+        "n_layers": [Interval(Integral, 0, MOST, closed="both")],
         "hidden_layer_sizes": ["array-like"],
         "objective": [StrOptions(set(OBJECTIVES)), Mapping],
         "dynamics": [Langevin, None],

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from scipy.linalg import LinAlgWarning, block_diag
 from scipy.optimize import lsq_linear
-from sklearn.utils import Bunch, check_array, check_random_state
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import BaseEstimator, Interval, StrOptions, fit_context, validate_data
+from ssn_estimators._compat import (
+    COUNT,
+    BaseEstimator,
+    Interval,
+    StrOptions,
+    check_array,
+    fit_context,
+    validate_data,
+)
 from ssn_estimators.circuit import Circuit
 from ssn_estimators.density.dynamics import Langevin
 from ssn_estimators.density.stationarity import random_frequencies, wave_moments
@@ -103,7 +111,7 @@ class FokkerPlanckRegressor(BaseEstimator):
         "features": [StrOptions({"linear"}), callable],
         "offset": [callable, None],
         "diffusion": [Interval(Real, 0, None, closed="left"), "array-like", callable],
-        "n_frequencies": [Interval(Integral, 1, None, closed="left")],
+        "n_frequencies": COUNT,
         "length_scale": [Interval(Real, 0, None, closed="neither")],
         "signs": ["array-like", None],
         "alpha": [Interval(Real, 0, None, closed="left")],

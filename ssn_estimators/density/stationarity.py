@@ -60,7 +60,7 @@ def fokker_planck_residual(dynamics, score, X):
     >>> fokker_planck_residual(relaxation, lambda x: -x, [[0.5], [2.0]])
     tensor([0., 0.], dtype=torch.float64)
     """
-    X = to_tensor(X)
+    X = to_tensor(X, name="X")
     if X.ndim != 2:
         raise ValueError(f"X must have shape (n, d), got {tuple(X.shape)}.")
     d = X.shape[1]

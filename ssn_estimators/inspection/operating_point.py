@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from scipy.linalg import expm
 from scipy.optimize import root
 from sklearn.utils import Bunch, check_random_state, gen_batches
 
+from ssn_estimators._compat import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RANDOM,
+    validate_params,
+)
+from ssn_estimators._torch import to_numbers
 from ssn_estimators.inspection.stationary import jacobian
 from ssn_estimators.simulation import simulate
 from ssn_estimators.simulation.closure import mean_activity
@@ -28,6 +36,7 @@ LEAST_AMPLITUDE = 0.05  # mV; what moves less has settled
 BLOCK = 64  # inputs simulated at once
 
 
+@validate_params(n_starts=COUNT, random_state=RANDOM)
 def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
     r"""Fixed points of the noise-free dynamics, stable or not.
 
@@ -60,8 +69,6 @@ def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
     [1.23, 5.44]
     """
     circuit, drive = circuit.to_numpy(), _checked(circuit, drive)
-    if not isinstance(n_starts, Integral) or n_starts < 1:
-        raise ValueError(f"n_starts must be a positive integer, got {n_starts!r}.")
     rng, n = check_random_state(random_state), circuit.n_neurons
     weights, tau = circuit.weights.astype(float), circuit.tau
 
@@ -134,6 +141,7 @@ def _abscissa(matrix):
     return np.linalg.eigvals(matrix).real.max() if np.isfinite(matrix).all() else np.nan
 
 
+@validate_params(settling=NOT_NEGATIVE, duration=POSITIVE, dt=POSITIVE)
 def oscillations(circuit, drive, *, settling=2000.0, duration=1000.0, dt=1.0, solver="heun"):
     """Which inputs end in a limit cycle, and which one.
 
@@ -287,7 +295,7 @@ def ei_balance(circuit, drive, *, closure="gaussian"):
 
 
 def _checked(circuit, drive):
-    drive = np.asarray(drive, dtype=float)
+    drive = to_numbers(drive, name="drive")
     if drive.ndim != 2 or drive.shape[1] != circuit.n_neurons or not np.isfinite(drive).all():
         raise ValueError(
             f"drive must hold finite numbers of shape (n_inputs, {circuit.n_neurons}), got shape "

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from ssn_estimators._compat import check_array
 from ssn_estimators.simulation.moments import stationary_moments
 
 __all__ = [

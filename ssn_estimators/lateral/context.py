@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import copy
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import BaseEstimator, Interval, StrOptions, fit_context, validate_data
+from ssn_estimators._compat import (
+    COUNT,
+    BaseEstimator,
+    Interval,
+    StrOptions,
+    fit_context,
+    validate_data,
+)
 from ssn_estimators._torch import in_blocks, to_tensor
 from ssn_estimators.images import image_shape_of
 from ssn_estimators.lateral.rule import CoActivation, gated, offsets, shares_of_features
@@ -93,8 +100,8 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "image_shape": ["array-like", None],
-        "extent": [Interval(Integral, 1, None, closed="left")],
-        "spacing": [Interval(Integral, 1, None, closed="left")],
+        "extent": COUNT,
+        "spacing": COUNT,
         "form": [StrOptions({"linear", "product"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "normalize": ["boolean"],

@@ -7,7 +7,7 @@ from numbers import Real
 
 import numpy as np
 from sklearn.metrics import check_scoring
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 
 from ssn_estimators._compat import (
     COUNT,
@@ -15,6 +15,7 @@ from ssn_estimators._compat import (
     NUMBER,
     RANDOM,
     Interval,
+    check_array,
     validate_params,
 )
 
@@ -78,7 +79,9 @@ def add_salt_pepper(X, p, *, low=0.0, high=1.0, random_state=None):
 
 
 def _images(X):
-    return check_array(X, dtype=(np.float64, np.float32), allow_nd=True, ensure_2d=False)
+    return check_array(
+        X, input_name="X", dtype=(np.float64, np.float32), allow_nd=True, ensure_2d=False
+    )
 
 
 NOISES = {  # between limits

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
+from ssn_estimators._compat import (
+    COUNT,
+    Interval,
+    StrOptions,
+    validate_params,
+)
 from ssn_estimators._torch import to_tensor
 from ssn_estimators.simulation.closure import Anderson, Lyapunov, System
 from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD
@@ -58,6 +64,11 @@ class StationaryMoments:
         )
 
 
+@validate_params(
+    closure=[StrOptions(set(CLOSURES))],
+    tol=[Interval(Real, 0, 1, closed="neither")],
+    max_iter=COUNT,
+)
 def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter=100):
     r"""Mean and covariance of the stationary activity, from equations instead of samples.
 
@@ -118,12 +129,6 @@ def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter
     >>> moments.mean, moments.covariance
     (array([[2.]]), array([[[0.5]]]))
     """
-    if closure not in CLOSURES:
-        raise ValueError(f"closure must be one of {CLOSURES}, got {closure!r}.")
-    if not isinstance(tol, Real) or not 0 < tol < 1:
-        raise ValueError(f"tol must be a number between 0 and 1, got {tol!r}.")
-    if not isinstance(max_iter, Integral) or max_iter < 1:
-        raise ValueError(f"max_iter must be a positive integer, got {max_iter!r}.")
     if closure == "gaussian" and circuit.gamma > MOST_GAMMA:
         raise ValueError(
             f"closure='gaussian' is for exponents of up to {MOST_GAMMA}, got gamma="
@@ -148,7 +153,7 @@ def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter
 
 
 def _check_drive(drive, weights):
-    drive = to_tensor(drive).to(weights)
+    drive = to_tensor(drive, name="drive").to(weights)
     if drive.ndim != 2 or not len(drive) or drive.shape[1] != len(weights):
         raise ValueError(
             f"drive must have shape (n_inputs, {len(weights)}) with at least one input, got "

@@ -332,7 +332,9 @@ def _check_alike(circuits):
 
 
 def _check_drive(drive, circuit, n_steps):
-    drive = to_tensor(drive).to(dtype=circuit.weights.dtype, device=circuit.weights.device)
+    drive = to_tensor(drive, name="drive").to(
+        dtype=circuit.weights.dtype, device=circuit.weights.device
+    )
     if drive.ndim not in (2, 3) or drive.shape[-1] != circuit.n_neurons:
         raise ValueError(
             f"drive must have shape (n_inputs, {circuit.n_neurons}) or (n_steps, n_inputs, "
