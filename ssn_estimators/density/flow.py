@@ -72,7 +72,7 @@ class GMMFlow(DensityMixin, BaseEstimator):
     objective : str or dict of str to float, default="likelihood"
         What is minimised, or the weights of a sum: "likelihood", minus the mean log-likelihood
         of the samples; "score_matching", after Hyvärinen [3]_; "fokker_planck", the mean squared
-        :func:`fokker_planck_residual` under `dynamics`, at the samples. Under
+        :func:`.fokker_planck_residual` under `dynamics`, at the samples. Under
         the last alone these need not be of the density: they say where its equation is to
         hold, and where the components begin. Objectives without the likelihood are minimised
         from the density that its first steps lead to, a quarter of all: scores are too large

@@ -52,7 +52,7 @@ class FokkerPlanckRegressor(BaseEstimator):
     offset : callable, default=None
         :math:`f_0`, alike, to shape (n, d); None is 0.
     diffusion : float, array-like of shape (d, d) or callable, default=1.0
-        D, as in :class:`Langevin`; a number stands for that multiple of the identity. It sets
+        D, as in :class:`.Langevin`; a number stands for that multiple of the identity. It sets
         the scale of the drift.
     n_frequencies : int, default=400
         Number of random frequencies.
@@ -88,8 +88,8 @@ class FokkerPlanckRegressor(BaseEstimator):
 
     See Also
     --------
-    stationarity_test : Whether samples contradict given dynamics.
-    circuit_from_samples : Weights of an SSN, with Dale's law.
+    ssn_estimators.density.stationarity_test : Whether samples contradict given dynamics.
+    ssn_estimators.density.circuit_from_samples : Weights of an SSN, with Dale's law.
 
     References
     ----------
@@ -390,7 +390,7 @@ def circuit_from_samples(circuit, X, drive, *, dale=True, **options):
     r"""Weights of a circuit from potentials and noise, :math:`(u, \eta)`, in no order.
 
     The drift of the potentials is affine in the weights, so that they are a
-    :class:`FokkerPlanckRegressor`'s coefficients; everything else about the circuit is known.
+    :class:`.FokkerPlanckRegressor`'s coefficients; everything else about the circuit is known.
     Inputs of different strengths make the weights unique. Memory grows with the number of samples
     under an input times the cube of the number of neurons: this is for circuits of some cells.
 
@@ -406,7 +406,7 @@ def circuit_from_samples(circuit, X, drive, *, dale=True, **options):
         Whether weights keep Dale's law. Without, they may break it, and are returned only in
         `regressor`.
     **options
-        Of :class:`FokkerPlanckRegressor`: `n_frequencies`, `length_scale`, `alpha`,
+        Of :class:`.FokkerPlanckRegressor`: `n_frequencies`, `length_scale`, `alpha`,
         `random_state`.
 
     Returns

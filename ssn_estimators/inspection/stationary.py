@@ -30,7 +30,7 @@ def jacobian(circuit, drive, *, closure="gaussian"):
         External drive f(h) in mV.
     closure : {"gaussian", "linear"}, default="gaussian"
         Whether gains are averaged over the noise, or those at the noise-free fixed point; see
-        :func:`~ssn_estimators.simulation.moments.stationary_moments`.
+        :func:`~ssn_estimators.stationary_moments`.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def closure_bias(
     drive : array of shape (n_inputs, n_neurons)
         External drive f(h) in mV.
     closure : {"gaussian", "linear"}, default="gaussian"
-        See :func:`~ssn_estimators.simulation.moments.stationary_moments`.
+        See :func:`~ssn_estimators.stationary_moments`.
     n_trials : int, default=100
         Trials of every input, an even number: they are simulated in two independent halves.
     random_state : int, RandomState instance or None, default=None

@@ -112,7 +112,7 @@ def robustness_curve(
     X : array-like of shape (n_samples, n_features)
     y : array-like of shape (n_samples,)
     noise : {"gaussian", "salt_pepper"} or callable, default="gaussian"
-        :func:`add_gaussian_noise`, :func:`add_salt_pepper`, or a function of X, the level and
+        :func:`.add_gaussian_noise`, :func:`.add_salt_pepper`, or a function of X, the level and
         `random_state`.
     levels : sequence of float, default=(0.0, 0.2, 0.4, 0.6)
     limits : tuple of two floats, default=(0.0, 1.0)
