@@ -49,7 +49,7 @@ __all__ = ["SSNClassifier"]
 # By default, with dense input: the larger network of the paper; and what two features need
 LEAST_EXCITATORY, MOST_EXCITATORY = 4, 80
 INPUT_NOISE = (0.05, 0.1)  # least and most by default, where there are more samples than features
-WIDE_NOISE, MOST_NOISE = 0.15, 0.5  # for each feature a sample where there are fewer, and most
+WIDE_NOISE, MOST_NOISE = 0.15, 0.3  # for each feature a sample where there are fewer, and most
 METHODS = ("simulation", "moments")
 ROUNDING = 1e-6  # relative; of inputs that are compared with the range seen in training
 _PUBLISHED = {
@@ -201,7 +201,7 @@ class SSNClassifier(
         anew at every step, against overfitting. It acts like a ridge penalty [3]_, of which more
         is needed where there are many features for the samples: "auto" takes half of the square
         root of n_features / n_samples, but at least .05 and at most .1, or, where that is more,
-        .15 n_features / n_samples, at most .5; in `partial_fit` .05.
+        .15 n_features / n_samples, at most .3; in `partial_fit` .05.
     potential_penalty : float, default=0.01
         Factor of a penalty added to the cost: the mean squared excess of mean potentials over 20
         mV, and, of every cell that no input of a batch brings to 1 mV, the square of what is

@@ -369,14 +369,14 @@ def test_input_noise_is_a_matter_of_training_only(small_ssn, blobs):
         (60, 4, 0.1),
         (200, 4, 0.02**0.5 / 2),
         (60, 30, 0.1),
-        (60, 120, 0.3),
-        (30, 200, 0.5),
+        (60, 80, 0.2),
+        (30, 200, 0.3),
     ],
 )
 def test_input_noise_follows_the_number_of_features_for_a_sample(
     small_ssn, n_samples, n_features, noise
 ):
-    """Half of its square root, from .05 to .1; .15 of it where there are more, up to .5."""
+    """Half of its square root, from .05 to .1; .15 of it where there are more, up to .3."""
     X, y = make_blobs(n_samples, n_features=n_features, random_state=0)
     brief = SHORT | {"growth_iter": 2, "max_iter": 3, "n_excitatory": 4}
     auto, given = (small_ssn(**brief, input_noise=n).fit(X, y) for n in ("auto", noise))
