@@ -10,18 +10,16 @@ finds a stationary state; behind the sign +- is the sampling error of the simula
 
 import argparse
 import json
-import os
-import platform
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from machine import machine
 from sklearn.datasets import load_digits
 
 from ssn_estimators import AutoencoderEncoder, SSNClassifier, simulate
-from ssn_estimators._compat import versions
 from ssn_estimators.datasets import make_ring_gsm, make_ring_network
 from ssn_estimators.inspection import compare_moments
 from ssn_estimators.simulation.moments import CLOSURES, stationary_moments
@@ -109,7 +107,7 @@ def main():
     parser.add_argument("--out", type=Path, help="result file (JSON)")
     args = parser.parse_args()
     results = {
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {versions()}",
+        "machine": machine(),
         "threads": torch.get_num_threads(),
         "simulation": SIMULATION | {"halves": 2},
         "rows": [],
