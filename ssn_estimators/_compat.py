@@ -108,7 +108,15 @@ def validate_data(estimator, *arrays, dtype=(np.float64, np.float32), **options)
     Sums over data that lie otherwise, as those of data frames, round differently.
     """
     with _of_numbers("X"):
-        return _validate_data(estimator, *arrays, dtype=dtype, order="C", **options)
+        valid = _validate_data(estimator, *arrays, dtype=dtype, order="C", **options)
+    X = valid[0] if isinstance(valid, tuple) else valid
+    largest = max(X.max(initial=0), -X.min(initial=0))
+    if largest > LARGEST:
+        raise ValueError(
+            f"X has values of up to {largest:.3g}, whose squares are too large for numbers of this "
+            "precision; give it other units."
+        )
+    return valid
 
 
 def check_array(array, *, input_name, **options):
@@ -117,6 +125,7 @@ def check_array(array, *, input_name, **options):
         return _check_array(array, input_name=input_name, **options)
 
 
+LARGEST = 1e150
 NOT_NUMBERS = (  # how messages of NumPy begin, which say neither what nor where
     "float() argument must be",
     "could not convert",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 
@@ -163,7 +164,7 @@ class Circuit:
             )
         for name in CONSTANTS:
             value, low = getattr(self, name), 1 if name == "gamma" else 0
-            legal = isinstance(value, Real) and np.isfinite(value)
+            legal = isinstance(value, Real) and -math.inf < value < math.inf
             if not legal or value < low or (low == 0 and value == 0):
                 bound = f">= {low}" if low else "> 0"
                 raise ValueError(f"{name} must be a finite number {bound}, got {value!r}.")

@@ -26,6 +26,7 @@ from ssn_estimators.inspection import ei_balance, fixed_points, jacobian, oscill
 from ssn_estimators.lateral import add_gaussian_noise, add_salt_pepper
 
 MEANT = (ValueError, TypeError, FloatingPointError, ssn_estimators.DivergenceError)
+LONGER = 5  # times as many cases with -m slow
 NONSENSE = st.sampled_from(
     [
         *(None, True, -1, 0, 1, 2, 3, 2.5, 0.0, -0.5, 1e-300, 1e300, float("nan"), float("inf")),
@@ -67,7 +68,7 @@ def fuzz(n):
 
     def decorate(test):
         few = settings(max_examples=n, **options)(given(st.data())(test))
-        many = settings(max_examples=40 * n, **options)(given(st.data())(test))
+        many = settings(max_examples=LONGER * n, **options)(given(st.data())(test))
 
         @pytest.mark.parametrize("run", [few, pytest.param(many, marks=pytest.mark.slow)])
         def both(run):

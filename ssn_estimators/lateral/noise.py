@@ -18,6 +18,7 @@ from ssn_estimators._compat import (
     check_array,
     validate_params,
 )
+from ssn_estimators._torch import to_numbers
 
 __all__ = ["add_gaussian_noise", "add_salt_pepper", "robustness_curve"]
 
@@ -47,6 +48,10 @@ def add_gaussian_noise(X, sigma, *, clip=(0.0, 1.0), random_state=None):
     array([[0.5, 0.5]])
     """
     X = _images(X)
+    if clip is not None:
+        clip = to_numbers(clip, name="clip")
+        if clip.shape != (2,) or not clip[0] < clip[1]:
+            raise ValueError(f"clip must be None or two numbers, the lower first, got {clip}.")
     noise = check_random_state(random_state).normal(size=X.shape).astype(X.dtype)
     X = X + X.dtype.type(sigma) * noise
     return X if clip is None else np.clip(X, *clip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -74,7 +75,7 @@ def check_time_grid(cells, *, duration, burn_in, dt):
         If a time is not legal, or there are more steps than can be counted.
     """
     for name, value, low in (("dt", dt, None), ("duration", duration, dt), ("burn_in", burn_in, 0)):
-        legal = isinstance(value, Real) and np.isfinite(value)
+        legal = isinstance(value, Real) and -math.inf < value < math.inf
         if not legal or (value <= 0 if low is None else value < low):
             bound = "> 0" if low is None else f">= {low:g}" + (" (one step dt)" if low else "")
             raise ValueError(f"{name} must be a finite number of ms {bound}, got {value!r}.")

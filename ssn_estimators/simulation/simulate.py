@@ -308,8 +308,15 @@ def _seeds(random_state, n):
                 f"random_state must be one or one for each of the {n} circuits, got "
                 f"{len(random_state)}."
             )
-        return tuple(int(check_random_state(x).randint(2**31 - 1)) for x in random_state)
-    return tuple(check_random_state(random_state).randint(2**31 - 1, size=n).tolist())
+        return tuple(int(_source(x).randint(2**31 - 1)) for x in random_state)
+    return tuple(_source(random_state).randint(2**31 - 1, size=n).tolist())
+
+
+def _source(random_state):
+    try:
+        return check_random_state(random_state)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"random_state {random_state!r} is not legal: {error}") from error
 
 
 def _check_alike(circuits):
