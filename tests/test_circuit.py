@@ -204,7 +204,7 @@ def test_gaussian_ring_equals_its_formula():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_pairs": 0}, "n_pairs must be a positive integer, got 0"),
+        ({"n_pairs": 0}, "'n_pairs' parameter"),
         ({"amplitudes": [1.0, 1.0]}, r"amplitudes must have shape \(2, 2\), got \(2,\)"),
         ({"amplitudes": [[1.0, -1.0], [1.0, 1.0]]}, "amplitudes must be >= 0"),
         ({"widths": [[1.0, 0.0], [1.0, 1.0]]}, "widths > 0"),

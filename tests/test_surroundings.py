@@ -131,12 +131,6 @@ def test_nothing_global_is_changed(case):
     assert state() == before
 
 
-def frozen(X):
-    X = X.copy()
-    X.setflags(write=False)
-    return X
-
-
 def mapped(X, folder):
     np.save(folder / "X.npy", X)
     return np.load(folder / "X.npy", mmap_mode="r")
@@ -144,12 +138,9 @@ def mapped(X, folder):
 
 LAYOUTS = {
     "columns": np.asfortranarray,
-    "every other": lambda X: np.repeat(X, 2, axis=0)[::2],
     "backwards": lambda X: X[::-1, ::-1].copy()[::-1, ::-1],
     "byte order": lambda X: X.astype(X.dtype.newbyteorder()),
     "half": lambda X: X.astype(np.float16),
-    "extended": lambda X: X.astype(np.longdouble),
-    "read-only": frozen,
 }
 
 

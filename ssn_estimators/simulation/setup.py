@@ -8,6 +8,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from ssn_estimators._compat import MOST
 from ssn_estimators.simulation.reference import SCHEMES
 
 __all__ = ["DIVERGENCE_THRESHOLD", "INCREMENTS", "PRECISIONS", "Setup", "check_time_grid"]
@@ -41,17 +42,22 @@ class Setup:
 
     def check(self):
         """Raise ValueError unless every choice is legal."""
-        if not isinstance(self.n_trials, Integral) or self.n_trials < 1:
+        counted = isinstance(self.n_trials, Integral) and not isinstance(self.n_trials, bool)
+        if not counted or not 1 <= self.n_trials <= MOST:
             raise ValueError(f"n_trials must be a positive integer, got {self.n_trials!r}.")
         for name, legal in (
             ("solver", sorted(SCHEMES)),
             ("increments", INCREMENTS),
             ("precision", PRECISIONS),
         ):
-            if getattr(self, name) not in legal:
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in legal:
                 raise ValueError(
                     f"{name} must be one of {list(legal)}, got {getattr(self, name)!r}."
                 )
+        for name in ("shared_noise", "antithetic", "covariance", "rates"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}.")
         if self.antithetic and self.n_trials % 2:
             raise ValueError(
                 f"antithetic trials come in pairs: n_trials must be even, got {self.n_trials}."
