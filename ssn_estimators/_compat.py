@@ -102,15 +102,16 @@ def fit_context(*, prefer_skip_nested_validation):
     return decorate
 
 
-def validate_data(estimator, *arrays, dtype=(np.float64, np.float32), **options):
+def validate_data(estimator, *arrays, dtype=(np.float64, np.float32), squared=False, **options):
     """Scikit-learn's, with rows of floats side by side in memory.
 
-    Sums over data that lie otherwise, as those of data frames, round differently.
+    Sums over data that lie otherwise, as those of data frames, round differently. Where data are
+    to be squared, they are refused if that is too large.
     """
     with _of_numbers("X"):
         valid = _validate_data(estimator, *arrays, dtype=dtype, order="C", **options)
     X = valid[0] if isinstance(valid, tuple) else valid
-    largest = max(X.max(initial=0), -X.min(initial=0))
+    largest = max(X.max(initial=0), -X.min(initial=0)) if squared else 0.0
     if largest > LARGEST:
         raise ValueError(
             f"X has values of up to {largest:.3g}, whose squares are too large for numbers of this "

@@ -184,7 +184,7 @@ class GaussianScaleMixture(
         ConvergenceWarning
             If learning was not over after `max_iter` iterations.
         """
-        X = validate_data(self, X, ensure_min_samples=2)
+        X = validate_data(self, X, squared=True, ensure_min_samples=2)
         rng = check_random_state(self.random_state)
         encoder = GaborEncoder(
             self.n_components,
@@ -277,7 +277,7 @@ class GaussianScaleMixture(
     def _project(self, X):
         """Valid images and the mixture, in the basis of its fields."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False)
+        X = validate_data(self, X, squared=True, reset=False)
         basis, fields = _span(self.components_)
         mixture = Mixture(
             fields,

@@ -171,7 +171,7 @@ class ContrastNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ValueError
             If an image is constant and `contrast` is "per_image", or if all are.
         """
-        X = validate_data(self, X, ensure_min_features=2)
+        X = validate_data(self, X, squared=True, ensure_min_features=2)
         self.scale_ = float(np.sqrt(np.mean(_deviations(X) ** 2, dtype=float)))
         # what rounding leaves of constant images is no contrast
         if _is_constant(X).all():
@@ -197,7 +197,7 @@ class ContrastNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             If an image is constant and `contrast` is "per_image".
         """
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False)
+        X = validate_data(self, X, squared=True, reset=False)
         deviations = _deviations(X)
         if self.contrast == "global":
             return deviations / X.dtype.type(self.scale_)
@@ -338,7 +338,7 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         ConvergenceWarning
             If learning was not over after `max_iter` iterations.
         """
-        X = validate_data(self, X)
+        X = validate_data(self, X, squared=True)
         shape = image_shape_of(self.image_shape, X.shape[1])
         moments = torch.from_numpy(_second_moments(X))
         if self.filters is not None:
@@ -397,7 +397,7 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         coefficients : ndarray of shape (n_samples, n_components)
         """
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False)
+        X = validate_data(self, X, squared=True, reset=False)
         matrix = self.components_.T
         if self.coefficients == "least_squares":
             matrix = np.linalg.pinv(self.components_)

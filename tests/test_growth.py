@@ -179,9 +179,9 @@ def test_stage_sizes(target, schedule):
 
 
 def test_stage_sizes_refuses():
-    with pytest.raises(ValueError, match=r"at least one cell, got \(0, 5\)"):
+    with pytest.raises(ValueError, match="'n_excitatory' parameter"):
         stage_sizes(0, 5, "double")
-    with pytest.raises(ValueError, match="'double' or 'single', got 'triple'"):
+    with pytest.raises(ValueError, match=r"'schedule' parameter .* Got 'triple'"):
         stage_sizes(5, 5, "triple")
 
 

@@ -265,11 +265,11 @@ def test_arrays_are_of_the_circuits_kind(dtype):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"closure": "cubic"}, "closure must be one of"),
-        ({"tol": 0}, "tol must be a number between 0 and 1"),
-        ({"tol": "tight"}, "tol must be"),
-        ({"max_iter": 0}, "max_iter must be a positive integer"),
-        ({"max_iter": 2.5}, "max_iter must be"),
+        ({"closure": "cubic"}, "'closure' parameter"),
+        ({"tol": 0}, "'tol' parameter"),
+        ({"tol": "tight"}, "'tol' parameter"),
+        ({"max_iter": 0}, "'max_iter' parameter"),
+        ({"max_iter": 2.5}, "'max_iter' parameter"),
         ({"drive": np.ones(5)}, "drive must have shape"),
         ({"drive": np.ones((2, 4))}, r"drive must have shape \(n_inputs, 5\)"),
         ({"drive": np.ones((0, 5))}, "at least one input"),

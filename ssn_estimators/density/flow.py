@@ -201,7 +201,7 @@ class GMMFlow(DensityMixin, BaseEstimator):
             If zuko is not installed.
         """
         objective = self._weights()
-        X = validate_data(self, X, dtype=np.float64)
+        X = validate_data(self, X, squared=True, dtype=np.float64)
         if len(X) < self.n_components:
             raise ValueError(
                 f"n_samples={len(X)} is less than n_components={self.n_components}: every "
@@ -317,7 +317,7 @@ class GMMFlow(DensityMixin, BaseEstimator):
 
     def _standardized(self, X):
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = validate_data(self, X, squared=True, dtype=np.float64, reset=False)
         return (X - self.center_) / self.scale_
 
     def score_samples(self, X):

@@ -170,7 +170,7 @@ class FokkerPlanckRegressor(BaseEstimator):
         LinAlgWarning
             If the fit is singular.
         """
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        X = validate_data(self, X, squared=True, dtype=np.float64, ensure_min_samples=2)
         condition = _conditions(condition, len(X))
         rng = check_random_state(self.random_state)
         states = _states(condition, len(X))
@@ -313,7 +313,7 @@ class FokkerPlanckRegressor(BaseEstimator):
         drift : ndarray of shape (n_samples, d)
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = validate_data(self, X, squared=True, dtype=np.float64, reset=False)
         return self._drift(X, _conditions(condition, len(X)))
 
     def score(self, X, y=None, *, condition=None):
@@ -333,7 +333,7 @@ class FokkerPlanckRegressor(BaseEstimator):
             Minus the mean squared moment of the generator, over test functions and conditions.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = validate_data(self, X, squared=True, dtype=np.float64, reset=False)
         condition = _conditions(condition, len(X))
         states = _states(condition, len(X))
         if len(states) != len(self.frequencies_):
