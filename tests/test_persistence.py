@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
-from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
-from zoo import ESTIMATORS
+from zoo import ESTIMATORS, METHODS, short_confirmations, small
 
 from ssn_estimators import (
     Circuit,
@@ -30,36 +29,24 @@ from ssn_estimators import (
 )
 from ssn_estimators.datasets import make_cued_sinusoids
 
-METHODS = ("predict", "predict_proba", "decision_function", "transform", "score_samples")
 X = np.random.RandomState(0).rand(60, 9)
 y = np.array(["left", "right", "up"])[np.arange(60) % 3]
 
 
-def small(estimator):
-    few = {"max_iter": 6, "growth_iter": 2, "random_state": 0}
-    made = clone(estimator)
-    return made.set_params(**{k: v for k, v in few.items() if k in made.get_params()})
-
-
 @pytest.fixture(scope="module", autouse=True)
-def short_confirmations():
-    with (
-        mock.patch("ssn_estimators.guard.FINAL_DURATION", 50.0),
-        mock.patch("ssn_estimators.guard.LONG_DURATION", 50.0),
-        mock.patch("ssn_estimators.training.REPAIRS", 0),
-        warnings.catch_warnings(),
-    ):
+def short():
+    with short_confirmations(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield
 
 
 @pytest.fixture(scope="module", params=ESTIMATORS, ids=lambda e: type(e).__name__)
-def model(request, short_confirmations):
+def model(request, short):
     return small(request.param).fit(X, y)
 
 
 @pytest.fixture(scope="module")
-def network(short_confirmations):
+def network(short):
     return small(ESTIMATORS[0]).fit(X, y)
 
 

@@ -10,31 +10,20 @@ import signal
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from unittest import mock
 
 import numpy as np
 import pytest
 import sklearn
 import torch
 from numpy.testing import assert_array_equal
-from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_info
-from zoo import ESTIMATORS
-
-METHODS = ("predict", "predict_proba", "decision_function", "transform", "score_samples")
+from zoo import ESTIMATORS, METHODS, short_confirmations, small
 
 # numbers that half precision holds, so that arrays of any precision are the same table
 X = np.random.RandomState(0).randint(0, 64, (60, 9)) / 8
 y = np.arange(60) % 3
-
-
-def small(estimator):
-    """A clone that is fitted in a moment."""
-    made = clone(estimator)
-    few = {"max_iter": 6, "growth_iter": 2, "random_state": 0}
-    return made.set_params(**{k: v for k, v in few.items() if k in made.get_params()})
 
 
 def outcome(estimator, X=X):
@@ -66,13 +55,8 @@ def assert_same(found, expected):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def short_confirmations():
-    """How long networks are watched is not what is asked here."""
-    with (
-        mock.patch("ssn_estimators.guard.FINAL_DURATION", 50.0),
-        mock.patch("ssn_estimators.guard.LONG_DURATION", 50.0),
-        mock.patch("ssn_estimators.training.REPAIRS", 0),
-    ):
+def short():
+    with short_confirmations():
         yield
 
 

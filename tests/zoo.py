@@ -1,5 +1,10 @@
 """One estimator of each class that takes a table, small enough to be fitted many times."""
 
+from contextlib import ExitStack, contextmanager
+from unittest import mock
+
+from sklearn.base import clone
+
 from ssn_estimators import (
     AutoencoderEncoder,
     CNNClassifier,
@@ -50,3 +55,22 @@ ESTIMATORS = [
         window_predict=60.0,
     ),
 ]
+
+METHODS = ("predict", "predict_proba", "decision_function", "transform", "score_samples")
+
+
+def small(estimator):
+    """A clone that is fitted in a moment."""
+    made = clone(estimator)
+    few = {"max_iter": 6, "growth_iter": 2, "random_state": 0}
+    return made.set_params(**{k: v for k, v in few.items() if k in made.get_params()})
+
+
+@contextmanager
+def short_confirmations():
+    """For tests that do not ask how long networks are watched before they are called stable."""
+    short = {"guard.FINAL_DURATION": 50.0, "guard.LONG_DURATION": 50.0, "training.REPAIRS": 0}
+    with ExitStack() as stack:
+        for name, value in short.items():
+            stack.enter_context(mock.patch(f"ssn_estimators.{name}", value))
+        yield
