@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Real
-
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -13,9 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._compat import (
     COUNT,
+    NOT_NEGATIVE,
     POSITIVE,
     BaseEstimator,
-    Interval,
     StrOptions,
     fit_context,
     validate_data,
@@ -160,9 +158,9 @@ class MorrisLecarClassifier(
         "word_duration": POSITIVE,
         "read_duration": POSITIVE,
         "dt": POSITIVE,
-        "start_sd": [Interval(Real, 0, None, closed="left")],
-        "input_scaling": [Interval(Real, 0, None, closed="left")],
-        "recurrent_scaling": [Interval(Real, 0, None, closed="left")],
+        "start_sd": NOT_NEGATIVE,
+        "input_scaling": NOT_NEGATIVE,
+        "recurrent_scaling": NOT_NEGATIVE,
         "trainer": [StrOptions({"es", "bptt"})],
         "trained": [StrOptions({"all", "input", "readout"})],
         "C": POSITIVE,
@@ -173,7 +171,7 @@ class MorrisLecarClassifier(
         "batch_size": COUNT,
         "learning_rate": [StrOptions({"cosine", "constant"})],
         "learning_rate_init": POSITIVE,
-        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "max_grad_norm": [*POSITIVE, None],
         "warm_start": ["boolean"],
         "device": [str],
         "random_state": ["random_state"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from sklearn.utils import check_random_state, column_or_1d
 from ssn_estimators._compat import (
     COUNT,
     MOST,
+    NOT_NEGATIVE,
+    POSITIVE,
     FitProgress,
     Interval,
     StrOptions,
@@ -331,10 +333,10 @@ class SSNClassifier(
         "parents": [StrOptions({"last", "random", *INFORMED}), callable],
         "init": ["array-like", callable, None],
         "out_of_range": [StrOptions({"clip", "warn", "raise"})],
-        "input_noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "input_noise": [*NOT_NEGATIVE, StrOptions({"auto"})],
         "trainer": [StrOptions({"bptt", "es"})],
         "es_samples": [Interval(Integral, 2, MOST, closed="both")],
-        "es_sigma": [Interval(Real, 0, None, closed="neither")],
+        "es_sigma": POSITIVE,
     }
 
     _fitted_shapes = {

@@ -15,6 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._compat import (
     COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
     BaseEstimator,
     CallbackSupportMixin,
     FitProgress,
@@ -115,11 +117,11 @@ class AutoencoderEncoder(
         "hidden_layer_sizes": ["array-like"],
         "max_iter": COUNT,
         "batch_size": COUNT,
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate_init": POSITIVE,
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": COUNT,
-        "tol": [Interval(Real, 0, None, closed="left")],
+        "tol": NOT_NEGATIVE,
         "device": [str],
         "random_state": ["random_state"],
         "verbose": ["verbose"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 from scipy.optimize import minimize
@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from ssn_estimators._compat import (
     COUNT,
     MOST,
+    NOT_NEGATIVE,
     BaseEstimator,
     Interval,
     check_array,
@@ -125,7 +126,7 @@ class GaussianScaleMixture(
         "image_shape": ["array-like", None],
         "n_quadrature": [Interval(Integral, 8, MOST, closed="both")],
         "max_iter": COUNT,
-        "tol": [Interval(Real, 0, None, closed="left")],
+        "tol": NOT_NEGATIVE,
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from numbers import Real
 
 import numpy as np
 import scipy.linalg
@@ -16,8 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._compat import (
     COUNT,
+    NOT_NEGATIVE,
     BaseEstimator,
-    Interval,
     StrOptions,
     check_array,
     fit_context,
@@ -290,7 +289,7 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         "filters": ["array-like", None],
         "image_shape": ["array-like", None],
         "max_iter": COUNT,
-        "tol": [Interval(Real, 0, None, closed="left")],
+        "tol": NOT_NEGATIVE,
     }
 
     _fitted_shapes = {"components_": ("components", "n_features_in_")}

@@ -14,6 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._compat import (
     MOST,
+    NOT_NEGATIVE,
+    POSITIVE,
     FitProgress,
     HasMethods,
     Interval,
@@ -249,14 +251,14 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     _parameter_constraints: dict = BaseSSN._parameter_constraints | {
         "generative_model": [HasMethods("posterior_moments"), None],
         "encoder": [HasMethods(["fit", "transform"]), None],
-        "window_predict": [Interval(Real, 0, None, closed="neither")],
+        "window_predict": POSITIVE,
         "moments": [StrOptions({"closure", "simulation"})],
         "closure": [StrOptions(set(CLOSURES))],
         "cost_weights": ["array-like", StrOptions(set(COST_WEIGHTS))],
         "averaging": [StrOptions(set(AVERAGES))],
         "finetune_iter": [Interval(Integral, 0, MOST, closed="both")],
-        "finetune_rate": [Interval(Real, 0, None, closed="neither")],
-        "settling_penalty": [Interval(Real, 0, None, closed="left")],
+        "finetune_rate": POSITIVE,
+        "settling_penalty": NOT_NEGATIVE,
         "n_trials": [Interval(Integral, N_GROUPS, None, closed="left")],
         "n_trials_predict": [Interval(Integral, N_GROUPS, None, closed="left")],
     }

@@ -17,7 +17,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
-from zoo import ESTIMATORS
+from zoo import ESTIMATORS, METHODS, short_confirmations
 
 import ssn_estimators
 from ssn_estimators import Circuit, simulate, stationary_moments
@@ -264,16 +264,11 @@ def test_estimators(data):
         estimator.set_params(**{name: value})
     X = data.draw(tables())
     y = data.draw(LABELS)
-    with (
-        mock.patch("ssn_estimators.guard.FINAL_DURATION", 20.0),
-        mock.patch("ssn_estimators.guard.LONG_DURATION", 20.0),
-        mock.patch("ssn_estimators.training.REPAIRS", 0),
-        mock.patch("ssn_estimators.training.N_ATTEMPTS", 1),
-    ):
+    with short_confirmations(), mock.patch("ssn_estimators.training.N_ATTEMPTS", 1):
         if check(lambda: estimator.fit(X, y)) is None:
             return
     other = data.draw(st.one_of(st.just(X), tables()))
-    for method in ("predict", "predict_proba", "transform", "decision_function", "score_samples"):
+    for method in METHODS:
         if hasattr(estimator, method):
             found = check(lambda method=method: getattr(estimator, method)(other))
             numeric = found is not None and np.asarray(found).dtype.kind == "f"

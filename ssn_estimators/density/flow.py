@@ -17,6 +17,7 @@ from torch.func import grad, jacfwd, vmap
 from ssn_estimators._compat import (
     COUNT,
     MOST,
+    POSITIVE,
     BaseEstimator,
     Interval,
     StrOptions,
@@ -137,7 +138,7 @@ class GMMFlow(DensityMixin, BaseEstimator):
         "dynamics": [Langevin, None],
         "max_iter": COUNT,
         "batch_size": COUNT,
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate_init": POSITIVE,
         "random_state": ["random_state"],
     }
 

@@ -14,8 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._compat import (
     COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
     BaseEstimator,
-    Interval,
     StrOptions,
     check_array,
     fit_context,
@@ -110,11 +111,11 @@ class FokkerPlanckRegressor(BaseEstimator):
     _parameter_constraints: dict = {
         "features": [StrOptions({"linear"}), callable],
         "offset": [callable, None],
-        "diffusion": [Interval(Real, 0, None, closed="left"), "array-like", callable],
+        "diffusion": [*NOT_NEGATIVE, "array-like", callable],
         "n_frequencies": COUNT,
-        "length_scale": [Interval(Real, 0, None, closed="neither")],
+        "length_scale": POSITIVE,
         "signs": ["array-like", None],
-        "alpha": [Interval(Real, 0, None, closed="left")],
+        "alpha": NOT_NEGATIVE,
         "random_state": ["random_state"],
     }
 

@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from ssn_estimators._compat import (
     COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
     BaseEstimator,
     Interval,
     StrOptions,
@@ -127,13 +129,13 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         "n_hidden": COUNT,
         "lateral": [StrOptions({"linear", "product"}), None],
         "lateral_extent": COUNT,
-        "lateral_alpha": [Interval(Real, 0, None, closed="left")],
+        "lateral_alpha": NOT_NEGATIVE,
         "dropout": [Interval(Real, 0, 1, closed="left")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "weight_decay": NOT_NEGATIVE,
         "image_shape": ["array-like", None],
         "max_iter": COUNT,
         "batch_size": COUNT,
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate_init": POSITIVE,
         "device": [str],
         "random_state": ["random_state"],
     }

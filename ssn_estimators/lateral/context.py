@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from numbers import Real
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
@@ -11,8 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._compat import (
     COUNT,
+    NOT_NEGATIVE,
     BaseEstimator,
-    Interval,
     StrOptions,
     fit_context,
     validate_data,
@@ -103,9 +102,9 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "extent": COUNT,
         "spacing": COUNT,
         "form": [StrOptions({"linear", "product"})],
-        "alpha": [Interval(Real, 0, None, closed="left")],
+        "alpha": NOT_NEGATIVE,
         "normalize": ["boolean"],
-        "eps": [Interval(Real, 0, None, closed="left")],
+        "eps": NOT_NEGATIVE,
     }
 
     _fitted_shapes = {
