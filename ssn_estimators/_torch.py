@@ -101,7 +101,12 @@ def learning_rate(settings, done):
     """Rate after the share `done` of training."""
     if settings.learning_rate == "constant":
         return settings.learning_rate_init
-    return settings.learning_rate_init * (1 + math.cos(math.pi * done)) / 2
+    return settings.learning_rate_init * falling(done)
+
+
+def falling(done):
+    """From 1 to 0 along half a cosine, after the share `done`."""
+    return (1 + math.cos(math.pi * done)) / 2
 
 
 def draw_parameters(module, rng, dtype):

@@ -51,7 +51,7 @@ __all__ = ["SSNClassifier"]
 # By default, with dense input: the larger network of the paper; and what two features need
 LEAST_EXCITATORY, MOST_EXCITATORY = 4, 80
 INPUT_NOISE = (0.05, 0.1)  # least and most by default, where there are more samples than features
-WIDE_NOISE, MOST_NOISE = 0.15, 0.3  # for each feature a sample where there are fewer, and most
+WIDE_NOISE = 0.8  # at first, with as many features as samples or more
 METHODS = ("simulation", "moments")
 ROUNDING = 1e-6  # relative; of inputs that are compared with the range seen in training
 _PUBLISHED = {
@@ -98,10 +98,13 @@ def _out_of_range(X, scaler):
 
 
 def _usual_noise(n_samples, n_features):
-    """Standard deviation of the noise on inputs, in units of their range."""
+    """Standard deviation of the noise on inputs at first and in the end, in units of their range.
+
+    Noise as strong as wide data need it would leave cells silent that fire with it alone.
+    """
     ratio = n_features / n_samples
-    usual = np.clip(ratio**0.5 / 2, *INPUT_NOISE)
-    return float(max(usual, min(WIDE_NOISE * ratio, MOST_NOISE)))
+    end = float(np.clip(ratio**0.5 / 2, *INPUT_NOISE))
+    return max(end, WIDE_NOISE * min(ratio, 1.0) ** 2), end
 
 
 class SSNClassifier(
@@ -202,8 +205,9 @@ class SSNClassifier(
         Standard deviation of the normal noise added to inputs (scaled to [0, 1]) in training,
         anew at every step, against overfitting. It acts like a ridge penalty [3]_, of which more
         is needed where there are many features for the samples: "auto" takes half of the square
-        root of n_features / n_samples, but at least .05 and at most .1, or, where that is more,
-        .15 n_features / n_samples, at most .3; in `partial_fit` .05.
+        root of n_features / n_samples, but at least .05 and at most .1. Where there are more
+        features than a third of the samples, it starts with .8 (n_features / n_samples)^2, at
+        most .8, and falls to that along half a cosine. In `partial_fit` it takes .05.
     potential_penalty : float, default=0.01
         Factor of a penalty added to the cost: the mean squared excess of mean potentials over 20
         mV, and, of every cell that no input of a batch brings to 1 mV, the square of what is
@@ -597,8 +601,10 @@ class SSNClassifier(
         settings = self._settings(device, evaluation_interval=50, all_fire=True)
         if self.input_noise == "auto":
             # in one pass there are more samples to come
-            noise = INPUT_NOISE[0] if one_pass else _usual_noise(*X.shape)
-            settings = replace(settings, input_noise=noise)
+            noise = 2 * (INPUT_NOISE[0],) if one_pass else _usual_noise(*X.shape)
+        else:
+            noise = 2 * (self.input_noise,)
+        settings = replace(settings, input_noise=noise)
         if one_pass:
             epoch = -(-len(X) // min(self.batch_size, len(X)))
             settings = replace(settings, max_iter=epoch, learning_rate="constant", whole=False)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from ssn_estimators._torch import learning_rate, minibatches
+from ssn_estimators._torch import falling, learning_rate, minibatches
 from ssn_estimators.batching import Backward, Forward
 from ssn_estimators.descent import MOST_CAUTION, Descent, Model
 from ssn_estimators.evolution import estimate_gradient
@@ -104,7 +104,7 @@ class Settings:
     tol: float
     device: str
     verbose: bool
-    input_noise: float = 0.0
+    input_noise: tuple = (0.0, 0.0)  # at first, and at the end of the last stage
     covariance: bool = False  # whether the cost needs covariances
     n_copies: int = 1  # of every input, with noise of their own
     closure: str | None = None  # moments from `stationary_moments`, not from simulation
@@ -471,10 +471,9 @@ class _Run:
         scores, n_accepted = [], 0
         warm_up = min(WARM_UP, 1 + n_steps // 8) if fresh else 1
         for step in range(n_steps):
-            batch = next(self.batches)
-            rate = learning_rate(settings, step / n_steps if last else 0.0)
-            rate *= min(1.0, (step + 1) / warm_up)
-            loss = yield from self._step(descent, batch, rate)
+            batch, done = next(self.batches), step / n_steps if last else 0.0
+            rate = learning_rate(settings, done) * min(1.0, (step + 1) / warm_up)
+            loss = yield from self._step(descent, batch, rate, done)
             self._note(loss)
             if descent.gave_up:
                 return
@@ -502,12 +501,14 @@ class _Run:
                 self.gave_up_learning = True
                 return
 
-    def _step(self, descent, batch, rate):
-        """One step; its loss, or None if it was rejected."""
+    def _step(self, descent, batch, rate, done=1.0):
+        """One step after a share of the last stage; its loss, or None if it was rejected."""
         inputs, targets = (tensor[batch] for tensor in self.data)
         settings = self.settings
-        if settings.input_noise:
-            noise = self.rng.normal(scale=settings.input_noise, size=tuple(inputs.shape))
+        if any(settings.input_noise):
+            first, end = settings.input_noise
+            scale = end + (first - end) * falling(done)
+            noise = self.rng.normal(scale=scale, size=tuple(inputs.shape))
             inputs = inputs + torch.as_tensor(noise, dtype=inputs.dtype, device=inputs.device)
         made = descent.made()
         if made is None:

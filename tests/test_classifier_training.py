@@ -363,24 +363,30 @@ def test_input_noise_is_a_matter_of_training_only(small_ssn, blobs):
 
 
 @pytest.mark.parametrize(
-    ("n_samples", "n_features", "noise"),
+    ("n_samples", "n_features", "first", "end"),
     [
-        (1000, 4, 0.05),
-        (60, 4, 0.1),
-        (200, 4, 0.02**0.5 / 2),
-        (60, 30, 0.1),
-        (60, 80, 0.2),
-        (30, 200, 0.3),
+        (1000, 4, 0.05, 0.05),
+        (60, 4, 0.1, 0.1),
+        (200, 4, 0.02**0.5 / 2, 0.02**0.5 / 2),
+        (60, 20, 0.1, 0.1),
+        (60, 30, 0.2, 0.1),
+        (30, 200, 0.8, 0.1),
     ],
 )
 def test_input_noise_follows_the_number_of_features_for_a_sample(
-    small_ssn, n_samples, n_features, noise
+    small_ssn, n_samples, n_features, first, end
 ):
-    """Half of its square root, from .05 to .1; .15 of it where there are more, up to .3."""
+    """Half of its square root, from .05 to .1; at first .8 of its square, up to .8."""
     X, y = make_blobs(n_samples, n_features=n_features, random_state=0)
     brief = SHORT | {"growth_iter": 2, "max_iter": 3, "n_excitatory": 4}
-    auto, given = (small_ssn(**brief, input_noise=n).fit(X, y) for n in ("auto", noise))
-    assert auto.loss_curve_ == given.loss_curve_
+    auto = small_ssn(**brief).fit(X, y)
+    settings = "ssn_estimators.classifier._usual_noise"
+    with mock.patch(settings, return_value=(first, end)):
+        assert auto.loss_curve_ == small_ssn(**brief).fit(X, y).loss_curve_
+    # that of growth is the first
+    given = small_ssn(**brief, input_noise=first).fit(X, y)
+    assert auto.loss_curve_[:3] == given.loss_curve_[:3]
+    assert (auto.loss_curve_ == given.loss_curve_) == (first == end)
 
 
 @pytest.mark.parametrize("parents", ["last", "random", "gradient", "output"])
