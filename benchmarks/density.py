@@ -2,9 +2,11 @@
 
     python benchmarks/density.py --seeds 3 --out benchmarks/results/density.json
 
-The noisy Lorenz system, 4,000 unordered samples, three parameters, diffusion known; and an E-I pair
-of an SSN with Ornstein-Uhlenbeck noise, 8,000 snapshots under each of five inputs, four weights.
-Errors are relative to the truth. What is there already is not done again.
+The noisy Lorenz system, 4,000 unordered samples, three parameters, diffusion known; the same with
+21 unknowns (a constant, all linear terms and all products, in each equation) and 20,000 samples;
+and an E-I pair of an SSN with Ornstein-Uhlenbeck noise, 8,000 snapshots under each of five inputs,
+four weights. Errors are relative to the truth, or to its norm where some of it is 0. What is there
+already is not done again.
 
 Beside it, on the same samples, the loss of `stadion` (kernel deviation from stationarity, Lorch et
 al. 2024) with its default kernel and others: at its exact minimum over the three parameters, which
@@ -42,12 +44,15 @@ PEER = {
     for width in (2.0, 5.0, 10.0)
     for search in ("minimum", "Adam 0.003", "Adam 0.03")
 }
-ROWS |= PEER | {"E-I pair": {"n_samples": 8000, "dt": 0.2}}
+LIBRARY = {
+    "Lorenz, D 10, step 0.002, 21 unknowns": {"d": 10.0, "dt": 0.002, "width": 0.5, "chains": 2500}
+}
+ROWS |= PEER | LIBRARY | {"E-I pair": {"n_samples": 8000, "dt": 0.2}}
 
 
-def lorenz_samples(d, dt, seed):
+def lorenz_samples(d, dt, seed, n_chains=CHAINS):
     rng = np.random.RandomState(seed)
-    x, found = rng.normal([0, 0, 25], size=(CHAINS, 3)), []
+    x, found = rng.normal([0, 0, 25], size=(n_chains, 3)), []
     start, every = round(BURN_IN / dt), round(GAP / dt)
     for step in range(start + N_EACH * every):
         a, b, c = x.T
@@ -85,6 +90,33 @@ def lorenz(settings, seed):
         "stderr": regressor.stderr_.tolist(),
         "relative_error": (regressor.coef_ / LORENZ - 1).tolist(),
         "condition_number": regressor.condition_number_,
+        "fit_seconds": seconds,
+    }
+
+
+def library(settings, seed):
+    truth = np.zeros((3, 7))
+    truth[0, :2], truth[1, [0, 1, 4]], truth[2, [2, 3]] = [-10, 10], [28, -1, -1], [-8 / 3, 1]
+
+    def terms(x):
+        a, b, c = x.T
+        every = np.stack([a, b, c, a * b, a * c, b * c, np.ones(len(x))], axis=1)
+        return np.einsum("nt,ij->nijt", every, np.eye(3)).reshape(len(x), 3, 21)
+
+    X = lorenz_samples(settings["d"], settings["dt"], seed, settings["chains"])
+    regressor = FokkerPlanckRegressor(
+        terms, diffusion=settings["d"], length_scale=settings["width"], random_state=seed
+    )
+    _, seconds = timed(lambda: regressor.fit(X))
+    error = regressor.coef_ - truth.ravel()
+    z = error / regressor.stderr_
+    return {
+        "coef": regressor.coef_.tolist(),
+        "stderr": regressor.stderr_.tolist(),
+        "relative_error": [np.linalg.norm(error) / np.linalg.norm(truth)],
+        "condition_number": regressor.condition_number_,
+        "largest_z_of_coefficients": np.abs(z).max(),
+        "root_mean_square_z": np.sqrt((z**2).mean()),
         "fit_seconds": seconds,
     }
 
@@ -182,7 +214,9 @@ def pair(settings, seed):
 
 def figures(row, seed):
     settings = ROWS[row]
-    make = stadion if "search" in settings else lorenz if "d" in settings else pair
+    make = lorenz if "d" in settings else pair
+    if row in PEER or row in LIBRARY:
+        make = stadion if row in PEER else library
     found = make(settings, seed)
     return {"row": row, "seed": seed, "settings": settings, "code": code(), **found}
 
@@ -200,8 +234,8 @@ def summary(results):
         if "condition_number" in own[0]:
             line += f"   condition {np.median([n['condition_number'] for n in own]):.1f}"
         line += f"   {np.median([n['fit_seconds'] for n in own]):.1f} s"
-        if "largest_z" in own[0]:
-            for name in ("largest_z", "largest_z_of_5_percent_more"):
+        for name in own[0]:
+            if "_z" in name:
                 values = [n[name] for n in own]
                 line += f"   {name.replace('_', ' ')} {min(values):.1f} to {max(values):.1f}"
         lines.append(line)

@@ -28,6 +28,9 @@ from ssn_estimators.density.stationarity import random_frequencies, wave_moments
 
 __all__ = ["FokkerPlanckRegressor", "circuit_from_samples"]
 
+N_BLOCKS = 40  # of the samples of every state, whose differences say what errors there are
+TAKES_PART = 0.01  # share of a coefficient, squared, in what samples say nothing of
+
 
 class FokkerPlanckRegressor(BaseEstimator):
     r"""Drift of stochastic dynamics, from samples of their stationary state without times.
@@ -35,9 +38,14 @@ class FokkerPlanckRegressor(BaseEstimator):
     The drift is affine in its unknown coefficients, :math:`f(x) = f_0(x) + \sum_j \theta_j
     \varphi_j(x)`, and the diffusion D is known. In the stationary state the mean of
     :math:`\mathcal{L} \psi = f \cdot \nabla \psi + \mathrm{tr}(D \nabla \nabla \psi)` is 0 for
-    every function :math:`\psi`; with cosines and sines of random frequencies this is a linear
-    least-squares problem [1]_, which needs neither density nor score. Its minimum is that of the
+    every function :math:`\psi`; with cosines and sines of random frequencies these means are linear
+    in the coefficients [1]_, and need neither density nor score. Their sum of squares is the
     kernel deviation from stationarity [2]_ with a Gaussian kernel, by random features.
+
+    Means over samples have errors, which depend on the coefficients, too: least squares would take
+    their squares for signal and shrink the coefficients, the more of them there are the more. The
+    squares of these errors, from the differences between 40 blocks of consecutive samples, are
+    subtracted, as in jackknife estimators with instrumental variables [3]_.
 
     A density does not determine all dynamics: a current without sources leaves it unchanged, as
     the rotation of a Gaussian does. What the samples do not say shows in `condition_number_`,
@@ -71,13 +79,14 @@ class FokkerPlanckRegressor(BaseEstimator):
     coef_ : ndarray of shape (n_coefficients,)
         The coefficients :math:`\theta`.
     stderr_ : ndarray of shape (n_coefficients,)
-        Their standard errors if samples are independent, to first order in the noise of the
-        moments; too small where `condition_number_` is large for so many samples. NaN for
-        coefficients that a sign keeps at 0, infinite for those that the samples say nothing of.
+        Their standard errors, by leaving out each of these blocks; samples of different blocks
+        should be independent. NaN for coefficients that a sign keeps at 0, infinite for those that
+        the samples say nothing of.
     gram_ : ndarray of shape (n_coefficients, n_coefficients)
-        Matrix of the normal equations.
+        Matrix of the sum of squares as a function of the coefficients.
     sensitivity_ : Bunch
-        `values` in falling order, and `vectors` (as columns), of `gram_` scaled to a diagonal of 1:
+        `eigenvalues` in falling order, and `eigenvectors` (as columns), of `gram_` scaled to a
+        diagonal of 1:
         directions with small values are those that the samples say little of.
     condition_number_ : float
         Root of the ratio of the largest to the smallest of these values; infinite if the fit is
@@ -97,6 +106,8 @@ class FokkerPlanckRegressor(BaseEstimator):
     .. [1] Lu, Kuśmierz & Mihalas (2025). A Fokker-Planck-based loss function that bridges
        dynamics with density estimation. arXiv.
     .. [2] Lorch, Krause & Schölkopf (2024). Causal modeling with stationary diffusions. AISTATS.
+    .. [3] Angrist, Imbens & Krueger (1999). Jackknife instrumental variables estimation. J. Appl.
+       Econometrics 14, 57-67.
 
     Examples
     --------
@@ -181,92 +192,63 @@ class FokkerPlanckRegressor(BaseEstimator):
             )
             for rows in states
         ]
+        if max(map(len, states)) < 2:
+            raise ValueError("every condition has one sample only; means need more of them.")
+        blocks = [np.array_split(rows, min(N_BLOCKS, len(rows))) for rows in states]
         parts = [
-            self._equations(X[rows], None if condition is None else condition[rows], waves)
-            for rows, waves in zip(states, self.frequencies_, strict=True)
+            np.array([self._moments(X, condition, block, waves) for block in own])
+            for own, waves in zip(blocks, self.frequencies_, strict=True)
         ]
-        weight = np.repeat(
-            [np.sqrt(len(rows) / len(X)) for rows in states], [len(b) for _, b in parts]
-        )
-        matrix = weight[:, None] * np.concatenate([a for a, _ in parts])
-        target = -weight * np.concatenate([b for _, b in parts])
-        if matrix.shape[1] > len(matrix):
+        n_coefficients = parts[0].shape[2] - 1
+        n_tests = sum(2 * len(waves) for waves in self.frequencies_)
+        if n_coefficients > n_tests:
             raise ValueError(
-                f"{matrix.shape[1]} coefficients cannot be found from {len(matrix)} test "
-                "functions; raise n_frequencies."
+                f"{n_coefficients} coefficients cannot be found from {n_tests} test functions; "
+                "raise n_frequencies."
             )
-        signs = np.zeros(matrix.shape[1]) if self.signs is None else np.asarray(self.signs, float)
-        if signs.shape != (matrix.shape[1],) or not np.isin(signs, (-1, 0, 1)).all():
+        signs = np.zeros(n_coefficients) if self.signs is None else np.asarray(self.signs, float)
+        if signs.shape != (n_coefficients,) or not np.isin(signs, (-1, 0, 1)).all():
             raise ValueError(
-                f"signs must be -1, 0 or 1 for each of the {matrix.shape[1]} coefficients."
+                f"signs must be -1, 0 or 1 for each of the {n_coefficients} coefficients."
             )
-        self._solve(matrix, target, signs)
-        inverse, unknown = self._inverse(matrix)
-        self.stderr_ = self._errors(X, condition, states, weight * inverse, unknown)
+        counts = [np.array([len(block) for block in own]) for own in blocks]
+        problem = _Problem(parts, counts, signs, self.alpha)
+        self.gram_, self.sensitivity_ = problem.gram, problem.sensitivity()
+        self.coef_, self.stderr_, lost = problem.solve()
+        values = self.sensitivity_.eigenvalues
+        self.condition_number_ = np.inf if lost else float((values[0] / values[-1]) ** 0.5)
+        if np.isinf(self.stderr_).any():
+            warnings.warn(
+                "the samples do not determine all coefficients (singular fit, or errors above what "
+                "they say); of these, the least values are taken. See sensitivity_, and fit "
+                "samples of more conditions.",
+                LinAlgWarning,
+                stacklevel=3,
+            )
         return self
 
-    def _solve(self, matrix, target, signs):
-        self.gram_ = matrix.T @ matrix
-        self._scale = np.sqrt(np.diag(self.gram_))
-        scaled = matrix / np.where(self._scale > 0, self._scale, 1.0)
-        _, singular, vectors = np.linalg.svd(scaled, full_matrices=False)
-        self.sensitivity_ = Bunch(values=singular**2, vectors=vectors.T)
-        lost = singular[-1] <= _negligible(singular)
-        self.condition_number_ = np.inf if lost else float(singular[0] / singular[-1])
-        if lost:
-            warnings.warn(
-                "the samples do not determine all coefficients (singular fit); of all minima, that "
-                "of least norm is taken. See sensitivity_, and fit samples of more conditions.",
-                LinAlgWarning,
-                stacklevel=4,
-            )
-        rows = np.vstack([scaled, np.sqrt(self.alpha) * np.eye(len(signs))])
-        wanted = np.concatenate([target, np.zeros(len(signs))])
-        if signs.any():
-            low, high = np.where(signs > 0, 0, -np.inf), np.where(signs < 0, 0, np.inf)
-            found = lsq_linear(rows, wanted, bounds=(low, high), method="bvls").x
-        else:
-            found = np.linalg.lstsq(rows, wanted)[0]
-        self._free = (found != 0) | (signs == 0)
-        self.coef_ = found / np.where(self._scale > 0, self._scale, 1.0)
+    def _moments(self, X, condition, rows, waves):
+        """Sums of the moments of samples of one state.
 
-    def _inverse(self, matrix):
-        """From residual moments to minus the change of the free coefficients.
-
-        And which of these change without any moment.
+        Moments are linear in the coefficients and 1, which stands for all that is known.
         """
-        scale = np.where(self._scale > 0, self._scale, 1.0)[self._free]
-        left, singular, right = np.linalg.svd(matrix[:, self._free] / scale, full_matrices=False)
-        lost = singular <= _negligible(singular)
-        unknown = (right[lost] ** 2).sum(0) > 1e-8
-        gain = singular / (np.where(lost, 1.0, singular**2) + self.alpha)
-        return (right.T * np.where(lost, 0.0, gain)) @ left.T / scale[:, None], unknown
-
-    def _errors(self, X, condition, states, inverse, unknown):
-        covariance, start = np.zeros((len(inverse), len(inverse))), 0
-        for rows, waves in zip(states, self.frequencies_, strict=True):
-            own = None if condition is None else condition[rows]
-            dynamics = self._dynamics(lambda x, own=own: self._drift(x, own), X.shape[1])
-            part = inverse[:, start : start + 2 * len(waves)]
-            start += 2 * len(waves)
-            moved = wave_moments(dynamics, X[rows], waves) @ part.T
-            covariance += np.atleast_2d(np.cov(moved.T, bias=True)) / len(rows)
-        errors = np.full(len(self.coef_), np.nan)
-        errors[self._free] = np.where(unknown, np.inf, np.sqrt(np.diag(covariance)))
-        return errors
-
-    def _equations(self, X, condition, waves):
-        """Matrix and constant part of the moments of one stationary state."""
+        X, condition = X[rows], None if condition is None else condition[rows]
         n, d = X.shape
-        phi, offset = self._phi(X, condition), self._offset(X, condition)
-        phase = X @ waves.T
-        flat = phi.reshape(n, -1)
-        by_sine, by_cosine = (
-            np.einsum("fi,fij->fj", waves, (wave.T @ flat / n).reshape(len(waves), d, -1))
-            for wave in (np.sin(phase), np.cos(phase))
+        drifts = np.concatenate(
+            [self._phi(X, condition), self._offset(X, condition)[..., None]], axis=2
         )
-        constant = wave_moments(self._dynamics(lambda _: offset, d), X, waves).mean(0)
-        return np.concatenate([-by_sine, by_cosine]), constant
+        phase = X @ waves.T
+        sine, cosine = np.sin(phase), np.cos(phase)
+        flat = drifts.reshape(n, -1)
+        by_sine, by_cosine = (
+            np.einsum("fi,fij->fj", waves, (wave.T @ flat).reshape(len(waves), d, -1))
+            for wave in (sine, cosine)
+        )
+        diffusion = self._dynamics(lambda x: self._offset(x, condition), d).diffusion_at(X)
+        decay = np.einsum("fi,nij,fj->nf", waves, diffusion, waves, optimize=True)
+        sums = np.concatenate([-by_sine, by_cosine])
+        sums[:, -1] -= np.concatenate([(decay * cosine).sum(0), (decay * sine).sum(0)])
+        return sums
 
     def _dynamics(self, drift, d):
         diffusion = self.diffusion
@@ -350,9 +332,107 @@ class FokkerPlanckRegressor(BaseEstimator):
         return -float(total / len(states))
 
 
-def _negligible(singular):
-    """Below which singular values, in falling order, are rounding."""
-    return singular.max(initial=0.0) * len(singular) * np.finfo(float).eps
+class _Problem:
+    """The sum of squared mean moments, less that of their errors, over all states.
+
+    Parameters
+    ----------
+    sums : list of ndarray of shape (n_blocks, n_tests, n_coefficients + 1)
+        Of moments over the samples of a block: factors of the coefficients and of 1.
+    counts : list of ndarray of shape (n_blocks,)
+        Numbers of samples.
+    signs : ndarray of shape (n_coefficients,)
+    alpha : float
+    """
+
+    def __init__(self, sums, counts, signs, alpha):
+        self.sums, self.counts, self.signs, self.alpha = sums, counts, signs, alpha
+        n = np.array([count.sum() for count in counts])
+        means = [s.sum(0) / size for s, size in zip(sums, n, strict=True)]
+        rows = np.concatenate([np.sqrt(w) * m for w, m in zip(n / n.sum(), means, strict=True)])
+        self.gram = rows[:, :-1].T @ rows[:, :-1]
+        size = np.sqrt(np.diag(self.gram))
+        self.scale = np.append(np.where(size > 0, size, 1.0), 1.0)
+        self.rows = rows / self.scale
+        self.own = [s.mT @ s for s in sums]
+        self.form = self.without(None)
+
+    def without(self, left_out):
+        """Matrix of the form of (scaled coefficients, 1), without a block of every state."""
+        form, n_samples = 0.0, sum(counts.sum() for counts in self.counts)
+        for sums, own, counts in zip(self.sums, self.own, self.counts, strict=True):
+            used = np.arange(len(counts)) != left_out
+            n, n_own = counts[used].sum(), (counts[used] ** 2).sum()
+            if n**2 > n_own:  # or there is one block, which says nothing of errors
+                whole = sums[used].sum(0)
+                # a block times another has no error on average
+                others = whole.T @ whole - own[used].sum(0)
+                form = form + counts.sum() / n_samples * others / (n**2 - n_own)
+        return form / np.outer(self.scale, self.scale)
+
+    def sensitivity(self):
+        _, singular, vectors = np.linalg.svd(self.rows[:, :-1], full_matrices=False)
+        return Bunch(eigenvalues=singular**2, eigenvectors=vectors.T)
+
+    def solve(self):
+        """Coefficients, their standard errors, and whether the fit is singular."""
+        free = np.ones(len(self.signs), bool)
+        while True:
+            seen, lost = self.seen(free)
+            coef, unknown = self.minimum(free, seen)
+            bound = free & (coef == 0) & (self.signs != 0)
+            if not bound.any():
+                break
+            free &= ~bound  # what is not there makes no errors
+        n_blocks = max(map(len, self.counts))
+        left = np.zeros((n_blocks, len(free)))
+        for b in range(n_blocks):
+            form = self.seen_form(self.without(b), free, seen)
+            penalty = self.alpha * np.eye(len(form) - 1)
+            left[b, free] = seen @ np.linalg.lstsq(form[:-1, :-1] + penalty, -form[:-1, -1])[0]
+        stderr = np.sqrt((n_blocks - 1) * left.var(0))
+        stderr[lost | unknown], stderr[~free] = np.inf, np.nan
+        return coef / self.scale[:-1], stderr / self.scale[:-1], lost.any()
+
+    def seen(self, free):
+        """Basis of what samples say of the free coefficients; those that they leave open."""
+        _, singular, right = np.linalg.svd(self.rows[:, :-1][:, free], full_matrices=False)
+        none = singular <= _rounding(singular)
+        lost = free.copy()
+        lost[free] = (right[none] ** 2).sum(0) > 1e-8
+        return right[~none].T, lost
+
+    def seen_form(self, form, free, seen):
+        used, basis = np.append(free, True), block_diag(seen, 1.0)
+        return basis.T @ form[np.ix_(used, used)] @ basis
+
+    def minimum(self, free, seen):
+        """Scaled coefficients at the least value, and those whose errors hide what they are."""
+        form = self.seen_form(self.form, free, seen)
+        value, vector = np.linalg.eigh(form[:-1, :-1])
+        target = vector.T @ form[:-1, -1]
+        hidden = value <= _rounding(np.abs(value))
+        if hidden.any():  # with errors taken for signal, coefficients come out small
+            whole = self.seen_form(self.rows.T @ self.rows, free, seen)
+            value[hidden] = ((whole[:-1, :-1] @ vector) * vector).sum(0)[hidden]
+            target[hidden] = (vector.T @ whole[:-1, -1])[hidden]
+        root, vector = np.sqrt(value), seen @ vector
+        penalty = np.sqrt(self.alpha) * np.eye(free.sum())
+        rows = np.vstack([(vector * root).T, penalty])
+        wanted = np.append(-target / root, np.zeros(len(penalty)))
+        coef, unknown = np.zeros(len(free)), free.copy()
+        if self.signs.any():
+            signs = self.signs[free]
+            low, high = np.where(signs > 0, 0, -np.inf), np.where(signs < 0, 0, np.inf)
+            coef[free] = lsq_linear(rows, wanted, bounds=(low, high), method="bvls").x
+        else:
+            coef[free] = np.linalg.lstsq(rows, wanted)[0]
+        unknown[free] = (vector[:, hidden] ** 2).sum(1) > TAKES_PART
+        return coef, unknown
+
+
+def _rounding(values):
+    return values.max(initial=0.0) * len(values) * np.finfo(float).eps
 
 
 def _linear(X):
