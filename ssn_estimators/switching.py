@@ -30,7 +30,8 @@ class StimulusSwitch:
         Of the generative model's posterior for each stimulus; None without such a model.
     percepts : ndarray of shape (n_times, n_pairs, n_features), or None
         Images that the means stand for, if the generative model can make them: at the
-        contrast that it finds in the stimulus shown, if it knows that.
+        contrast that it finds in the stimulus shown, if it knows that. Contrast therefore changes
+        at once at the switch; what follows is up to the network.
     n_trials : int
         Trials of each pair.
     """
