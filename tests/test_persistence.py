@@ -11,7 +11,8 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
+from saved import FORMATS, X, answers, y
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
@@ -28,9 +29,6 @@ from ssn_estimators import (
     save,
 )
 from ssn_estimators.datasets import make_cued_sinusoids
-
-X = np.random.RandomState(0).rand(60, 9)
-y = np.array(["left", "right", "up"])[np.arange(60) % 3]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,6 +64,20 @@ def assert_same_answers(found, expected):
 def test_answers_are_as_before(model, path):
     save(model, path)
     assert_same_answers(load(path), model)
+
+
+@pytest.mark.parametrize("folder", FORMATS, ids=lambda path: path.name)
+@pytest.mark.parametrize("name", [type(e).__name__ for e in ESTIMATORS])
+def test_files_of_every_format_are_read(folder, name):
+    """Under any Python, and on any processor: see saved.py."""
+    found = answers(load(folder / f"{name}.ssn"))
+    with np.load(folder / f"{name}.npz") as expected:
+        assert found.keys() == set(expected)
+        for method, values in expected.items():
+            if values.dtype.kind == "f":
+                assert_allclose(found[method], values, rtol=1e-3, atol=1e-5)
+            else:
+                assert_array_equal(found[method], values)
 
 
 def test_networks_go_on_as_before(network, path):

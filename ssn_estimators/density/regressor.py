@@ -223,7 +223,7 @@ class FokkerPlanckRegressor(BaseEstimator):
                 "they say); of these, the least values are taken. See sensitivity_, and fit "
                 "samples of more conditions.",
                 LinAlgWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return self
 
