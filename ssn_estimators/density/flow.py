@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from numbers import Integral, Real
 from threading import Lock
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from sklearn.base import DensityMixin
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 from torch.func import grad, jacfwd, vmap
@@ -36,14 +38,23 @@ from ssn_estimators._torch import (
     until_interrupted,
 )
 from ssn_estimators.density.dynamics import Langevin
-from ssn_estimators.density.stationarity import fokker_planck_residual
+from ssn_estimators.density.stationarity import fokker_planck_residual, generator_moments
 
 __all__ = ["GMMFlow"]
 
 OBJECTIVES = ("likelihood", "score_matching", "fokker_planck")
 SAME_MODE = 1e-3  # distance in the latent space, of standardised data
+TINY = 1e-30
 STILL = 1e-6  # the same, of a step of the concave-convex procedure
 MOST_ROWS = 1024  # compared with all components at once
+MOST_COMPONENTS, SAMPLES_EACH = 64, 8  # by default
+RESIDUAL = 0.1  # weight of the residual beside the likelihood of places that are carried along
+# Their steps: what drift moves, squared, by what noise does, in half of them; the longest step by
+# drift, in standard deviations; how many at first, and before each step of training
+STEP, JUMP, BURN_IN, N_STEPS = 0.01, 0.2, 4000, 20
+# How far means of the generator may be from 0, over their standard errors and over deviations:
+# errors of time steps show in many samples, but are small
+CHANCE, UNSETTLED = 5.0, 0.15
 _DRAWING = Lock()
 
 
@@ -62,8 +73,8 @@ class GMMFlow(DensityMixin, BaseEstimator):
 
     Parameters
     ----------
-    n_components : int, default=32
-        Number K of Gaussians.
+    n_components : int, default=None
+        Number K of Gaussians. None means one for every eight samples, 64 at most.
     flow : {"additive", "affine"}, default="additive"
         Couplings T is made of; with "affine" ones the flow may change volumes.
     n_layers : int, default=6
@@ -72,19 +83,22 @@ class GMMFlow(DensityMixin, BaseEstimator):
         Of the perceptron in each.
     objective : str or dict of str to float, default="likelihood"
         What is minimised, or the weights of a sum: "likelihood", minus the mean log-likelihood
-        of the samples; "score_matching", after Hyvärinen [3]_; "fokker_planck", the mean squared
-        :func:`.fokker_planck_residual` under `dynamics`, at the samples. Under
-        the last alone these need not be of the density: they say where its equation is to
-        hold, and where the components begin. Objectives without the likelihood are minimised
-        from the density that its first steps lead to, a quarter of all: scores are too large
-        before.
+        of the samples; "score_matching", after Hyvärinen [3]_; "fokker_planck", the mean of
+        :math:`\log(1 + (R / m)^2)` at the samples, where R is the :func:`.fokker_planck_residual`
+        under `dynamics` and m its median absolute value in a batch: squares of R alone would be
+        those of places that the density hardly reaches. Under the last alone samples need not be
+        of the density, and only say where to begin: the dynamics carry them along, and their
+        likelihood is part of the objective, of ten times the weight. For the residual sees
+        ripples, but hardly how much of the density is in which of two modes. Objectives without
+        the likelihood are minimised from the density that its first steps lead to, a quarter of
+        all: scores are too large before.
     dynamics : Langevin, default=None
         Of "fokker_planck". Its drift gets tensors.
     max_iter : int, default=1000
         Steps of Adam.
     batch_size : int, default=256
         Samples in a step.
-    learning_rate_init : float, default=0.003
+    learning_rate_init : float, default=0.01
         Learning rate at first; it falls to 0 along a cosine.
     random_state : int, RandomState instance or None, default=None
         Source of initial weights and batches.
@@ -130,7 +144,7 @@ class GMMFlow(DensityMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        "n_components": COUNT,
+        "n_components": [*COUNT, None],
         "flow": [StrOptions({"additive", "affine"})],
         "n_layers": [Interval(Integral, 0, MOST, closed="both")],
         "hidden_layer_sizes": ["array-like"],
@@ -154,7 +168,7 @@ class GMMFlow(DensityMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_components=32,
+        n_components=None,
         *,
         flow="additive",
         n_layers=6,
@@ -163,7 +177,7 @@ class GMMFlow(DensityMixin, BaseEstimator):
         dynamics=None,
         max_iter=1000,
         batch_size=256,
-        learning_rate_init=0.003,
+        learning_rate_init=0.01,
         random_state=None,
     ):
         self.n_components = n_components
@@ -197,23 +211,42 @@ class GMMFlow(DensityMixin, BaseEstimator):
         ValueError
             If the objective is not one, lacks its dynamics, or there are too few samples.
         FloatingPointError
-            If the objective is not finite at some step.
+            If the objective is not finite at some step, or dynamics carry samples to infinity.
         ImportError
             If zuko is not installed.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If samples that are carried along do not reach a stationary state.
         """
         objective = self._weights()
         X = validate_data(self, X, squared=True, dtype=np.float64)
-        if len(X) < self.n_components:
+        n_components = self.n_components or min(MOST_COMPONENTS, max(1, len(X) // SAMPLES_EACH))
+        if len(X) < n_components:
             raise ValueError(
-                f"n_samples={len(X)} is less than n_components={self.n_components}: every "
+                f"n_samples={len(X)} is less than n_components={n_components}: every "
                 "component starts as a cluster of samples."
             )
         rng = check_random_state(self.random_state)
+        warm_up = 0 if "likelihood" in objective else self.max_iter // 4
+        places = to_tensor(X)
+        if set(objective) == {"fokker_planck"}:
+            places = _Carried(places, self.dynamics, rng)
+            X = places.all()
+            objective = {"likelihood": 1.0, "fokker_planck": RESIDUAL}
         self.center_, spread = X.mean(0), X.std(0)
         self.scale_ = np.where(spread > 0, spread, 1.0)
-        density = self._start((X - self.center_) / self.scale_, rng)
-        self._train(density, to_tensor(X), objective, rng)
+        density = self._start((X - self.center_) / self.scale_, n_components, rng)
+        self._train(density, places, objective, warm_up, rng)
         check_trained(density.parameters(), self.learning_rate_init)
+        if isinstance(places, _Carried) and places.unsettled():
+            warnings.warn(
+                "the dynamics have not brought samples to a stationary state: there is none, or it "
+                "is far away, or slow. Raise max_iter, or start nearer to it.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
         state = {name: value.numpy() for name, value in density.state_dict().items()}
         self.weights_ = density.log_weights.detach().softmax(0).numpy()
         self.means_ = state.pop("means")
@@ -238,13 +271,13 @@ class GMMFlow(DensityMixin, BaseEstimator):
             raise ValueError('objective "fokker_planck" needs the dynamics.')
         return {name: weight for name, weight in weights.items() if weight}
 
-    def _start(self, Z, rng):
+    def _start(self, Z, n_components, rng):
         """The density whose components are clusters, behind an identity."""
         seed = int(rng.randint(2**31 - 1))
-        clusters = KMeans(self.n_components, n_init=1, random_state=seed).fit(Z)
-        share = np.bincount(clusters.labels_, minlength=self.n_components) / len(Z)
+        clusters = KMeans(n_components, n_init=1, random_state=seed).fit(Z)
+        share = np.bincount(clusters.labels_, minlength=n_components) / len(Z)
         spread = max(clusters.inertia_ / Z.size, 1e-4)
-        density = self._density(Z.shape[1])
+        density = self._density(n_components, Z.shape[1])
         draw_parameters(density.couplings, np.random.RandomState(seed), torch.float64)
         with torch.no_grad():
             for coupling in density.couplings:  # each starts as the identity
@@ -259,32 +292,32 @@ class GMMFlow(DensityMixin, BaseEstimator):
         """Raise ValueError unless parameters are those of such a flow."""
         if not (self.weights_ > 0).all() or not self.variance_ > 0 or not (self.scale_ > 0).all():
             raise ValueError("weights_, variance_ and scale_ must be positive.")
-        wanted = self._density(self.n_features_in_).couplings.state_dict(prefix="couplings.")
+        density = self._density(len(self.weights_), self.n_features_in_)
+        wanted = density.couplings.state_dict(prefix="couplings.")
         check_parameters(self.flow_parameters_, wanted)
 
-    def _density(self, d):
+    def _density(self, n_components, d):
         n_layers = self.n_layers if d > 1 else 0
         hidden = list(self.hidden_layer_sizes)
         with on_cpu():
-            return _Density(self.n_components, d, self.flow, n_layers, hidden)
+            return _Density(n_components, d, self.flow, n_layers, hidden)
 
-    def _train(self, density, X, objective, rng):
+    def _train(self, density, places, objective, warm_up, rng):
         center, scale = torch.from_numpy(self.center_), torch.from_numpy(self.scale_)
         optimizer = torch.optim.Adam(density.parameters(), self.learning_rate_init)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.max_iter)
-        batches = minibatches(len(X), self.batch_size, rng)
+        batches = minibatches(len(places), self.batch_size, rng)
 
         def log_density(x):
             return density((x - center) / scale)
 
         def score(x):
-            return vmap(grad(log_density))(x)
+            return grad(lambda rows: log_density(rows).sum())(x)
 
         self.loss_curve_, self.n_iter_ = [], 0
-        warm_up = 0 if "likelihood" in objective else self.max_iter // 4
         with until_interrupted():
             for i in range(self.max_iter):
-                x, loss = X[next(batches)], 0.0
+                x, loss = places[next(batches)], 0.0
                 weights = {"likelihood": 1.0} if i < warm_up else objective
                 if "likelihood" in weights:
                     loss = loss - weights["likelihood"] * log_density(x).mean()
@@ -292,7 +325,9 @@ class GMMFlow(DensityMixin, BaseEstimator):
                     loss = loss + weights["score_matching"] * _score_matching(log_density, x)
                 if "fokker_planck" in weights:
                     residual = fokker_planck_residual(self.dynamics, score, x)
-                    loss = loss + weights["fokker_planck"] * (residual**2).mean()
+                    size = residual.detach().abs().median().clamp_min(TINY)
+                    ratio = residual / size
+                    loss = loss + weights["fokker_planck"] * torch.log1p(ratio**2).mean()
                 if not torch.isfinite(loss):
                     raise FloatingPointError(
                         f"the objective of step {self.n_iter_ + 1} is not finite; lower "
@@ -308,7 +343,7 @@ class GMMFlow(DensityMixin, BaseEstimator):
 
     def _fitted(self):
         check_is_fitted(self)
-        density = self._density(len(self.center_))
+        density = self._density(*self.means_.shape)
         state = {name: to_tensor(x, x.dtype) for name, x in self.flow_parameters_.items()}
         state["means"] = to_tensor(self.means_)
         state["log_weights"] = to_tensor(np.log(self.weights_))
@@ -453,6 +488,65 @@ class GMMFlow(DensityMixin, BaseEstimator):
                 if not len(moving):
                     break
         return z
+
+
+class _Carried:
+    """Places that dynamics carry along: in the end they are samples of the stationary state."""
+
+    def __init__(self, places, dynamics, rng):
+        fokker_planck_residual(dynamics, torch.neg, places[:1])  # says what functions are wrong
+        self.places, self.dynamics = places.clone(), dynamics
+        self.generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
+        self.longest = JUMP * (float(places.std(0, correction=0).mean()) or 1.0)
+        self._move(slice(None), BURN_IN)
+        if not torch.isfinite(self.places).all():
+            raise FloatingPointError("the dynamics carry samples to infinity.")
+
+    def __len__(self):
+        return len(self.places)
+
+    def __getitem__(self, rows):
+        self._move(rows, N_STEPS)
+        return self.places[rows]
+
+    def all(self):
+        return self.places.numpy().copy()
+
+    def unsettled(self):
+        """Whether first and second moments of the places are still on their way."""
+
+        def on_arrays(function):
+            return lambda x: function(to_tensor(x)).detach().numpy()
+
+        drift, diffusion = self.dynamics.drift, self.dynamics.diffusion
+        if callable(diffusion):
+            diffusion = on_arrays(diffusion)
+        z = generator_moments(Langevin(on_arrays(drift), diffusion), self.all()).statistic
+        return z > max(CHANCE, UNSETTLED * len(self) ** 0.5)
+
+    @torch.no_grad()
+    def _move(self, rows, n_steps):
+        """Euler-Maruyama steps, short for the drift where most of the places are."""
+        x, constant = self.places[rows], not callable(self.dynamics.diffusion)
+        for i in range(n_steps):
+            drift = self.dynamics.drift(x)
+            if i == 0 or not constant:
+                root, power = self._noise(x)
+            if i % N_STEPS == 0:
+                step = (STEP * power / (drift**2).sum(1)).median()
+            way = step * drift
+            way *= (self.longest / way.norm(dim=1, keepdim=True)).clamp(max=1.0)
+            noise = torch.randn(x.shape, generator=self.generator, dtype=x.dtype)
+            x = x + way + step.sqrt() * (root @ noise[..., None])[..., 0]
+        self.places[rows] = x
+
+    def _noise(self, x):
+        """A root of 2 D, and its trace."""
+        diffusion = self.dynamics.diffusion
+        diffusion = diffusion(x) if callable(diffusion) else to_tensor(diffusion)[None]
+        values, vectors = torch.linalg.eigh(2 * diffusion)
+        values = values.clamp_min(0.0)
+        return vectors * values.sqrt()[:, None], values.sum(1)
 
 
 class _Density(torch.nn.Module):
