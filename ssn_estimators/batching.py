@@ -7,6 +7,9 @@ to its parameters. One training or a hundred are written, and behave, the same.
 
 from __future__ import annotations
 
+import signal
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -114,35 +117,74 @@ def _sources(forward):
     return forward.circuit.weights, forward.circuit.noise_factor, forward.drive
 
 
+@contextmanager
+def _deferred_interrupt():
+    """Gives a function that tells whether Ctrl-C was pressed since the last time it was asked.
+
+    It then reaches all trainings, where each of them waits, instead of one of them somewhere. If
+    pressed again before it is asked for, it is raised at once, as always.
+    """
+    pressed = []
+
+    def note(*_):
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(True)
+
+    def asked():
+        return bool(pressed) and pressed.pop()
+
+    usual = signal.default_int_handler
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not usual
+    ):
+        yield asked
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if pressed:
+        raise KeyboardInterrupt
+
+
 def run_together(trainings):
     """Run trainings to their ends; what they return, in order.
 
-    Ctrl-C during a simulation reaches all of them; each keeps what it has.
+    Ctrl-C reaches all of them; each keeps what it has.
     """
     results, active = [None] * len(trainings), dict(enumerate(trainings))
     answers, interrupted = {}, False
-    while active:
-        requests = {}
-        for i, training in list(active.items()):
+    with _deferred_interrupt() as pressed:
+        while active:
+            requests = {}
+            for i, training in list(active.items()):
+                try:
+                    if interrupted:
+                        requests[i] = training.throw(KeyboardInterrupt())
+                    else:
+                        requests[i] = training.send(answers.get(i))
+                except StopIteration as stop:
+                    results[i] = stop.value
+                    del active[i]
+            answers, interrupted = {}, pressed()
+            groups = {}
+            for i, request in requests.items():
+                groups.setdefault((type(request), request.kind()), []).append(i)
             try:
-                if interrupted:
-                    requests[i] = training.throw(KeyboardInterrupt())
-                else:
-                    requests[i] = training.send(answers.get(i))
-            except StopIteration as stop:
-                results[i] = stop.value
-                del active[i]
-        answers, interrupted = {}, False
-        groups = {}
-        for i, request in requests.items():
-            groups.setdefault((type(request), request.kind()), []).append(i)
-        try:
-            for (kind, _), group in groups.items():
-                if kind is Forward:
-                    _Batch([requests[i] for i in group])
-                    answers |= {i: requests[i].simulation for i in group}
-                else:
-                    requests[group[0]].forward.batch.backward()
-        except KeyboardInterrupt:
-            interrupted = True
+                for (kind, _), group in groups.items():
+                    if interrupted:
+                        break
+                    if kind is Forward:
+                        _Batch([requests[i] for i in group])
+                        answers |= {i: requests[i].simulation for i in group}
+                    else:
+                        requests[group[0]].forward.batch.backward()
+                    interrupted = pressed()
+            except KeyboardInterrupt:
+                interrupted = True
+        if interrupted:  # too late for any training
+            raise KeyboardInterrupt
     return results

@@ -1,5 +1,6 @@
 """`fit_many` and `fit_networks`: side by side as one after the other."""
 
+import signal
 import warnings
 
 import numpy as np
@@ -11,8 +12,16 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from ssn_estimators import SSNClassifier, SSNSampler, fit_many, fit_networks, simulate_many
+from ssn_estimators import (
+    SSNClassifier,
+    SSNSampler,
+    batching,
+    fit_many,
+    fit_networks,
+    simulate_many,
+)
 from ssn_estimators.batching import run_together
+from ssn_estimators.descent import Descent
 
 X, Y = load_iris(return_X_y=True)
 SHORT = {"max_iter": 10, "growth_iter": 3, "random_state": 0}
@@ -140,6 +149,52 @@ def test_interrupt_reaches_every_network(monkeypatch):
         assert 0 < ssn.n_iter_ < 8
         assert ssn.stability_ == 1.0
         assert np.isfinite(ssn.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("within", ["step", "simulation"])
+def test_ctrl_c_reaches_every_network(monkeypatch, within):
+    """Also where it is pressed while one of them takes a step."""
+    calls, handler = [], signal.getsignal(signal.SIGINT)
+    place = {"step": (Descent, "step"), "simulation": (batching, "simulate_many")}[within]
+    original = getattr(*place)
+
+    def pressing(*args, **kwargs):
+        calls.append(True)
+        if len(calls) == 8:
+            signal.raise_signal(signal.SIGINT)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(*place, pressing)
+    networks = [SSNClassifier(**(SHORT | {"random_state": i})) for i in (0, 1)]
+    try:
+        with pytest.warns(ConvergenceWarning, match="interrupted") as warned:
+            fit_many(networks, X, Y)
+    except KeyboardInterrupt:  # would end pytest itself
+        pytest.fail("the interrupt went through")
+    assert len([w for w in warned if "interrupted" in str(w.message)]) == 2
+    for ssn in networks:
+        assert 0 < ssn.n_iter_ < 8
+        assert ssn.stability_ == 1.0
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_ctrl_c_twice_ends_at_once():
+    def waits():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        yield
+
+    with pytest.raises(KeyboardInterrupt):
+        run_together([waits()])
+
+
+def test_ctrl_c_after_the_end_is_not_lost():
+    def ends():
+        signal.raise_signal(signal.SIGINT)
+        yield from ()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_together([ends()])
 
 
 def test_an_error_of_one_is_raised():
