@@ -174,13 +174,14 @@ class FokkerPlanckRegressor(BaseEstimator):
         Raises
         ------
         ValueError
-            If the shapes of features, offset, diffusion, signs or conditions do not match, or
-            there are fewer test functions than coefficients.
+            If the shapes of features, offset, diffusion, signs or conditions do not match, there
+            are fewer test functions than coefficients, or no condition has two samples.
 
         Warns
         -----
         LinAlgWarning
-            If the fit is singular.
+            If some coefficients have infinite standard errors: the fit is singular, or errors of the
+            means exceed all that the samples say.
         """
         X = validate_data(self, X, squared=True, dtype=np.float64, ensure_min_samples=2)
         condition = _conditions(condition, len(X))
