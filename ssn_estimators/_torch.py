@@ -8,12 +8,14 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import gen_batches
 
 __all__ = [
     "check_parameters",
     "check_trained",
     "draw_parameters",
     "in_blocks",
+    "in_pieces",
     "learning_rate",
     "minibatches",
     "on_cpu",
@@ -22,6 +24,8 @@ __all__ = [
     "to_tensor",
     "until_interrupted",
 ]
+
+PIECE = 8192  # rows; a multiple of all sizes of blocks
 
 
 # Threads do not survive a fork: torch would wait for its own for ever, in any larger operation.
@@ -84,6 +88,17 @@ def in_blocks(function, *arrays, rows=64):
         with on_cpu():
             results.append(function(*map(torch.from_numpy, filled))[:size].numpy())
     return np.concatenate(results)
+
+
+def in_pieces(function, X):
+    """Apply to pieces of many rows, and join: what is made on the way is never of all rows."""
+    whole = None
+    for piece in gen_batches(len(X), PIECE):
+        found = function(X[piece])
+        if whole is None:
+            whole = np.empty((len(X), *found.shape[1:]), found.dtype)
+        whole[piece] = found
+    return whole
 
 
 def minibatches(n_samples, batch_size, rng):

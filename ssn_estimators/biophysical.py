@@ -27,6 +27,7 @@ from ssn_estimators._readout import (
 )
 from ssn_estimators._torch import (
     in_blocks,
+    in_pieces,
     learning_rate,
     minibatches,
     resolve_device,
@@ -324,10 +325,9 @@ class MorrisLecarClassifier(
         coef, intercept = readout.coef_, readout.intercept_
         if len(self.classes_) == 2:  # of the log odds
             coef, intercept = (np.concatenate([-x, x]) / 2 for x in (coef, intercept))
-        self.readout_weights_, self.readout_bias_ = (
-            coef.astype(np.float32),
-            intercept.astype(np.float32),
-        )
+        # products of another order in memory would be rounded otherwise once it has been saved
+        self.readout_weights_ = coef.astype(np.float32, order="C")
+        self.readout_bias_ = intercept.astype(np.float32)
 
     def _potentials(self, shape, rng):
         """Potentials at the start of training samples, in mV."""
@@ -404,8 +404,10 @@ class MorrisLecarClassifier(
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
         # in double precision: libraries round the rows of a product differently, by their places
-        responses = self._respond(self._sequences(X), START, torch.float64)
-        return check_answers(responses, self).astype(X.dtype)
+        responses = in_pieces(
+            lambda rows: self._respond(self._sequences(rows), START, torch.float64), X
+        )
+        return check_answers(responses, self).astype(X.dtype, copy=False)
 
     def transform(self, X):
         """Mean transmitter of the cells.

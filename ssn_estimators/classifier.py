@@ -32,7 +32,7 @@ from ssn_estimators._readout import (
     probabilities_of,
     refuse_one_class,
 )
-from ssn_estimators._torch import in_blocks, resolve_device, to_tensor
+from ssn_estimators._torch import in_blocks, in_pieces, resolve_device, to_tensor
 from ssn_estimators.base import BaseSSN
 from ssn_estimators.batching import run_together
 from ssn_estimators.circuit import CONSTANTS, Circuit
@@ -614,7 +614,7 @@ class SSNClassifier(
 
             def score(model):
                 try:
-                    logits = self._respond(validation[0], model)[1]
+                    logits = self._respond(validation[0], model)
                 except DivergenceError:  # without an answer, none is right
                     return 0.0
                 return float(np.mean(known[logits.argmax(1)] == labels))
@@ -742,8 +742,8 @@ class SSNClassifier(
             arrays |= {"input_weights": self.input_weights_, "input_bias": self.input_bias_}
         return Model(self.circuit_, arrays)
 
-    def _respond(self, X, model, method="simulation"):
-        """Mean E potentials and logits of valid inputs, the same in any company up to rounding."""
+    def _respond(self, X, model, method="simulation", *, potentials=False):
+        """Logits of valid inputs, or mean E potentials; the same in any company up to rounding."""
         if method not in METHODS:
             raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
         device = resolve_device(self.device)
@@ -756,8 +756,8 @@ class SSNClassifier(
             if not torch.isfinite(drive).all():
                 raise DivergenceError("The input function of the network is not finite.")
             mean = simulated(drive) if method == "simulation" else stationary(drive)
-            logits = task.logits(mean, arrays)
-            return torch.cat([mean[:, : circuit.n_excitatory], logits], dim=1).cpu()
+            own = mean[:, : circuit.n_excitatory]
+            return (own if potentials else task.logits(mean, arrays)).cpu()
 
         def simulated(drive, wanted=slice(None)):
             simulation = simulate(
@@ -788,8 +788,10 @@ class SSNClassifier(
                 return moments.mean
             return torch.where(found[:, None], moments.mean, simulated(drive, ~found))
 
-        response = in_blocks(respond, self.scaler_.transform(X).astype(np.float32))
-        return np.split(response, [circuit.n_excitatory], axis=1)
+        def answers(rows):
+            return in_blocks(respond, self.scaler_.transform(rows).astype(np.float32))
+
+        return in_pieces(answers, X)
 
     def n_out_of_range(self, X):
         """How many features of every sample lie outside of the range seen in training.
@@ -847,7 +849,7 @@ class SSNClassifier(
         DivergenceError
             If the network diverges on some input.
         """
-        logits = self._respond(self._check_X(X), self._fitted_model(), method)[1].astype(float)
+        logits = self._respond(self._check_X(X), self._fitted_model(), method).astype(float)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict(self, X, *, method="simulation"):
@@ -905,7 +907,8 @@ class SSNClassifier(
             In mV; the same for a row whatever the other rows, but for rounding.
         """
         X = self._check_X(X)
-        return self._respond(X, self._fitted_model(), method)[0].astype(X.dtype)
+        found = self._respond(X, self._fitted_model(), method, potentials=True)
+        return found.astype(X.dtype, copy=False)
 
     def _drive(self, X):
         inputs = torch.from_numpy(self.scaler_.transform(X).astype(np.float32))

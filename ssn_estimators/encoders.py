@@ -28,6 +28,7 @@ from ssn_estimators._compat import (
 from ssn_estimators._torch import (
     check_trained,
     in_blocks,
+    in_pieces,
     minibatches,
     resolve_device,
     until_interrupted,
@@ -284,8 +285,12 @@ class AutoencoderEncoder(
         """
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
-        inputs = self.scaler_.transform(X).astype(np.float32)
-        return self._half(inputs, slice(None, len(self.coefs_) // 2)).astype(X.dtype)
+        layers = slice(None, len(self.coefs_) // 2)
+
+        def code(rows):
+            return self._half(self.scaler_.transform(rows).astype(np.float32), layers)
+
+        return in_pieces(code, X).astype(X.dtype, copy=False)
 
     def inverse_transform(self, X):
         """Reconstructions from codes, in the units of the data.

@@ -24,6 +24,7 @@ from ssn_estimators._compat import (
     fit_context,
     validate_data,
 )
+from ssn_estimators._torch import in_pieces
 from ssn_estimators.images import GaborEncoder
 from ssn_estimators.mixture import Images, Mixture
 
@@ -275,10 +276,8 @@ class GaussianScaleMixture(
         self.covariance_ = covariance / np.outer(unit, unit)
         self.noise_std_ = math.sqrt(mixture.noise_variance)
 
-    def _project(self, X):
-        """Valid images and the mixture, in the basis of its fields."""
-        check_is_fitted(self)
-        X = validate_data(self, X, squared=True, reset=False)
+    def _mixture(self):
+        """The mixture, and the basis of its fields."""
         basis, fields = _span(self.components_)
         mixture = Mixture(
             fields,
@@ -289,7 +288,23 @@ class GaussianScaleMixture(
             self.n_quadrature,
             self.n_jobs,
         )
+        return mixture, basis
+
+    def _check_X(self, X):
+        check_is_fitted(self)
+        return validate_data(self, X, squared=True, reset=False)
+
+    def _project(self, X):
+        """Valid images and the mixture, in the basis of its fields."""
+        X = self._check_X(X)
+        mixture, basis = self._mixture()
         return Images.project(X, basis), mixture, X.dtype
+
+    def _of_images(self, function, X):
+        """A function of the mixture and of images in the basis of its fields."""
+        X = self._check_X(X)
+        mixture, basis = self._mixture()
+        return in_pieces(lambda rows: function(mixture, Images.project(rows, basis)), X)
 
     def score_samples(self, X):
         """Log-likelihood of images.
@@ -304,8 +319,7 @@ class GaussianScaleMixture(
         log_likelihood : ndarray of shape (n_samples,)
             log p(x), in nats.
         """
-        images, mixture, _ = self._project(X)
-        return mixture.log_likelihood(images)
+        return self._of_images(Mixture.log_likelihood, X)
 
     def score(self, X, y=None):
         """Mean log-likelihood of images.
@@ -377,8 +391,9 @@ class GaussianScaleMixture(
         std : ndarray of shape (n_samples,)
             Only if `return_std`.
         """
-        images, mixture, dtype = self._project(X)
-        mean, variance = (x.astype(dtype) for x in mixture.contrasts(images))
+        X = self._check_X(X)
+        found = self._of_images(lambda *parts: np.stack(Mixture.contrasts(*parts), axis=1), X)
+        mean, variance = found.T.astype(X.dtype)
         return (mean, np.sqrt(variance)) if return_std else mean
 
     def transform(self, X):
@@ -393,7 +408,8 @@ class GaussianScaleMixture(
         -------
         latents : ndarray of shape (n_samples, n_components)
         """
-        return self.posterior_moments(X)[0]
+        X = self._check_X(X)
+        return self._of_images(lambda *parts: Mixture.moments(*parts, X.dtype)[0], X)
 
     def inverse_transform(self, X, z=None):
         """Images z A y from latents, without noise.

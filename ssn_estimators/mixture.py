@@ -40,7 +40,7 @@ class Images:
     def project(cls, X, basis):
         """`basis` has shape (n_pixels, rank) and orthonormal columns."""
         inside = X @ basis.astype(X.dtype)
-        rest = (X**2).sum(1, dtype=float) - (inside**2).sum(1, dtype=float)
+        rest = np.einsum("ij,ij->i", X, X, dtype=float) - (inside**2).sum(1, dtype=float)
         return cls(inside.astype(float), np.maximum(rest, 0.0), X.shape[1])
 
     def __len__(self):

@@ -28,7 +28,13 @@ from ssn_estimators._readout import (
     refuse_one_class,
     uniform_weights,
 )
-from ssn_estimators._torch import check_trained, in_blocks, minibatches, until_interrupted
+from ssn_estimators._torch import (
+    check_trained,
+    in_blocks,
+    in_pieces,
+    minibatches,
+    until_interrupted,
+)
 from ssn_estimators.initial_weights import initial_matrix, low_rank_init
 
 __all__ = ["RNNClassifier"]
@@ -260,15 +266,17 @@ class RNNClassifier(
     def _outputs(self, states, coef):
         return (states if self._every_step else states[:, -1:]) @ coef.T
 
-    def _states(self, X, every):
-        """States after every step, or after the last."""
+    def _of_states(self, function, X):
+        """A function of the states after every step, and the dtype of X."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
         weights = (torch.from_numpy(w) for w in (self.input_weights_, self.recurrent_weights_))
         weights = tuple(weights)
-        first = 0 if every else -1
-        states = in_blocks(lambda block: self._run(block, *weights)[:, first:], self._sequences(X))
-        return check_answers(states, self), X.dtype
+
+        def answers(rows):
+            return function(in_blocks(lambda x: self._run(x, *weights), self._sequences(rows)))
+
+        return check_answers(in_pieces(answers, X), self), X.dtype
 
     def transform(self, X):
         """States of the cells after the last step.
@@ -281,8 +289,8 @@ class RNNClassifier(
         -------
         states : ndarray of shape (n_samples, n_hidden)
         """
-        states, dtype = self._states(X, every=False)
-        return states[:, -1].astype(dtype)
+        states, dtype = self._of_states(lambda states: states[:, -1], X)
+        return states.astype(dtype, copy=False)
 
     def decision_function(self, X):
         """Logits of the classes.
@@ -298,10 +306,14 @@ class RNNClassifier(
             network was fitted to labels of every step.
         """
         check_is_fitted(self)
-        states = self._states(X, self._every_step)[0].astype(float)
+
+        def read(states):
+            return self._outputs(states.astype(float), self.readout_weights_)
+
+        logits = self._of_states(read, X)[0]
         if self._every_step:
-            return states @ self.readout_weights_.T
-        logits = states[:, -1] @ self.readout_weights_.T
+            return logits
+        logits = logits[:, -1]
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict(self, X):

@@ -25,7 +25,7 @@ from ssn_estimators._compat import (
     validate_data,
     with_callbacks,
 )
-from ssn_estimators._torch import in_blocks, resolve_device
+from ssn_estimators._torch import in_blocks, in_pieces, resolve_device
 from ssn_estimators.base import BaseSSN
 from ssn_estimators.batching import run_together
 from ssn_estimators.circuit import CONSTANTS, Circuit
@@ -715,12 +715,15 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         if return_std and return_cov:
             raise ValueError("Only one of return_std and return_cov can be True.")
         X = self._check_X(X)
-        mean, covariance = self._latents(X, method)
         if return_cov:
-            return mean, covariance
-        if return_std:
-            return mean, np.sqrt(np.einsum("nii->ni", covariance))
-        return mean
+            return self._latents(X, method)
+
+        def moments(rows):
+            mean, covariance = self._latents(rows, method)
+            return np.stack([mean, np.sqrt(np.einsum("nii->ni", covariance))], axis=1)
+
+        mean, std = in_pieces(moments, X).swapaxes(0, 1)
+        return (mean, std) if return_std else mean
 
     def _latents(self, X, method="simulation"):
         """Means and covariances of the latents, of the dtype of X."""

@@ -32,6 +32,7 @@ from ssn_estimators._torch import (
     check_trained,
     draw_parameters,
     in_blocks,
+    in_pieces,
     minibatches,
     on_cpu,
     to_tensor,
@@ -351,10 +352,11 @@ class GMMFlow(DensityMixin, BaseEstimator):
         density.load_state_dict(state, assign=True)
         return density.requires_grad_(False)
 
-    def _standardized(self, X):
+    def _of_rows(self, function, X):
+        """A function of samples that are checked and standardised."""
         check_is_fitted(self)
         X = validate_data(self, X, squared=True, dtype=np.float64, reset=False)
-        return (X - self.center_) / self.scale_
+        return in_pieces(lambda rows: function((rows - self.center_) / self.scale_), X)
 
     def score_samples(self, X):
         """Log-density of every sample.
@@ -367,8 +369,9 @@ class GMMFlow(DensityMixin, BaseEstimator):
         -------
         log_density : ndarray of shape (n_samples,)
         """
-        density = check_answers(in_blocks(self._fitted(), self._standardized(X)), self)
-        return density - np.log(self.scale_).sum()
+        density = self._fitted()
+        found = check_answers(self._of_rows(lambda rows: in_blocks(density, rows), X), self)
+        return found - np.log(self.scale_).sum()
 
     def score(self, X, y=None):
         """Mean log-density of samples.
@@ -397,7 +400,7 @@ class GMMFlow(DensityMixin, BaseEstimator):
         score : ndarray of shape (n_samples, n_features)
         """
         slope = vmap(grad(self._fitted()))
-        return in_blocks(slope, self._standardized(X)) / self.scale_
+        return self._of_rows(lambda rows: in_blocks(slope, rows) / self.scale_, X)
 
     def sample(self, n_samples=1, *, random_state=None):
         """Draw samples.
@@ -430,7 +433,11 @@ class GMMFlow(DensityMixin, BaseEstimator):
             With an additive flow, minus the log-density but for a constant.
         """
         density = self._fitted()
-        return in_blocks(lambda x: density.energy(density.encode(x)[0]), self._standardized(X))
+
+        def energy(rows):
+            return in_blocks(lambda x: density.energy(density.encode(x)[0]), rows)
+
+        return self._of_rows(energy, X)
 
     def denoise(self, X, *, n_steps=1):
         """Move samples towards where the density is high, by the concave-convex procedure.
@@ -449,9 +456,13 @@ class GMMFlow(DensityMixin, BaseEstimator):
         if not isinstance(n_steps, Integral) or n_steps < 0:
             raise ValueError(f"n_steps must be an integer of at least 0, got {n_steps!r}.")
         density = self._fitted()
-        z = in_blocks(lambda x: density.encode(x)[0], self._standardized(X))
-        x = in_blocks(density.decode, self._descend(z, n_steps))
-        return x * self.scale_ + self.center_
+
+        def denoised(rows):
+            z = in_blocks(lambda x: density.encode(x)[0], rows)
+            x = in_blocks(density.decode, self._descend(z, n_steps))
+            return x * self.scale_ + self.center_
+
+        return self._of_rows(denoised, X)
 
     def predict(self, X):
         """Cluster of every sample: the mode that the concave-convex procedure leads to.
@@ -466,12 +477,16 @@ class GMMFlow(DensityMixin, BaseEstimator):
             Rows of `modes_`.
         """
         density = self._fitted()
-        z = in_blocks(lambda x: density.encode(x)[0], self._standardized(X))
-        labels = np.empty(len(z), int)
-        for rows in gen_batches(len(z), MOST_ROWS):
-            places = self._descend(z[rows], 10_000)
-            labels[rows] = _squared_distances(places, self.modes_).argmin(1)
-        return labels
+
+        def cluster(rows):
+            z = in_blocks(lambda x: density.encode(x)[0], rows)
+            labels = np.empty(len(z), int)
+            for few in gen_batches(len(z), MOST_ROWS):
+                places = self._descend(z[few], 10_000)
+                labels[few] = _squared_distances(places, self.modes_).argmin(1)
+            return labels
+
+        return self._of_rows(cluster, X)
 
     def _descend(self, z, n_steps):
         """Latent places after steps of the procedure, or where each stands still before."""

@@ -180,8 +180,8 @@ class FokkerPlanckRegressor(BaseEstimator):
         Warns
         -----
         LinAlgWarning
-            If some coefficients have infinite standard errors: the fit is singular, or errors of the
-            means exceed all that the samples say.
+            If some coefficients have infinite standard errors: the fit is singular, or errors of
+            the means exceed all that the samples say.
         """
         X = validate_data(self, X, squared=True, dtype=np.float64, ensure_min_samples=2)
         condition = _conditions(condition, len(X))

@@ -33,6 +33,7 @@ from ssn_estimators._torch import (
     check_trained,
     draw_parameters,
     in_blocks,
+    in_pieces,
     minibatches,
     resolve_device,
     to_tensor,
@@ -319,7 +320,11 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         network.load_state_dict(parameters, assign=True)
         network.weights = [to_tensor(x) for x in self.lateral_weights_]
         network.eval().requires_grad_(False)
-        logits = check_answers(in_blocks(network, self._images(X).astype(float)), self)
+
+        def answers(rows):
+            return in_blocks(network, self._images(rows).astype(float))
+
+        logits = check_answers(in_pieces(answers, X), self)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
 

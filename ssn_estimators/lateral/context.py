@@ -16,7 +16,7 @@ from ssn_estimators._compat import (
     fit_context,
     validate_data,
 )
-from ssn_estimators._torch import in_blocks, to_tensor
+from ssn_estimators._torch import in_blocks, in_pieces, to_tensor
 from ssn_estimators.images import image_shape_of
 from ssn_estimators.lateral.rule import CoActivation, gated, offsets, shares_of_features
 
@@ -218,7 +218,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             options = {"spacing": self.spacing, "form": self.form, "alpha": self.alpha}
             return gated(maps, shares, weights, **options).flatten(1)
 
-        return in_blocks(gate, X)
+        return in_pieces(lambda rows: in_blocks(gate, rows), X)
 
     def connectivity(self, image_shape=None):
         """Weights between all features of all places, as a matrix.
