@@ -2,17 +2,20 @@
 
 A training is a generator. It yields `Forward` and gets the simulation, whose moments are
 leaves of its own graph; having led its loss back to them, it yields `Backward`, which leads on
-to its parameters. One training or a hundred are written, and behave, the same.
+to its parameters. One training or a hundred are written, and behave, the same. One that simulates
+nothing for long yields None now and then, so that Ctrl-C finds it.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
 from ssn_estimators.circuit import CONSTANTS
 from ssn_estimators.simulation import simulate_many
@@ -128,6 +131,7 @@ def _deferred_interrupt():
 
     def note(*_):
         if pressed:
+            pressed.clear()
             raise KeyboardInterrupt
         pressed.append(True)
 
@@ -146,8 +150,6 @@ def _deferred_interrupt():
         yield asked
     finally:
         signal.signal(signal.SIGINT, usual)
-    if pressed:
-        raise KeyboardInterrupt
 
 
 def run_together(trainings):
@@ -155,24 +157,26 @@ def run_together(trainings):
 
     Ctrl-C reaches all of them; each keeps what it has.
     """
-    results, active = [None] * len(trainings), dict(enumerate(trainings))
-    answers, interrupted = {}, False
+    results, active, requests = [None] * len(trainings), {}, {}
+
+    def advance(i, step, *value):
+        try:
+            requests[i] = step(*value)
+        except StopIteration as stop:
+            results[i] = stop.value
+            active.pop(i, None)
+
+    # up to its first simulation a training has nothing to keep
+    for i, training in enumerate(trainings):
+        active[i] = training
+        advance(i, training.send, None)
     with _deferred_interrupt() as pressed:
         while active:
-            requests = {}
-            for i, training in list(active.items()):
-                try:
-                    if interrupted:
-                        requests[i] = training.throw(KeyboardInterrupt())
-                    else:
-                        requests[i] = training.send(answers.get(i))
-                except StopIteration as stop:
-                    results[i] = stop.value
-                    del active[i]
             answers, interrupted = {}, pressed()
             groups = {}
-            for i, request in requests.items():
-                groups.setdefault((type(request), request.kind()), []).append(i)
+            for i in active:
+                if requests[i] is not None:
+                    groups.setdefault((type(requests[i]), requests[i].kind()), []).append(i)
             try:
                 for (kind, _), group in groups.items():
                     if interrupted:
@@ -185,6 +189,15 @@ def run_together(trainings):
                     interrupted = pressed()
             except KeyboardInterrupt:
                 interrupted = True
-        if interrupted:  # too late for any training
-            raise KeyboardInterrupt
+            for i, training in list(active.items()):
+                if interrupted:
+                    advance(i, training.throw, KeyboardInterrupt())
+                else:
+                    advance(i, training.send, answers.get(i))
+    if pressed():
+        warnings.warn(
+            "Interrupted by the user when training was over: what it led to is kept.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
     return results

@@ -399,15 +399,17 @@ class MorrisLecarClassifier(
         with torch.no_grad():
             return in_blocks(respond, sequences, starts)
 
-    def _transmitter(self, X):
-        """Checked and simulated, of X's dtype."""
+    def _of_transmitter(self, function, X):
+        """A function of the mean transmitter, which is of X's dtype."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
-        # in double precision: libraries round the rows of a product differently, by their places
-        responses = in_pieces(
-            lambda rows: self._respond(self._sequences(rows), START, torch.float64), X
-        )
-        return check_answers(responses, self).astype(X.dtype, copy=False)
+
+        def answers(rows):
+            # in double precision: libraries round the rows of a product by their places
+            found = self._respond(self._sequences(rows), START, torch.float64)
+            return function(found.astype(X.dtype, copy=False))
+
+        return check_answers(in_pieces(answers, X), self)
 
     def transform(self, X):
         """Mean transmitter of the cells.
@@ -420,7 +422,7 @@ class MorrisLecarClassifier(
         -------
         transmitter : ndarray of shape (n_samples, n_cells)
         """
-        return self._transmitter(X)
+        return self._of_transmitter(lambda transmitter: transmitter, X)
 
     def decision_function(self, X):
         """Logits of the classes.
@@ -435,7 +437,8 @@ class MorrisLecarClassifier(
             In the binary case, the log odds of ``classes_[1]``.
         """
         # not of `transform`, which gives a data frame where one asks for it
-        logits = self._transmitter(X) @ self.readout_weights_.T.astype(float) + self.readout_bias_
+        weights = self.readout_weights_.T.astype(float)
+        logits = self._of_transmitter(lambda x: x @ weights, X) + self.readout_bias_
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     @property

@@ -94,7 +94,8 @@ def _out_of_range(X, scaler):
     scaler = scaler[0] if isinstance(scaler, Pipeline) else scaler
     # scaled back and forth, values at the edge differ from it by rounding
     slack = ROUNDING * np.maximum(np.abs(scaler.data_min_), np.abs(scaler.data_max_))
-    return ((X < scaler.data_min_ - slack) | (X > scaler.data_max_ + slack)).sum(1)
+    low, high = scaler.data_min_ - slack, scaler.data_max_ + slack
+    return in_pieces(lambda rows: ((rows < low) | (rows > high)).sum(1), X)
 
 
 def _usual_noise(n_samples, n_features):
@@ -207,7 +208,8 @@ class SSNClassifier(
         is needed where there are many features for the samples: "auto" takes half of the square
         root of n_features / n_samples, but at least .05 and at most .1. Where there are more
         features than a third of the samples, it starts with .8 (n_features / n_samples)^2, at
-        most .8, and falls to that along half a cosine. In `partial_fit` it takes .05.
+        most .8, and falls to that along half a cosine in the last stage. In `partial_fit` it
+        takes .05.
     potential_penalty : float, default=0.01
         Factor of a penalty added to the cost: the mean squared excess of mean potentials over 20
         mV, and, of every cell that no input of a batch brings to 1 mV, the square of what is
@@ -602,6 +604,8 @@ class SSNClassifier(
         if self.input_noise == "auto":
             # in one pass there are more samples to come
             noise = 2 * (INPUT_NOISE[0],) if one_pass else _usual_noise(*X.shape)
+            if going_on:
+                noise = 2 * noise[1:]
         else:
             noise = 2 * (self.input_noise,)
         settings = replace(settings, input_noise=noise)

@@ -310,9 +310,14 @@ class AutoencoderEncoder(
             raise ValueError(
                 f"codes must have shape (n_samples, {self.n_components}), got {codes.shape}."
             )
-        scaled = self._half(codes, slice(len(self.coefs_) // 2, None))
-        data = self.scaler_.inverse_transform(scaled.astype(np.float64))
-        return np.where(self.scaler_.data_range_ > 0, data, self.scaler_.data_min_)
+        layers = slice(len(self.coefs_) // 2, None)
+
+        def reconstruction(rows):
+            scaled = self._half(rows, layers).astype(np.float64)
+            data = self.scaler_.inverse_transform(scaled)
+            return np.where(self.scaler_.data_range_ > 0, data, self.scaler_.data_min_)
+
+        return in_pieces(reconstruction, codes)
 
     def _half(self, inputs, layers):
         # Some libraries round rows of one product differently; in double precision that is too

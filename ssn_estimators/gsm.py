@@ -301,8 +301,7 @@ class GaussianScaleMixture(
         return Images.project(X, basis), mixture, X.dtype
 
     def _of_images(self, function, X):
-        """A function of the mixture and of images in the basis of its fields."""
-        X = self._check_X(X)
+        """A function of the mixture and of valid images in the basis of its fields."""
         mixture, basis = self._mixture()
         return in_pieces(lambda rows: function(mixture, Images.project(rows, basis)), X)
 
@@ -319,7 +318,7 @@ class GaussianScaleMixture(
         log_likelihood : ndarray of shape (n_samples,)
             log p(x), in nats.
         """
-        return self._of_images(Mixture.log_likelihood, X)
+        return self._of_images(Mixture.log_likelihood, self._check_X(X))
 
     def score(self, X, y=None):
         """Mean log-likelihood of images.
@@ -393,7 +392,7 @@ class GaussianScaleMixture(
         """
         X = self._check_X(X)
         found = self._of_images(lambda *parts: np.stack(Mixture.contrasts(*parts), axis=1), X)
-        mean, variance = found.T.astype(X.dtype)
+        mean, variance = found.T.astype(X.dtype, order="C")
         return (mean, np.sqrt(variance)) if return_std else mean
 
     def transform(self, X):

@@ -266,15 +266,18 @@ class RNNClassifier(
     def _outputs(self, states, coef):
         return (states if self._every_step else states[:, -1:]) @ coef.T
 
-    def _of_states(self, function, X):
-        """A function of the states after every step, and the dtype of X."""
+    def _of_states(self, function, X, every=False):
+        """A function of the states after the last step, or after every, and the dtype of X."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
         weights = (torch.from_numpy(w) for w in (self.input_weights_, self.recurrent_weights_))
-        weights = tuple(weights)
+        weights, first = tuple(weights), 0 if every else -1
+
+        def states(block):
+            return self._run(block, *weights)[:, first:].clone()
 
         def answers(rows):
-            return function(in_blocks(lambda x: self._run(x, *weights), self._sequences(rows)))
+            return function(in_blocks(states, self._sequences(rows)))
 
         return check_answers(in_pieces(answers, X), self), X.dtype
 
@@ -310,7 +313,7 @@ class RNNClassifier(
         def read(states):
             return self._outputs(states.astype(float), self.readout_weights_)
 
-        logits = self._of_states(read, X)[0]
+        logits = self._of_states(read, X, self._every_step)[0]
         if self._every_step:
             return logits
         logits = logits[:, -1]

@@ -717,13 +717,17 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         X = self._check_X(X)
         if return_cov:
             return self._latents(X, method)
+        if not return_std:
+            return self._means(X, method)
 
         def moments(rows):
             mean, covariance = self._latents(rows, method)
             return np.stack([mean, np.sqrt(np.einsum("nii->ni", covariance))], axis=1)
 
-        mean, std = in_pieces(moments, X).swapaxes(0, 1)
-        return (mean, std) if return_std else mean
+        return tuple(np.ascontiguousarray(in_pieces(moments, X).swapaxes(0, 1)))
+
+    def _means(self, X, method="simulation"):
+        return in_pieces(lambda rows: self._latents(rows, method)[0], X)
 
     def _latents(self, X, method="simulation"):
         """Means and covariances of the latents, of the dtype of X."""
@@ -811,7 +815,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         """
         X = self._check_X(X)
         model = self._known_model("inverse_transform")
-        return percepts(model, self._latents(X)[0][None], X)[0]
+        return percepts(model, self._means(X)[None], X)[0]
 
     def normalized_cost(
         self,

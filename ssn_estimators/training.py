@@ -520,6 +520,7 @@ class _Run:
         if not torch.isfinite(drive).all():
             return descent.reject()
         if settings.closure:
+            yield  # Ctrl-C
             moments, forward = stationary_moments(circuit, drive, closure=settings.closure), None
             stable = bool(moments.converged.all())
         else:

@@ -352,6 +352,50 @@ def test_many_unknowns_do_not_shrink(seed):
     assert 0.4 < np.sqrt((z**2).mean()) < 1.6
 
 
+def test_the_order_of_samples_does_not_matter():
+    X = np.random.RandomState(0).normal(size=(4000, 1))
+    for ordered in (X, np.sort(X, axis=0)):
+        regressor = FokkerPlanckRegressor(n_frequencies=50, random_state=0).fit(ordered)
+        assert_allclose(regressor.coef_[0], -1, atol=0.15)
+        assert 0.01 < regressor.stderr_[0] < 0.15
+
+
+def test_features_that_hardly_differ():
+    X = np.random.RandomState(0).normal(size=(2000, 1))
+    for apart in (1e-12, 1e-9):
+        pair = FokkerPlanckRegressor(
+            lambda x, apart=apart: np.stack([x, x * (1 + apart * x)], axis=2), random_state=0
+        )
+        with pytest.warns(LinAlgWarning, match="do not determine"):
+            pair.fit(X)
+        assert_allclose(pair.coef_, -0.5, atol=0.1)
+        assert np.isinf(pair.stderr_).all()
+
+
+def test_features_without_effect_have_no_sign():
+    X = np.random.RandomState(0).normal(size=(500, 1))
+    idle = FokkerPlanckRegressor(
+        lambda x: np.stack([x, 0 * x], axis=2), signs=[-1, 1], random_state=0
+    )
+    with pytest.warns(LinAlgWarning, match="do not determine"):
+        idle.fit(X)
+    assert_allclose(idle.coef_, [-1, 0], atol=0.3)
+    assert np.isfinite(idle.stderr_[0])
+    assert np.isinf(idle.stderr_[1])
+
+
+def test_many_conditions_of_two_samples():
+    rng = np.random.RandomState(0)
+    inputs = np.repeat(rng.normal(size=400), 2)
+    X = inputs[:, None] + rng.normal(size=(len(inputs), 1))
+    regressor = FokkerPlanckRegressor(
+        lambda x, c: np.stack([x, c], axis=2), n_frequencies=20, random_state=0
+    ).fit(X, condition=inputs)
+    error = np.abs(regressor.coef_ - [-1, 1])
+    assert (error < 3 * regressor.stderr_).all()
+    assert (regressor.stderr_ > 0).all()
+
+
 def test_conditions_may_have_few_samples():
     rng = np.random.RandomState(0)
     inputs = np.repeat([0.0, 1.0, 2.0, 3.0], [1, 3, 500, 1000])

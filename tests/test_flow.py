@@ -13,6 +13,7 @@ from sklearn.mixture import GaussianMixture
 
 from ssn_estimators import GMMFlow
 from ssn_estimators.density import Langevin
+from ssn_estimators.density.flow import _Carried
 
 pytest.importorskip("zuko")
 
@@ -206,6 +207,16 @@ def test_densities_from_dynamics_alone(name):
     if name == "wells":  # as much of it in one as in the other
         left, right = (density.sample(20_000, random_state=0)[:, 0] * side > 0 for side in (-1, 1))
         assert abs(left.mean() - right.mean()) < 0.06
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.001, 1.0, 30.0])
+def test_places_may_begin_anywhere(spread):
+    """Far within the density, or far outside of it."""
+    start = torch.as_tensor(spread * np.random.RandomState(0).normal(size=(500, 2)))
+    relaxation = Langevin(lambda x: -x, np.eye(2))
+    places = _Carried(start, relaxation, np.random.RandomState(0))
+    assert_allclose(places.all().std(0), 1, atol=0.1)
+    assert not places.unsettled()
 
 
 def test_dynamics_without_a_density_are_told_of(moons):

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from ssn_estimators import (
+    GaussianScaleMixture,
     SSNClassifier,
     SSNSampler,
     batching,
@@ -180,6 +181,7 @@ def test_ctrl_c_reaches_every_network(monkeypatch, within):
 
 def test_ctrl_c_twice_ends_at_once():
     def waits():
+        yield
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         yield
@@ -188,13 +190,64 @@ def test_ctrl_c_twice_ends_at_once():
         run_together([waits()])
 
 
-def test_ctrl_c_after_the_end_is_not_lost():
+def test_ctrl_c_twice_within_a_simulation(monkeypatch):
+    """The second ends it at once, and counts once."""
+    calls = []
+
+    def pressing(*args, **kwargs):
+        calls.append(True)
+        if len(calls) == 8:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return simulate_many(*args, **kwargs)
+
+    monkeypatch.setattr(batching, "simulate_many", pressing)
+    ssn = SSNClassifier(**SHORT)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        ssn.fit(X, Y)
+    assert 0 < ssn.n_iter_ < 8
+
+
+def test_ctrl_c_after_the_end_keeps_what_is_done():
     def ends():
+        yield
         signal.raise_signal(signal.SIGINT)
-        yield from ()
+        return "done"
+
+    with pytest.warns(ConvergenceWarning, match="when training was over"):
+        assert run_together([ends()]) == ["done"]
+
+
+def test_ctrl_c_before_there_is_anything_to_keep(monkeypatch):
+    """Goes through, as from a fit of a generative model."""
+
+    def starts():
+        signal.raise_signal(signal.SIGINT)
+        yield
 
     with pytest.raises(KeyboardInterrupt):
-        run_together([ends()])
+        run_together([starts()])
+
+
+def test_ctrl_c_between_steps_without_simulation(monkeypatch):
+    """Those by equations of moments."""
+    images = np.random.RandomState(0).normal(size=(60, 9))
+    steps = []
+    step = Descent.step
+
+    def pressing(*args, **kwargs):
+        steps.append(True)
+        if len(steps) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(Descent, "step", pressing)
+    sampler = SSNSampler(
+        GaussianScaleMixture(2, max_iter=5), max_iter=40, growth_iter=10, random_state=0
+    )
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        sampler.fit(images)
+    assert len(steps) == 5
 
 
 def test_an_error_of_one_is_raised():

@@ -205,6 +205,7 @@ def interrupted_after(seconds, work):
     except KeyboardInterrupt:  # maybe when all was done
         pass
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         signal.signal(signal.SIGINT, usual)
     return not done

@@ -50,9 +50,10 @@ STILL = 1e-6  # the same, of a step of the concave-convex procedure
 MOST_ROWS = 1024  # compared with all components at once
 MOST_COMPONENTS, SAMPLES_EACH = 64, 8  # by default
 RESIDUAL = 0.1  # weight of the residual beside the likelihood of places that are carried along
-# Their steps: what drift moves, squared, by what noise does, in half of them; the longest step by
-# drift, in standard deviations; how many at first, and before each step of training
-STEP, JUMP, BURN_IN, N_STEPS = 0.01, 0.2, 4000, 20
+# Their steps: what drift moves, squared, by what noise does, in half of them; in the first half of
+# those before training what it moves, in standard deviations; the longest, in these
+STEP, APPROACH, JUMP = 0.01, 0.05, 0.2
+BURN_IN, N_STEPS = 4000, 20  # before training, and before each of its steps
 # How far means of the generator may be from 0, over their standard errors and over deviations:
 # errors of time steps show in many samples, but are small
 CHANCE, UNSETTLED = 5.0, 0.15
@@ -89,7 +90,7 @@ class GMMFlow(DensityMixin, BaseEstimator):
         under `dynamics` and m its median absolute value in a batch: squares of R alone would be
         those of places that the density hardly reaches. Under the last alone samples need not be
         of the density, and only say where to begin: the dynamics carry them along, and their
-        likelihood is part of the objective, of ten times the weight. For the residual sees
+        likelihood is part of the objective, of ten times its weight. For the residual sees
         ripples, but hardly how much of the density is in which of two modes. Objectives without
         the likelihood are minimised from the density that its first steps lead to, a quarter of
         all: scores are too large before.
@@ -244,7 +245,7 @@ class GMMFlow(DensityMixin, BaseEstimator):
         if isinstance(places, _Carried) and places.unsettled():
             warnings.warn(
                 "the dynamics have not brought samples to a stationary state: there is none, or it "
-                "is far away, or slow. Raise max_iter, or start nearer to it.",
+                "is far away, or slow. Raise max_iter, or begin with samples nearer to it.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
@@ -512,8 +513,9 @@ class _Carried:
         fokker_planck_residual(dynamics, torch.neg, places[:1])  # says what functions are wrong
         self.places, self.dynamics = places.clone(), dynamics
         self.generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
-        self.longest = JUMP * (float(places.std(0, correction=0).mean()) or 1.0)
-        self._move(slice(None), BURN_IN)
+        for i in range(BURN_IN // N_STEPS):
+            self.spread = float(self.places.std(0, correction=0).mean()) or 1.0
+            self._move(slice(None), approach=i < BURN_IN // N_STEPS // 2)
         if not torch.isfinite(self.places).all():
             raise FloatingPointError("the dynamics carry samples to infinity.")
 
@@ -521,7 +523,7 @@ class _Carried:
         return len(self.places)
 
     def __getitem__(self, rows):
-        self._move(rows, N_STEPS)
+        self._move(rows)
         return self.places[rows]
 
     def all(self):
@@ -536,21 +538,31 @@ class _Carried:
         drift, diffusion = self.dynamics.drift, self.dynamics.diffusion
         if callable(diffusion):
             diffusion = on_arrays(diffusion)
+        if len(self) == 1:
+            return False
         z = generator_moments(Langevin(on_arrays(drift), diffusion), self.all()).statistic
         return z > max(CHANCE, UNSETTLED * len(self) ** 0.5)
 
     @torch.no_grad()
-    def _move(self, rows, n_steps):
-        """Euler-Maruyama steps, short for the drift where most of the places are."""
-        x, constant = self.places[rows], not callable(self.dynamics.diffusion)
-        for i in range(n_steps):
+    def _move(self, rows, *, approach=False):
+        """Euler-Maruyama steps, short for the drift where most of the places are.
+
+        Or longer ones, from places that are far from the density.
+        """
+        x, longest = self.places[rows], JUMP * self.spread
+        for i in range(N_STEPS):
             drift = self.dynamics.drift(x)
-            if i == 0 or not constant:
+            speed = drift.norm(dim=1, keepdim=True)
+            if i == 0 or callable(self.dynamics.diffusion):
                 root, power = self._noise(x)
-            if i % N_STEPS == 0:
-                step = (STEP * power / (drift**2).sum(1)).median()
-            way = step * drift
-            way *= (self.longest / way.norm(dim=1, keepdim=True)).clamp(max=1.0)
+            if i == 0:
+                step = (
+                    APPROACH * self.spread / speed[:, 0]
+                    if approach
+                    else STEP * power / speed[:, 0] ** 2
+                )
+                step = torch.minimum(step.median(), longest**2 / power.median())
+            way = step * drift * (longest / (step * speed)).clamp(max=1.0)
             noise = torch.randn(x.shape, generator=self.generator, dtype=x.dtype)
             x = x + way + step.sqrt() * (root @ noise[..., None])[..., 0]
         self.places[rows] = x

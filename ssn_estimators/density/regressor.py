@@ -22,13 +22,16 @@ from ssn_estimators._compat import (
     fit_context,
     validate_data,
 )
+from ssn_estimators._torch import in_pieces
 from ssn_estimators.circuit import Circuit
 from ssn_estimators.density.dynamics import Langevin
 from ssn_estimators.density.stationarity import random_frequencies, wave_moments
 
 __all__ = ["FokkerPlanckRegressor", "circuit_from_samples"]
 
-N_BLOCKS = 40  # of the samples of every state, whose differences say what errors there are
+# Blocks of samples, whose differences say what errors there are: of all, and of a state at least
+N_BLOCKS, LEAST_BLOCKS = 40, 10
+EPSILON = np.finfo(float).eps
 TAKES_PART = 0.01  # share of a coefficient, squared, in what samples say nothing of
 
 
@@ -44,8 +47,8 @@ class FokkerPlanckRegressor(BaseEstimator):
 
     Means over samples have errors, which depend on the coefficients, too: least squares would take
     their squares for signal and shrink the coefficients, the more of them there are the more. The
-    squares of these errors, from the differences between 40 blocks of consecutive samples, are
-    subtracted, as in jackknife estimators with instrumental variables [3]_.
+    squares of these errors, from the differences between random blocks of samples, are subtracted,
+    as in jackknife estimators with instrumental variables [3]_. Samples should be independent.
 
     A density does not determine all dynamics: a current without sources leaves it unchanged, as
     the rotation of a Gaussian does. What the samples do not say shows in `condition_number_`,
@@ -79,9 +82,9 @@ class FokkerPlanckRegressor(BaseEstimator):
     coef_ : ndarray of shape (n_coefficients,)
         The coefficients :math:`\theta`.
     stderr_ : ndarray of shape (n_coefficients,)
-        Their standard errors, by leaving out each of these blocks; samples of different blocks
-        should be independent. NaN for coefficients that a sign keeps at 0, infinite for those that
-        the samples say nothing of.
+        Their standard errors, by leaving out each of these blocks (40, or 10 of each condition
+        where there are more than four). NaN for coefficients that a sign keeps at 0, infinite for
+        those that the samples say nothing of.
     gram_ : ndarray of shape (n_coefficients, n_coefficients)
         Matrix of the sum of squares as a function of the coefficients.
     sensitivity_ : Bunch
@@ -195,7 +198,10 @@ class FokkerPlanckRegressor(BaseEstimator):
         ]
         if max(map(len, states)) < 2:
             raise ValueError("every condition has one sample only; means need more of them.")
-        blocks = [np.array_split(rows, min(N_BLOCKS, len(rows))) for rows in states]
+        n_blocks = max(LEAST_BLOCKS, N_BLOCKS // len(states))
+        blocks = [
+            np.array_split(rng.permutation(rows), min(n_blocks, len(rows))) for rows in states
+        ]
         parts = [
             np.array([self._moments(X, condition, block, waves) for block in own])
             for own, waves in zip(blocks, self.frequencies_, strict=True)
@@ -298,7 +304,12 @@ class FokkerPlanckRegressor(BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, squared=True, dtype=np.float64, reset=False)
-        return self._drift(X, _conditions(condition, len(X)))
+        condition = _conditions(condition, len(X))
+
+        def drift(rows):
+            return self._drift(X[rows], None if condition is None else condition[rows])
+
+        return in_pieces(drift, np.arange(len(X)))
 
     def score(self, X, y=None, *, condition=None):
         """How well the dynamics keep other samples stationary.
@@ -356,20 +367,21 @@ class _Problem:
         self.scale = np.append(np.where(size > 0, size, 1.0), 1.0)
         self.rows = rows / self.scale
         self.own = [s.mT @ s for s in sums]
-        self.form = self.without(None)
+        self.forms = [self.part(state) for state in range(len(counts))]
+        self.form = sum(self.forms)
 
-    def without(self, left_out):
-        """Matrix of the form of (scaled coefficients, 1), without a block of every state."""
-        form, n_samples = 0.0, sum(counts.sum() for counts in self.counts)
-        for sums, own, counts in zip(self.sums, self.own, self.counts, strict=True):
-            used = np.arange(len(counts)) != left_out
-            n, n_own = counts[used].sum(), (counts[used] ** 2).sum()
-            if n**2 > n_own:  # or there is one block, which says nothing of errors
-                whole = sums[used].sum(0)
-                # a block times another has no error on average
-                others = whole.T @ whole - own[used].sum(0)
-                form = form + counts.sum() / n_samples * others / (n**2 - n_own)
-        return form / np.outer(self.scale, self.scale)
+    def part(self, state, without=None):
+        """Matrix of a state's form of (scaled coefficients, 1), without one of its blocks."""
+        sums, counts = self.sums[state], self.counts[state]
+        used = np.arange(len(counts)) != without
+        n, n_own = counts[used].sum(), (counts[used] ** 2).sum()
+        if n**2 == n_own:  # one block says nothing of errors
+            return np.zeros_like(self.own[state][0])
+        whole = sums[used].sum(0)
+        # a block times another has no error on average
+        others = whole.T @ whole - self.own[state][used].sum(0)
+        share = counts.sum() / sum(count.sum() for count in self.counts)
+        return share * others / (n**2 - n_own) / np.outer(self.scale, self.scale)
 
     def sensitivity(self):
         _, singular, vectors = np.linalg.svd(self.rows[:, :-1], full_matrices=False)
@@ -381,24 +393,34 @@ class _Problem:
         while True:
             seen, lost = self.seen(free)
             coef, unknown = self.minimum(free, seen)
-            bound = free & (coef == 0) & (self.signs != 0)
+            bound = free & (coef == 0) & (self.signs != 0) & ~lost
             if not bound.any():
                 break
             free &= ~bound  # what is not there makes no errors
-        n_blocks = max(map(len, self.counts))
-        left = np.zeros((n_blocks, len(free)))
-        for b in range(n_blocks):
-            form = self.seen_form(self.without(b), free, seen)
-            penalty = self.alpha * np.eye(len(form) - 1)
-            left[b, free] = seen @ np.linalg.lstsq(form[:-1, :-1] + penalty, -form[:-1, -1])[0]
-        stderr = np.sqrt((n_blocks - 1) * left.var(0))
-        stderr[lost | unknown], stderr[~free] = np.inf, np.nan
+        stderr = np.full(len(free), np.nan)
+        stderr[free] = np.sqrt(self.variance(free, seen))
+        stderr[lost | unknown] = np.inf
         return coef / self.scale[:-1], stderr / self.scale[:-1], lost.any()
+
+    def variance(self, free, seen):
+        """Of the free coefficients, by the jackknife over the blocks of every state."""
+
+        def solved(form):
+            form = self.seen_form(form, free, seen)
+            penalty = self.alpha * np.eye(len(form) - 1)
+            return seen @ np.linalg.lstsq(form[:-1, :-1] + penalty, -form[:-1, -1])[0]
+
+        whole, variance = solved(self.form), np.zeros(free.sum())
+        for state, counts in enumerate(self.counts):
+            for b in range(len(counts)):
+                left = solved(self.form - self.forms[state] + self.part(state, b))
+                variance += (1 - 1 / len(counts)) * (left - whole) ** 2
+        return variance
 
     def seen(self, free):
         """Basis of what samples say of the free coefficients; those that they leave open."""
         _, singular, right = np.linalg.svd(self.rows[:, :-1][:, free], full_matrices=False)
-        none = singular <= _rounding(singular)
+        none = singular <= singular.max(initial=0.0) * EPSILON**0.5  # forms have their squares
         lost = free.copy()
         lost[free] = (right[none] ** 2).sum(0) > 1e-8
         return right[~none].T, lost
@@ -433,7 +455,7 @@ class _Problem:
 
 
 def _rounding(values):
-    return values.max(initial=0.0) * len(values) * np.finfo(float).eps
+    return values.max(initial=0.0) * len(values) * EPSILON
 
 
 def _linear(X):
