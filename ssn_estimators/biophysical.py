@@ -437,8 +437,11 @@ class MorrisLecarClassifier(
             In the binary case, the log odds of ``classes_[1]``.
         """
         # not of `transform`, which gives a data frame where one asks for it
-        weights = self.readout_weights_.T.astype(float)
-        logits = self._of_transmitter(lambda x: x @ weights, X) + self.readout_bias_
+
+        def read(transmitter):
+            return transmitter @ self.readout_weights_.T.astype(float) + self.readout_bias_
+
+        logits = self._of_transmitter(read, X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     @property
