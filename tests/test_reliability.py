@@ -132,15 +132,23 @@ def test_xor_has_no_row_that_runs_away(kind, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_steep_rate_function(seed):
+def test_a_steep_rate_function():
+    """Networks of one seed differ between processors: their mean is asked for, and the worst."""
     X, y = load_digits(return_X_y=True)
-    X, X_test, y, y_test = train_test_split(X, y, train_size=360, random_state=seed, stratify=y)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
-        network = SSNClassifier(20, 5, gamma=3.0, max_iter=300, random_state=seed).fit(X, y)
-    assert network.score(X_test[:500], y_test[:500]) > 0.8
-    assert stability_score(network, X_test[:500]) == 1
+    scores = []
+    for seed in (1, 2, 3):
+        X_train, X_test, y_train, y_test = train_test_split(
+            X, y, train_size=360, random_state=seed, stratify=y
+        )
+        X_test, y_test = X_test[:500], y_test[:500]
+        network = SSNClassifier(20, 5, gamma=3.0, max_iter=300, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            network.fit(X_train, y_train)
+        scores.append(network.score(X_test, y_test))
+        assert stability_score(network, X_test) == 1
+    assert np.mean(scores) > 0.85
+    assert min(scores) > 0.65
 
 
 @pytest.mark.slow
@@ -156,16 +164,20 @@ def test_wide_signed_features(shape, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize(("load", "least"), [(load_iris, 0.93), (load_breast_cancer, 0.95)])
-def test_defaults_on_small_tables(load, least, seed):
+@pytest.mark.parametrize(("load", "least"), [(load_iris, 0.95), (load_breast_cancer, 0.95)])
+def test_defaults_on_small_tables(load, least):
+    """On average of three networks, and none two points below."""
     X, y = load(return_X_y=True)
     X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, random_state=0, stratify=y)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
-        network = SSNClassifier(random_state=seed).fit(X, y)
-    assert network.score(X_test, y_test) > least
-    assert stability_score(network, X_test, n_trials=5) == 1
+    scores = []
+    for seed in range(3):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            network = SSNClassifier(random_state=seed).fit(X, y)
+        scores.append(network.score(X_test, y_test))
+        assert stability_score(network, X_test, n_trials=5) == 1
+    assert np.mean(scores) > least
+    assert min(scores) > least - 0.02
 
 
 @pytest.mark.slow
