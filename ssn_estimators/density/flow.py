@@ -236,7 +236,7 @@ class GMMFlow(DensityMixin, BaseEstimator):
         if set(objective) == {"fokker_planck"}:
             places = _Carried(places, self.dynamics, rng)
             X = places.all()
-            objective = {"likelihood": 1.0, "fokker_planck": RESIDUAL}
+            objective = {"likelihood": 1.0, **{k: RESIDUAL * w for k, w in objective.items()}}
         self.center_, spread = X.mean(0), X.std(0)
         self.scale_ = np.where(spread > 0, spread, 1.0)
         density = self._start((X - self.center_) / self.scale_, n_components, rng)
