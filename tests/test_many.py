@@ -218,7 +218,7 @@ def test_ctrl_c_after_the_end_keeps_what_is_done():
         assert run_together([ends()]) == ["done"]
 
 
-def test_ctrl_c_before_there_is_anything_to_keep(monkeypatch):
+def test_ctrl_c_before_there_is_anything_to_keep():
     """Goes through, as from a fit of a generative model."""
 
     def starts():

@@ -241,21 +241,14 @@ class FokkerPlanckRegressor(BaseEstimator):
         """
         X, condition = X[rows], None if condition is None else condition[rows]
         n, d = X.shape
-        drifts = np.concatenate(
-            [self._phi(X, condition), self._offset(X, condition)[..., None]], axis=2
-        )
+        flat, offset = self._phi(X, condition).reshape(n, -1), self._offset(X, condition)
         phase = X @ waves.T
-        sine, cosine = np.sin(phase), np.cos(phase)
-        flat = drifts.reshape(n, -1)
         by_sine, by_cosine = (
             np.einsum("fi,fij->fj", waves, (wave.T @ flat).reshape(len(waves), d, -1))
-            for wave in (sine, cosine)
+            for wave in (np.sin(phase), np.cos(phase))
         )
-        diffusion = self._dynamics(lambda x: self._offset(x, condition), d).diffusion_at(X)
-        decay = np.einsum("fi,nij,fj->nf", waves, diffusion, waves, optimize=True)
-        sums = np.concatenate([-by_sine, by_cosine])
-        sums[:, -1] -= np.concatenate([(decay * cosine).sum(0), (decay * sine).sum(0)])
-        return sums
+        known = wave_moments(self._dynamics(lambda _: offset, d), X, waves).sum(0)
+        return np.column_stack([np.concatenate([-by_sine, by_cosine]), known])
 
     def _dynamics(self, drift, d):
         diffusion = self.diffusion
