@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 from ssn_estimators import AutoencoderEncoder, SSNClassifier, simulate
 from ssn_estimators.datasets import make_ring_gsm, make_ring_network
 from ssn_estimators.inspection import compare_moments
-from ssn_estimators.simulation.moments import CLOSURES, stationary_moments
+from ssn_estimators.stationary.moments import CLOSURES, stationary_moments
 
 NOISE = (0.5, 1.0, 2.0)  # times the trained noise
 SIMULATION = {"solver": "ab2", "dt": 0.5, "burn_in": 300.0, "rates": False}

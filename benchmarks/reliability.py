@@ -188,30 +188,32 @@ def compared(model, X, y, X_test, y_test):
 
 ABLATIONS = {
     "nothing": {},
-    "penalty on instability": {"training.excess_growth": lambda circuit, mean: mean.new_zeros(())},
-    "penalty on silence": {"training.silence": lambda mean: mean.new_zeros(())},
-    "rate by fan-in": {"classification.FAN_IN": np.inf},
+    "penalty on instability": {
+        "training.loop.excess_growth": lambda circuit, mean: mean.new_zeros(())
+    },
+    "penalty on silence": {"training.loop.silence": lambda mean: mean.new_zeros(())},
+    "rate by fan-in": {"training.classification.FAN_IN": np.inf},
     "centred inputs and rate by fan-in": {
-        "classification.FAN_IN": np.inf,
+        "training.classification.FAN_IN": np.inf,
         "classifier._scaler": lambda dense: MinMaxScaler(clip=True),
     },
-    "memory of the guard": {"descent.MEMORY": 1.0, "descent.CAUTION": 1.0},
+    "memory of the guard": {"training.descent.MEMORY": 1.0, "training.descent.CAUTION": 1.0},
     "memory of the guard, penalty": {
-        "descent.MEMORY": 1.0,
-        "descent.CAUTION": 1.0,
-        "training.excess_growth": lambda circuit, mean: mean.new_zeros(()),
+        "training.descent.MEMORY": 1.0,
+        "training.descent.CAUTION": 1.0,
+        "training.loop.excess_growth": lambda circuit, mean: mean.new_zeros(()),
     },
-    "rate of weights by gain": {"classification.USUAL_GAIN": np.inf},
+    "rate of weights by gain": {"training.classification.USUAL_GAIN": np.inf},
     "more noise on inputs for more features": {
         "classifier.INPUT_NOISE": (0.05, 0.05),
         "classifier.WIDE_NOISE": 0.0,
     },
-    "slow first steps after growth": {"training.WARM_UP": 1},
-    "other attempts": {"training.N_ATTEMPTS": 1},
+    "slow first steps after growth": {"training.loop.WARM_UP": 1},
+    "other attempts": {"training.loop.N_ATTEMPTS": 1},
     "final confirmation and repair": {
-        "training.REPAIRS": 0,
-        "guard.FINAL_DURATION": 500.0,
-        "guard.LONG_DURATION": 500.0,
+        "training.loop.REPAIRS": 0,
+        "training.guard.FINAL_DURATION": 500.0,
+        "training.guard.LONG_DURATION": 500.0,
     },
 }
 DEFAULTS = ("iris", "blobs", "digits", "wine", "breast cancer")

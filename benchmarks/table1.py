@@ -38,7 +38,7 @@ from ssn_estimators import (
     stability_report,
     stability_score,
 )
-from ssn_estimators.guard import Confirmation
+from ssn_estimators.training.guard import Confirmation
 
 N_VALIDATION, N_CLIPPED = 10_000, 1000
 GROWTH_ITER, MAX_ITER = 40, 6000
@@ -64,6 +64,7 @@ class Row:
     n_judged: int = 10_000  # inputs on which no trial of 2 s may diverge
 
 
+TRAINING = "ssn_estimators.training"
 BASE = {
     "n_excitatory": 50,
     "n_inhibitory": 50,
@@ -150,10 +151,12 @@ def changed_training(row):
     with contextlib.ExitStack() as stack:
         if row.growth_rule:
             rule = RULES[row.growth_rule]
-            stack.enter_context(mock.patch("ssn_estimators.training.split", rule))
+            stack.enter_context(mock.patch("ssn_estimators.training.loop.split", rule))
         if row.clip:
             stack.enter_context(
-                mock.patch("ssn_estimators.batching.simulate_many", simulate_clipped_many)
+                mock.patch(
+                    "ssn_estimators.training.side_by_side.simulate_many", simulate_clipped_many
+                )
             )
         if not row.guard:
 
@@ -168,9 +171,9 @@ def changed_training(row):
                 yield from ()
                 return True
 
-            stack.enter_context(mock.patch("ssn_estimators.descent.Descent.reject", reject))
+            stack.enter_context(mock.patch(f"{TRAINING}.descent.Descent.reject", reject))
             for method in (confirm, holds):
-                name = f"ssn_estimators.guard.Guard.{method.__name__}"
+                name = f"ssn_estimators.training.guard.Guard.{method.__name__}"
                 stack.enter_context(mock.patch(name, method))
         yield
 

@@ -24,7 +24,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 
 from ssn_estimators import AutoencoderEncoder, SSNClassifier, stability_report
-from ssn_estimators._compat import versions
+from ssn_estimators._sklearn import versions
 
 SSN, PIXELS = "SSN", "logistic regression on pixels"
 MOST_BYTES = 2**30  # of a copy of MNIST, which has 55 million in integers

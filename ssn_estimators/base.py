@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import (
+from ssn_estimators._sklearn import (
     COUNT,
     MOST,
     NOT_NEGATIVE,
@@ -22,7 +22,7 @@ from ssn_estimators.growth import SHARES
 from ssn_estimators.simulation import SCHEMES, simulate
 from ssn_estimators.simulation.setup import PRECISIONS, check_time_grid
 from ssn_estimators.structures import STRUCTURES
-from ssn_estimators.training import Settings
+from ssn_estimators.training.loop import Settings
 
 __all__ = ["BaseSSN"]
 

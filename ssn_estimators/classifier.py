@@ -14,7 +14,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils import check_random_state, column_or_1d
 
-from ssn_estimators._compat import (
+from ssn_estimators._classifiers import (
+    classes_of,
+    labels_of,
+    probabilities_of,
+    refuse_one_class,
+)
+from ssn_estimators._sklearn import (
     COUNT,
     MOST,
     NOT_NEGATIVE,
@@ -26,25 +32,20 @@ from ssn_estimators._compat import (
     validate_data,
     with_callbacks,
 )
-from ssn_estimators._readout import (
-    classes_of,
-    labels_of,
-    probabilities_of,
-    refuse_one_class,
-)
 from ssn_estimators._torch import in_blocks, in_pieces, resolve_device, to_tensor
 from ssn_estimators.base import BaseSSN
-from ssn_estimators.batching import run_together
 from ssn_estimators.circuit import CONSTANTS, Circuit
-from ssn_estimators.classification import Classification
-from ssn_estimators.descent import Model
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.growth import random_circuit, stable_pair, stage_sizes
+from ssn_estimators.growth import stage_sizes
 from ssn_estimators.initial_weights import initial_matrix
 from ssn_estimators.simulation import simulate
-from ssn_estimators.simulation.moments import stationary_moments
+from ssn_estimators.stationary.moments import stationary_moments
 from ssn_estimators.structures import STRUCTURES
-from ssn_estimators.training import INFORMED, train
+from ssn_estimators.training.classification import Classification
+from ssn_estimators.training.descent import Model
+from ssn_estimators.training.loop import INFORMED, train
+from ssn_estimators.training.side_by_side import run_together
+from ssn_estimators.training.starts import random_circuit, stable_pair
 
 __all__ = ["SSNClassifier"]
 

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ssn_estimators._compat import (
+from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
     POSITIVE,

@@ -8,8 +8,8 @@ from numbers import Integral
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from ssn_estimators._compat import fit_contexts
-from ssn_estimators.batching import run_together
+from ssn_estimators._sklearn import fit_contexts
+from ssn_estimators.training.side_by_side import run_together
 
 __all__ = ["fit_many", "fit_networks"]
 

@@ -27,8 +27,8 @@ from sklearn.utils import Bunch
 import ssn_estimators
 from ssn_estimators.circuit import Circuit
 from ssn_estimators.lateral.rule import CoActivation
-from ssn_estimators.lif import Synapses
-from ssn_estimators.rls import PENDING, RecursiveLeastSquares
+from ssn_estimators.spiking.lif import Synapses
+from ssn_estimators.spiking.rls import PENDING, RecursiveLeastSquares
 
 __all__ = ["load", "save"]
 

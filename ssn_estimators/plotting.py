@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import check_matplotlib_support
-from ssn_estimators.stability import network_and_inputs, stability_report
-from ssn_estimators.switching import stimulus_switch
+from ssn_estimators._sklearn import check_matplotlib_support
+from ssn_estimators.inspection.stability import network_and_inputs, stability_report
+from ssn_estimators.inspection.switching import stimulus_switch
 
 __all__ = ["GrowthDisplay", "StabilityDisplay", "StimulusSwitchDisplay", "TrajectoryDisplay"]
 

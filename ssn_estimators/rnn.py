@@ -11,7 +11,15 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted
 from torch.nn.functional import cross_entropy
 
-from ssn_estimators._compat import (
+from ssn_estimators._classifiers import (
+    check_answers,
+    classes_of,
+    labels_of,
+    probabilities_of,
+    refuse_one_class,
+    uniform_weights,
+)
+from ssn_estimators._sklearn import (
     COUNT,
     MOST,
     POSITIVE,
@@ -19,14 +27,6 @@ from ssn_estimators._compat import (
     Interval,
     fit_context,
     validate_data,
-)
-from ssn_estimators._readout import (
-    check_answers,
-    classes_of,
-    labels_of,
-    probabilities_of,
-    refuse_one_class,
-    uniform_weights,
 )
 from ssn_estimators._torch import (
     check_trained,

@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import Bunch, check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import (
+from ssn_estimators._sklearn import (
     MOST,
     NOT_NEGATIVE,
     POSITIVE,
@@ -27,14 +27,17 @@ from ssn_estimators._compat import (
 )
 from ssn_estimators._torch import in_blocks, in_pieces, resolve_device
 from ssn_estimators.base import BaseSSN
-from ssn_estimators.batching import run_together
 from ssn_estimators.circuit import CONSTANTS, Circuit
-from ssn_estimators.descent import Model
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.growth import choose_parents, random_circuit, stable_pair, stage_sizes
-from ssn_estimators.gsm import GaussianScaleMixture
-from ssn_estimators.images import GaborEncoder
-from ssn_estimators.inference import (
+from ssn_estimators.growth import choose_parents, stage_sizes
+from ssn_estimators.images.gabor import GaborEncoder
+from ssn_estimators.images.scale_mixture import GaussianScaleMixture
+from ssn_estimators.simulation import simulate
+from ssn_estimators.stationary.moments import CLOSURES, stationary_moments
+from ssn_estimators.structures import STRUCTURES, GaussianRing, InLogs
+from ssn_estimators.training.descent import Model
+from ssn_estimators.training.loop import train
+from ssn_estimators.training.posterior import (
     AVERAGES,
     COST_WEIGHTS,
     N_GROUPS,
@@ -47,10 +50,8 @@ from ssn_estimators.inference import (
     named,
     percepts,
 )
-from ssn_estimators.simulation import simulate
-from ssn_estimators.simulation.moments import CLOSURES, stationary_moments
-from ssn_estimators.structures import STRUCTURES, GaussianRing, InLogs
-from ssn_estimators.training import train
+from ssn_estimators.training.side_by_side import run_together
+from ssn_estimators.training.starts import random_circuit, stable_pair
 
 __all__ = ["SSNSampler"]
 

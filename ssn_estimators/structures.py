@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ssn_estimators.circuit import ring_matrices
+from ssn_estimators.geometry import ring_matrices
 
 __all__ = ["STRUCTURES", "Circulant", "GaussianRing", "InLogs", "Unconstrained"]
 

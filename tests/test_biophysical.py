@@ -12,10 +12,10 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from ssn_estimators import morris_lecar
-from ssn_estimators.biophysical import MorrisLecarClassifier
+from ssn_estimators.biophysical import morris_lecar
+from ssn_estimators.biophysical.classifier import MorrisLecarClassifier
+from ssn_estimators.biophysical.morris_lecar import MorrisLecar
 from ssn_estimators.datasets import make_evidence_integration, make_working_memory
-from ssn_estimators.morris_lecar import MorrisLecar
 
 SMALL = {
     "n_cells": 10,

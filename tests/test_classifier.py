@@ -21,10 +21,10 @@ from ssn_estimators import (
     split,
     stable_pair,
 )
-from ssn_estimators.classification import Classification
-from ssn_estimators.descent import Model
 from ssn_estimators.growth import shares_of
-from ssn_estimators.training import REPAIR_STEPS
+from ssn_estimators.training.classification import Classification
+from ssn_estimators.training.descent import Model
+from ssn_estimators.training.loop import REPAIR_STEPS
 
 METHODS = ["predict", "predict_proba", "decision_function", "transform"]
 DENSE = {"input_weights": "dense", "n_excitatory": 5, "n_inhibitory": 2}

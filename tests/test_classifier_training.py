@@ -22,10 +22,10 @@ from ssn_estimators import (
     split,
     stable_pair,
 )
-from ssn_estimators.classification import Classification
-from ssn_estimators.descent import Descent, Model
-from ssn_estimators.guard import Guard
-from ssn_estimators.training import Training, _rank
+from ssn_estimators.training.classification import Classification
+from ssn_estimators.training.descent import Descent, Model
+from ssn_estimators.training.guard import Guard
+from ssn_estimators.training.loop import Training, _rank
 
 SHORT = {"max_iter": 3, "growth_iter": 2}
 
@@ -322,7 +322,7 @@ def test_evolution_strategy_estimates_the_gradient_of_backpropagation(
         gradient = torch.cat([p.grad.flatten() for p in self.parameters.values()])
         raise Known(gradient)
 
-    monkeypatch.setattr("ssn_estimators.descent.Descent.step", step)
+    monkeypatch.setattr("ssn_estimators.training.descent.Descent.step", step)
     # without burn-in backpropagation reaches back to the start, and is exact
     settings = {"growth": None, "burn_in": 0.0, "window": 40.0, "n_trials": 20}
     for trainer in ("bptt", "es"):
@@ -399,7 +399,7 @@ def test_choices_of_parents(small_ssn, blobs, parents):
         return split(circuit, parents, **how)
 
     settings = SHORT | {"growth": "single", "growth_iter": 3, "max_iter": 3, "parents": parents}
-    with mock.patch("ssn_estimators.training.split", noting):
+    with mock.patch("ssn_estimators.training.loop.split", noting):
         network = small_ssn(n_excitatory=8, n_inhibitory=2, **settings).fit(*blobs)
     assert (network.circuit_.n_excitatory, network.circuit_.n_inhibitory) == (8, 2)
     sizes = [entry["n_excitatory"] + entry["n_inhibitory"] for entry in network.growth_history_]

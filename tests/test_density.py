@@ -18,7 +18,7 @@ from ssn_estimators.density import (
     stationarity_test,
 )
 from ssn_estimators.inspection import jacobian
-from ssn_estimators.simulation.moments import stationary_moments
+from ssn_estimators.stationary.moments import stationary_moments
 
 A = np.array([[-1.0, 2.0, 0.0], [-1.0, -0.5, 0.3], [0.2, 0.0, -2.0]])
 D = np.diag([1.0, 0.5, 0.2])

@@ -8,8 +8,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from ssn_estimators import Circuit, SSNSampler, energy_distance, sampling_report, stimulus_switch
+from ssn_estimators.inspection.switching import StimulusSwitch
 from ssn_estimators.plotting import StimulusSwitchDisplay
-from ssn_estimators.switching import StimulusSwitch
 
 RNG = np.random.RandomState
 

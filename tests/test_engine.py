@@ -16,7 +16,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import ssn_estimators
 from ssn_estimators import Circuit, simulate, simulate_many
-from ssn_estimators.simulation import SCHEMES, backend, blocks, cpu, reference, steps
+from ssn_estimators.simulation import SCHEMES, reference
+from ssn_estimators.simulation.cpu import backend, blocks, steps
+from ssn_estimators.simulation.cpu import engine as cpu
 from ssn_estimators.simulation.setup import Setup
 
 MOMENTS = ("mean", "covariance", "rates")

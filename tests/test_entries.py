@@ -45,13 +45,13 @@ from ssn_estimators.density import (
     circuit_from_samples,
     fokker_planck_residual,
 )
-from ssn_estimators.diagnostics import energy_distance
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.initial_weights import block_init, dale_init, low_rank_init
 from ssn_estimators.inspection import ei_balance, fixed_points, jacobian, oscillations
+from ssn_estimators.inspection.sampling import energy_distance
 from ssn_estimators.lateral import add_salt_pepper, robustness_curve
 from ssn_estimators.lateral.rule import gated
-from ssn_estimators.simulation.moments import stationary_moments
+from ssn_estimators.stationary.moments import stationary_moments
 
 PAIR = Circuit([[1.25, -0.65], [1.2, -0.5]], 1, 0.2, k=0.04)
 DRIVES = np.linspace(0.5, 2.0, 8).reshape(4, 2)

@@ -264,7 +264,7 @@ def test_estimators(data):
         estimator.set_params(**{name: value})
     X = data.draw(tables())
     y = data.draw(LABELS)
-    with short_confirmations(), mock.patch("ssn_estimators.training.N_ATTEMPTS", 1):
+    with short_confirmations(), mock.patch("ssn_estimators.training.loop.N_ATTEMPTS", 1):
         if check(lambda: estimator.fit(X, y)) is None:
             return
     other = data.draw(st.one_of(st.just(X), tables()))

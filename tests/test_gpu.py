@@ -20,7 +20,8 @@ if DEVICE == "cpu":
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is first imported
 pytest.importorskip("triton")
 
-from ssn_estimators.simulation import gpu, reference  # noqa: E402
+from ssn_estimators.simulation import reference  # noqa: E402
+from ssn_estimators.simulation.gpu import engine as gpu  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")
 
@@ -265,7 +266,7 @@ def test_shared_and_antithetic_noise():
 COMPILE = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from ssn_estimators.simulation import kernels
+from ssn_estimators.simulation.gpu import kernels
 
 TYPES = {
     "seeds": "*i64", "ids": "*i32", "first_state": "*i32", "scratch": "*fp16",

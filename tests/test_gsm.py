@@ -7,7 +7,7 @@ from scipy.stats import gamma, multivariate_normal
 from sklearn.exceptions import NotFittedError
 
 from ssn_estimators import GaussianScaleMixture
-from ssn_estimators.mixture import Images, Mixture
+from ssn_estimators.images.mixture_posterior import Images, Mixture
 
 RNG = np.random.RandomState
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from ssn_estimators import Circuit, simulate
-from ssn_estimators.batching import run_together
-from ssn_estimators.descent import Model
-from ssn_estimators.guard import HORIZON, Guard, divergence_bound
-from ssn_estimators.inference import Inference
+from ssn_estimators.training.descent import Model
+from ssn_estimators.training.guard import HORIZON, Guard, divergence_bound
+from ssn_estimators.training.posterior import Inference
+from ssn_estimators.training.side_by_side import run_together
 
 OPTIONS = {"dt": 1.0, "solver": "heun", "precision": "float32", "random_state": None}
 

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 
 from ssn_estimators import ContrastNormalizer, GaborEncoder, gabor_filters
-from ssn_estimators.images import explained_energy
+from ssn_estimators.images.gabor import explained_energy
 
 RNG = np.random.RandomState
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssn_estimators.inference import Inference, moment_errors
+from ssn_estimators.training.posterior import Inference, moment_errors
 
 GENERATOR = torch.Generator().manual_seed(0)
 

@@ -9,7 +9,7 @@ import torch
 from ssn_estimators import Circuit
 from ssn_estimators.datasets import make_ring_gsm, make_ring_network
 from ssn_estimators.inspection import closure_bias, jacobian, spectral_abscissa
-from ssn_estimators.simulation.moments import stationary_moments
+from ssn_estimators.stationary.moments import stationary_moments
 
 PAIR = Circuit([[0.25, -0.4], [0.4, -0.2]], 1, 0.5)
 DRIVE = np.array([[2.0, 2.0], [4.0, 1.0]])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ssn_estimators.__main__ import main, table
-from ssn_estimators.stability import StabilityReport
+from ssn_estimators.inspection.stability import StabilityReport
 
 
 def result(accuracy):

@@ -16,13 +16,13 @@ from ssn_estimators import (
     GaussianScaleMixture,
     SSNClassifier,
     SSNSampler,
-    batching,
     fit_many,
     fit_networks,
     simulate_many,
 )
-from ssn_estimators.batching import run_together
-from ssn_estimators.descent import Descent
+from ssn_estimators.training import side_by_side
+from ssn_estimators.training.descent import Descent
+from ssn_estimators.training.side_by_side import run_together
 
 X, Y = load_iris(return_X_y=True)
 SHORT = {"max_iter": 10, "growth_iter": 3, "random_state": 0}
@@ -47,7 +47,7 @@ def batch_sizes(monkeypatch):
         sizes.append(len(circuits))
         return simulate_many(circuits, *args, **kwargs)
 
-    monkeypatch.setattr("ssn_estimators.batching.simulate_many", counted)
+    monkeypatch.setattr("ssn_estimators.training.side_by_side.simulate_many", counted)
     return sizes
 
 
@@ -142,7 +142,7 @@ def test_interrupt_reaches_every_network(monkeypatch):
             raise KeyboardInterrupt
         return simulate_many(*args, **kwargs)
 
-    monkeypatch.setattr("ssn_estimators.batching.simulate_many", interrupted)
+    monkeypatch.setattr("ssn_estimators.training.side_by_side.simulate_many", interrupted)
     networks = [SSNClassifier(**(SHORT | {"random_state": i})) for i in (0, 1)]
     with pytest.warns(ConvergenceWarning, match="interrupted"):
         fit_many(networks, X, Y)
@@ -156,7 +156,7 @@ def test_interrupt_reaches_every_network(monkeypatch):
 def test_ctrl_c_reaches_every_network(monkeypatch, within):
     """Also where it is pressed while one of them takes a step."""
     calls, handler = [], signal.getsignal(signal.SIGINT)
-    place = {"step": (Descent, "step"), "simulation": (batching, "simulate_many")}[within]
+    place = {"step": (Descent, "step"), "simulation": (side_by_side, "simulate_many")}[within]
     original = getattr(*place)
 
     def pressing(*args, **kwargs):
@@ -201,7 +201,7 @@ def test_ctrl_c_twice_within_a_simulation(monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return simulate_many(*args, **kwargs)
 
-    monkeypatch.setattr(batching, "simulate_many", pressing)
+    monkeypatch.setattr(side_by_side, "simulate_many", pressing)
     ssn = SSNClassifier(**SHORT)
     with pytest.warns(ConvergenceWarning, match="interrupted"):
         ssn.fit(X, Y)

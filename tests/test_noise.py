@@ -12,8 +12,8 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from ssn_estimators.simulation import backend
-from ssn_estimators.simulation.noise import LaggedFibonacci, OrnsteinUhlenbeck
+from ssn_estimators.simulation.cpu import backend
+from ssn_estimators.simulation.cpu.noise import LaggedFibonacci, OrnsteinUhlenbeck
 
 TAU = 20.0
 LAWS = ("gaussian", "weak")

@@ -15,8 +15,8 @@ from ssn_estimators.inspection import (
     oscillations,
     transient_amplification,
 )
-from ssn_estimators.penalties import growth_of_deviations
-from ssn_estimators.simulation.moments import stationary_moments
+from ssn_estimators.stationary.moments import stationary_moments
+from ssn_estimators.training.penalties import growth_of_deviations
 
 PAIR = Circuit([[1.25, -0.65], [1.2, -0.5]], 1, 0.2)
 DRIVES = np.array([[0.1, 0.1], [2.0, 2.0], [15.0, 15.0]])

@@ -7,7 +7,7 @@ from scipy.linalg import expm
 
 from ssn_estimators import Circuit, random_circuit
 from ssn_estimators.inspection import spectral_abscissa
-from ssn_estimators.penalties import (
+from ssn_estimators.training.penalties import (
     excess_growth,
     excess_potential,
     growth_of_deviations,

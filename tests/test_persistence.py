@@ -90,7 +90,7 @@ def test_networks_go_on_as_before(network, path):
 def test_pickles_know_their_version(model):
     again = pickle.loads(pickle.dumps(model))
     assert_same_answers(again, model)
-    with mock.patch("ssn_estimators._compat.version", return_value="0.0.1"):
+    with mock.patch("ssn_estimators._sklearn.version", return_value="0.0.1"):
         old = pickle.dumps(model)
     with pytest.warns(UserWarning, match=r"pickled by ssn_estimators 0\.0\.1"):
         assert_same_answers(pickle.loads(old), model)

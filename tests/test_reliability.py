@@ -22,8 +22,8 @@ from ssn_estimators import (
     stability_score,
     stable_pair,
 )
-from ssn_estimators.classification import Classification
-from ssn_estimators.descent import CAUTION, MEMORY, Descent, Model
+from ssn_estimators.training.classification import Classification
+from ssn_estimators.training.descent import CAUTION, MEMORY, Descent, Model
 
 
 def wide(n_features, n_classes, n_informative, n=1500):

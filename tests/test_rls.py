@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from ssn_estimators.rls import CHUNK, RecursiveLeastSquares
+from ssn_estimators.spiking.rls import CHUNK, RecursiveLeastSquares
 
 N_CELLS, N_INPUTS, N_SAMPLES = 5, 6, 50
 

@@ -20,7 +20,7 @@ from ssn_estimators import (
     stability_score,
 )
 from ssn_estimators.datasets import make_ring_gsm
-from ssn_estimators.inference import check_moments, moment_errors
+from ssn_estimators.training.posterior import check_moments, moment_errors
 
 SHORT = {"max_iter": 3, "growth_iter": 1, "finetune_iter": 2, "random_state": 0}
 

@@ -7,7 +7,7 @@ from scipy.linalg import expm
 from sklearn.datasets import load_digits
 
 from ssn_estimators import Circuit, ContrastNormalizer, GaussianScaleMixture, SSNSampler
-from ssn_estimators.penalties import unsettled
+from ssn_estimators.training.penalties import unsettled
 
 DRIVE = torch.tensor([[3.0, 2.0], [5.0, 3.0], [4.0, 4.0]], dtype=torch.float64)
 WEIGHTS = torch.tensor([[0.8, -0.6], [1.2, -0.5]], dtype=torch.float64)

@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ssn_estimators import Circuit, simulate
-from ssn_estimators.simulation import blocks, steps
+from ssn_estimators.simulation.cpu import blocks, steps
 
 WEIGHTS = [[1.0, 0.4, -1.5], [0.5, 0.6, -1.0], [1.6, 1.0, -0.8]]
 DRIVE = np.array([[4.0, 3.0, 2.0], [1.0, 6.0, 5.0]])

@@ -10,7 +10,9 @@ from scipy.linalg import block_diag, solve_continuous_lyapunov
 from torch.autograd.function import once_differentiable
 
 from ssn_estimators import Circuit, simulate
-from ssn_estimators.simulation import SCHEMES, blocks, cpu, steps
+from ssn_estimators.simulation import SCHEMES
+from ssn_estimators.simulation.cpu import blocks, steps
+from ssn_estimators.simulation.cpu import engine as cpu
 
 ORDER = {"euler": 1, "heun": 2, "ab2": 2}
 WEIGHTS = [[1.0, 0.4, -1.5], [0.5, 0.6, -1.0], [1.6, 1.0, -0.8]]

@@ -10,7 +10,6 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 
 from ssn_estimators.datasets import make_cued_sinusoids
-from ssn_estimators.lif import LIFState, Synapses, random_synapses
 from ssn_estimators.spike_statistics import (
     coupling_drift,
     coupling_spectrum,
@@ -19,12 +18,9 @@ from ssn_estimators.spike_statistics import (
     isi_cv,
     paradoxical_response,
 )
-from ssn_estimators.spiking import (
-    SpikingRegressor,
-    SpikingSimulation,
-    correlations,
-    running_mean,
-)
+from ssn_estimators.spiking.lif import LIFState, Synapses, random_synapses
+from ssn_estimators.spiking.regressor import SpikingRegressor, correlations, running_mean
+from ssn_estimators.spiking.simulation import SpikingSimulation
 
 SMALL = {"connectivity": 0.5, "external_drive": 0.16, "burn_in": 200.0, "random_state": 0}
 

@@ -16,7 +16,7 @@ from ssn_estimators import (
     stability_report,
     stability_score,
 )
-from ssn_estimators.stability import random_surrogate, shuffled_surrogate
+from ssn_estimators.inspection.stability import random_surrogate, shuffled_surrogate
 
 SMALL = {"n_surrogates": 4, "n_trials": 10, "duration": 100.0}
 

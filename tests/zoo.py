@@ -69,7 +69,11 @@ def small(estimator):
 @contextmanager
 def short_confirmations():
     """For tests that do not ask how long networks are watched before they are called stable."""
-    short = {"guard.FINAL_DURATION": 50.0, "guard.LONG_DURATION": 50.0, "training.REPAIRS": 0}
+    short = {
+        "training.guard.FINAL_DURATION": 50.0,
+        "training.guard.LONG_DURATION": 50.0,
+        "training.loop.REPAIRS": 0,
+    }
     with ExitStack() as stack:
         for name, value in short.items():
             stack.enter_context(mock.patch(f"ssn_estimators.{name}", value))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ssn_estimators._compat import COUNT, RANDOM, validate_params
+from ssn_estimators._sklearn import COUNT, RANDOM, validate_params
 
 __all__ = ["make_contextual_decision", "make_delayed_match", "make_two_alternatives"]
 

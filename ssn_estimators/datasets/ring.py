@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from sklearn.utils import Bunch
 
-from ssn_estimators.circuit import gaussian_ring
+from ssn_estimators.geometry import gaussian_ring
 
 __all__ = ["make_ring_gsm", "make_ring_network"]
 

@@ -7,7 +7,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ssn_estimators._compat import COUNT, MOST, RANDOM, Interval, validate_params
+from ssn_estimators._sklearn import COUNT, MOST, RANDOM, Interval, validate_params
 
 __all__ = ["make_evidence_integration", "make_working_memory"]
 

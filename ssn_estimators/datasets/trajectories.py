@@ -8,7 +8,7 @@ import numpy as np
 from scipy.integrate import solve_ivp
 from sklearn.utils import Bunch, check_random_state
 
-from ssn_estimators._compat import (
+from ssn_estimators._sklearn import (
     COUNT,
     MOST,
     NOT_NEGATIVE,

@@ -16,7 +16,8 @@ from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 from torch.func import grad, jacfwd, vmap
 
-from ssn_estimators._compat import (
+from ssn_estimators._classifiers import check_answers
+from ssn_estimators._sklearn import (
     COUNT,
     MOST,
     POSITIVE,
@@ -26,7 +27,6 @@ from ssn_estimators._compat import (
     fit_context,
     validate_data,
 )
-from ssn_estimators._readout import check_answers
 from ssn_estimators._torch import (
     check_parameters,
     check_trained,

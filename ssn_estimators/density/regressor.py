@@ -12,7 +12,7 @@ from scipy.optimize import lsq_linear
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import (
+from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
     POSITIVE,

@@ -1,5 +1,7 @@
 """What one asks of a network: its stability, and how rich the learning was that made it."""
 
+from ssn_estimators.inspection.closure_bias import ClosureBias, closure_bias, compare_moments
+from ssn_estimators.inspection.linear import jacobian, spectral_abscissa
 from ssn_estimators.inspection.operating_point import (
     ei_balance,
     fixed_points,
@@ -15,13 +17,6 @@ from ssn_estimators.inspection.regime import (
     representation_alignment,
     tangent_kernel,
     weight_change,
-)
-from ssn_estimators.inspection.stationary import (
-    ClosureBias,
-    closure_bias,
-    compare_moments,
-    jacobian,
-    spectral_abscissa,
 )
 
 __all__ = [

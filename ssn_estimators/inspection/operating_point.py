@@ -10,7 +10,7 @@ from scipy.linalg import expm
 from scipy.optimize import root
 from sklearn.utils import Bunch, check_random_state, gen_batches
 
-from ssn_estimators._compat import (
+from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
     POSITIVE,
@@ -18,10 +18,10 @@ from ssn_estimators._compat import (
     validate_params,
 )
 from ssn_estimators._torch import to_numbers
-from ssn_estimators.inspection.stationary import jacobian
+from ssn_estimators.inspection.linear import jacobian
 from ssn_estimators.simulation import simulate
-from ssn_estimators.simulation.closure import mean_activity
-from ssn_estimators.simulation.moments import stationary_moments
+from ssn_estimators.stationary.closure import mean_activity
+from ssn_estimators.stationary.moments import stationary_moments
 
 __all__ = [
     "ei_balance",

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import check_array
-from ssn_estimators.simulation.moments import stationary_moments
+from ssn_estimators._sklearn import check_array
+from ssn_estimators.stationary.moments import stationary_moments
 
 __all__ = [
     "LearningRegime",

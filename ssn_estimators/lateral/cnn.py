@@ -12,7 +12,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional
 
-from ssn_estimators._compat import (
+from ssn_estimators._classifiers import (
+    LogitsMixin,
+    check_answers,
+    classes_of,
+    refuse_one_class,
+)
+from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
     POSITIVE,
@@ -21,12 +27,6 @@ from ssn_estimators._compat import (
     StrOptions,
     fit_context,
     validate_data,
-)
-from ssn_estimators._readout import (
-    LogitsMixin,
-    check_answers,
-    classes_of,
-    refuse_one_class,
 )
 from ssn_estimators._torch import (
     check_parameters,
@@ -39,7 +39,7 @@ from ssn_estimators._torch import (
     to_tensor,
     until_interrupted,
 )
-from ssn_estimators.images import image_shape_of
+from ssn_estimators.images.shape import image_shape_of
 from ssn_estimators.lateral.rule import CoActivation, gated, shares_of_features
 
 __all__ = ["CNNClassifier"]

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import (
+from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
     BaseEstimator,
@@ -17,7 +17,7 @@ from ssn_estimators._compat import (
     validate_data,
 )
 from ssn_estimators._torch import in_blocks, in_pieces, to_tensor
-from ssn_estimators.images import image_shape_of
+from ssn_estimators.images.shape import image_shape_of
 from ssn_estimators.lateral.rule import CoActivation, gated, offsets, shares_of_features
 
 __all__ = ["LateralContext"]

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.metrics import check_scoring
 from sklearn.utils import check_random_state
 
-from ssn_estimators._compat import (
+from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
     NUMBER,

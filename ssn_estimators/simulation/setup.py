@@ -8,12 +8,11 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from ssn_estimators._compat import MOST
+from ssn_estimators._sklearn import MOST
 from ssn_estimators.simulation.reference import SCHEMES
 
-__all__ = ["DIVERGENCE_THRESHOLD", "INCREMENTS", "PRECISIONS", "Setup", "check_time_grid"]
+__all__ = ["INCREMENTS", "PRECISIONS", "Setup", "check_time_grid"]
 
-DIVERGENCE_THRESHOLD = 1e3  # mV; networks and biology stay below 50, a runaway passes it within ms
 MOST_STEPS = 2**31  # of a trial; a single cell would take hours
 INCREMENTS = ("gaussian", "weak")
 PRECISIONS = ("float32", "tf32")

@@ -9,10 +9,10 @@ import torch
 from sklearn.utils import check_random_state
 
 from ssn_estimators._torch import on_cpu, to_tensor
-from ssn_estimators.circuit import CONSTANTS
-from ssn_estimators.simulation import cpu
+from ssn_estimators.circuit import CONSTANTS, DIVERGENCE_THRESHOLD
+from ssn_estimators.simulation.cpu import engine as cpu
 from ssn_estimators.simulation.reference import rates as firing_rates
-from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD, Setup, check_time_grid
+from ssn_estimators.simulation.setup import Setup, check_time_grid
 
 __all__ = ["Simulation", "simulate", "simulate_many"]
 
@@ -288,7 +288,7 @@ def _moments(weights, noise_factors, drives, setup, record):
     if drives.is_cuda and drives.dtype == torch.float32 and not record:
         try:
             # only here, so that nobody else has to have Triton
-            from ssn_estimators.simulation import gpu
+            from ssn_estimators.simulation.gpu import engine as gpu
         except ImportError:
             pass
         else:

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import torch
 
-from ssn_estimators.simulation import steps
-from ssn_estimators.simulation.backend import Arrays
-from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD, Setup
-from ssn_estimators.simulation.steps import Adjoint, Stepper
+from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
+from ssn_estimators.simulation.cpu import steps
+from ssn_estimators.simulation.cpu.backend import Arrays
+from ssn_estimators.simulation.cpu.steps import Adjoint, Stepper
+from ssn_estimators.simulation.setup import Setup
 
 __all__ = ["Block", "Network"]
 

@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import torch
 
-from ssn_estimators.simulation.noise import OrnsteinUhlenbeck
-from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD
+from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
+from ssn_estimators.simulation.cpu.noise import OrnsteinUhlenbeck
 
 __all__ = ["CHUNK", "Adjoint", "Stepper"]
 

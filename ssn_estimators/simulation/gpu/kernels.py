@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from triton.language.extra import libdevice
 
-from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD
+from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
 
 __all__ = ["adjoint", "adjoint_tiled", "forward", "forward_tiled", "noise", "outer"]
 

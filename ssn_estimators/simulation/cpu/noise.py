@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from ssn_estimators.simulation import backend
+from ssn_estimators.simulation.cpu import backend
 
 __all__ = ["LaggedFibonacci", "OrnsteinUhlenbeck"]
 

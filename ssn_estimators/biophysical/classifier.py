@@ -9,7 +9,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import (
+from ssn_estimators._classifiers import (
+    LogitsMixin,
+    check_answers,
+    classes_of,
+    refuse_one_class,
+    uniform_weights,
+)
+from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
     POSITIVE,
@@ -17,13 +24,6 @@ from ssn_estimators._compat import (
     StrOptions,
     fit_context,
     validate_data,
-)
-from ssn_estimators._readout import (
-    LogitsMixin,
-    check_answers,
-    classes_of,
-    refuse_one_class,
-    uniform_weights,
 )
 from ssn_estimators._torch import (
     in_blocks,
@@ -33,8 +33,8 @@ from ssn_estimators._torch import (
     resolve_device,
     until_interrupted,
 )
+from ssn_estimators.biophysical.morris_lecar import MorrisLecar
 from ssn_estimators.evolution import ESTIMATORS, EvolutionStrategy
-from ssn_estimators.morris_lecar import MorrisLecar
 
 __all__ = ["MorrisLecarClassifier"]
 

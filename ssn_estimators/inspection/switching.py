@@ -9,9 +9,9 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.inference import named, percepts
+from ssn_estimators.inspection.stability import network_and_inputs
 from ssn_estimators.simulation import simulate
-from ssn_estimators.stability import network_and_inputs
+from ssn_estimators.training.posterior import named, percepts
 
 __all__ = ["StimulusSwitch", "stimulus_switch"]
 

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import (
+from ssn_estimators._sklearn import (
     COUNT,
     MOST,
     NOT_NEGATIVE,
@@ -25,8 +25,8 @@ from ssn_estimators._compat import (
     validate_data,
 )
 from ssn_estimators._torch import in_pieces
-from ssn_estimators.images import GaborEncoder
-from ssn_estimators.mixture import Images, Mixture
+from ssn_estimators.images.gabor import GaborEncoder
+from ssn_estimators.images.mixture_posterior import Images, Mixture
 
 __all__ = ["GaussianScaleMixture"]
 

@@ -7,10 +7,10 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from ssn_estimators.simulation import loops as plain
+from ssn_estimators.simulation.cpu import loops as plain
 
 try:
-    from ssn_estimators.simulation import compiled
+    from ssn_estimators.simulation.cpu import compiled
 except ImportError:  # Numba comes with an extra
     compiled = None
 

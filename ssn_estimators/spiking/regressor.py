@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from ssn_estimators._compat import (
+from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
     POSITIVE,
@@ -23,10 +22,11 @@ from ssn_estimators._compat import (
     fit_context,
 )
 from ssn_estimators._torch import until_interrupted
-from ssn_estimators.lif import LIFState, Synapses, random_synapses
-from ssn_estimators.rls import RecursiveLeastSquares
+from ssn_estimators.spiking.lif import LIFState, Synapses, random_synapses
+from ssn_estimators.spiking.rls import RecursiveLeastSquares
+from ssn_estimators.spiking.simulation import SpikingSimulation
 
-__all__ = ["SpikingRegressor", "SpikingSimulation"]
+__all__ = ["SpikingRegressor"]
 
 # weights from E to E, E to I, I to E, I to I, over 2 tau_m / sqrt(K); external input to E and I
 RECURRENT = {"EE": 0.15, "IE": 1.0, "EI": -0.75, "II": -1.0}
@@ -34,64 +34,6 @@ EXTERNAL = {"E": 1.5, "I": 1.0}
 SILENT = 0.1  # Hz
 SMOOTHING = 50.0  # ms; half the width of the running average in the score
 UNTRAINED_TRIALS = 4
-
-
-@dataclass(frozen=True, eq=False)
-class SpikingSimulation:
-    """What a spiking network did.
-
-    Attributes
-    ----------
-    drive : ndarray of shape (n_conditions, n_trials, n_times, n_neurons)
-        Synaptic drive u at `times`, in units of the threshold.
-    times : ndarray of shape (n_times,)
-        In ms from the end of the cue.
-    spike_times : ndarray of shape (n_spikes,)
-        In ms from the end of the cue, spikes before it included.
-    spike_conditions, spike_trials, spike_neurons : ndarrays of shape (n_spikes,), int
-        Whose they are.
-    n_excitatory : int
-        The first cells are excitatory.
-    """
-
-    drive: np.ndarray
-    times: np.ndarray
-    spike_times: np.ndarray
-    spike_conditions: np.ndarray
-    spike_trials: np.ndarray
-    spike_neurons: np.ndarray
-    n_excitatory: int
-
-    def counts(self, bin_width=None):
-        """Spike counts after the cue.
-
-        Parameters
-        ----------
-        bin_width : float, default=None
-            In ms; None counts in one bin.
-
-        Returns
-        -------
-        counts : ndarray of shape (n_conditions, n_trials, n_bins, n_neurons), int
-            Of whole bins.
-        """
-        n_conditions, n_trials, _, n = self.drive.shape
-        width = self.times[-1] if bin_width is None else bin_width
-        if not 0 < width <= self.times[-1] * (1 + 1e-9):
-            raise ValueError(
-                f"bin_width must be positive and at most {self.times[-1]:g} ms, got {bin_width!r}."
-            )
-        n_bins = int(self.times[-1] / width + 1e-9)
-        bins = np.floor(self.spike_times / width + 1e-9).astype(int)
-        chosen = (bins >= 0) & (bins < n_bins)
-        place = (self.spike_conditions, self.spike_trials, bins, self.spike_neurons)
-        shape = (n_conditions, n_trials, n_bins, n)
-        flat = np.ravel_multi_index(tuple(x[chosen] for x in place), shape)
-        return np.bincount(flat, minlength=np.prod(shape)).reshape(shape)
-
-    def rates(self):
-        """Mean rates after the cue in Hz, ndarray of shape (n_neurons,)."""
-        return 1000 * self.counts().mean((0, 1, 2)) / self.times[-1]
 
 
 class SpikingRegressor(RegressorMixin, BaseEstimator):

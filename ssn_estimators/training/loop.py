@@ -14,18 +14,18 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from ssn_estimators._torch import falling, learning_rate, minibatches
-from ssn_estimators.batching import Backward, Forward
-from ssn_estimators.descent import MOST_CAUTION, Descent, Model
 from ssn_estimators.evolution import estimate_gradient
 from ssn_estimators.growth import choose_parents, gain_of_splits, shares_of, split
-from ssn_estimators.guard import Confirmation, Guard
-from ssn_estimators.penalties import (
+from ssn_estimators.stationary.moments import stationary_moments
+from ssn_estimators.training.descent import MOST_CAUTION, Descent, Model
+from ssn_estimators.training.guard import Confirmation, Guard
+from ssn_estimators.training.penalties import (
     excess_growth,
     excess_potential,
     silence,
     unsettled,
 )
-from ssn_estimators.simulation.moments import stationary_moments
+from ssn_estimators.training.side_by_side import Backward, Forward
 
 __all__ = ["Settings", "Task", "Training", "train"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ssn_estimators.batching import Forward
-from ssn_estimators.growth import CONFIRM_NOISE
-from ssn_estimators.penalties import HORIZON, growth_of_deviations
+from ssn_estimators.training.penalties import HORIZON, growth_of_deviations
+from ssn_estimators.training.side_by_side import Forward
+from ssn_estimators.training.starts import CONFIRM_NOISE
 
 __all__ = ["Confirmation", "Guard", "divergence_bound"]
 
@@ -138,7 +138,7 @@ def divergence_bound(growth, seconds):
     Parameters
     ----------
     growth : ndarray of shape (n_inputs,)
-        As of :func:`~ssn_estimators.penalties.growth_of_deviations`.
+        As of :func:`~ssn_estimators.training.penalties.growth_of_deviations`.
     seconds : ndarray of shape (n_inputs,)
         How long all trials of an input lasted together, in s.
 

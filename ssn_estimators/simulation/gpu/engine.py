@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from ssn_estimators.simulation import kernels
-from ssn_estimators.simulation.setup import DIVERGENCE_THRESHOLD
+from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
+from ssn_estimators.simulation.gpu import kernels
 
 __all__ = ["moments", "noise"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.utils import gen_batches
 
-from ssn_estimators._compat import check_array
+from ssn_estimators._sklearn import check_array
 
 __all__ = [
     "AVERAGES",

@@ -1,19 +1,18 @@
-"""Images as circuits of the visual cortex see them: contrast, and filters that span them."""
+"""Filters that span images as simple cells of the visual cortex do."""
 
 from __future__ import annotations
 
-import math
 import warnings
 
 import numpy as np
 import scipy.linalg
 import torch
 from scipy.optimize import minimize
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._compat import (
+from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
     BaseEstimator,
@@ -23,8 +22,10 @@ from ssn_estimators._compat import (
     validate_data,
 )
 from ssn_estimators._torch import to_numbers, to_tensor
+from ssn_estimators.images.contrast import is_constant
+from ssn_estimators.images.shape import image_shape_of
 
-__all__ = ["ContrastNormalizer", "GaborEncoder", "gabor_filters", "image_shape_of"]
+__all__ = ["GaborEncoder", "check_filters", "explained_energy", "gabor_filters"]
 
 SIDE = 32  # pixels; the sizes and centres of Gabor filters are in units of an image of this side
 RIDGE = 1e-9  # against filters that depend on each other
@@ -102,123 +103,6 @@ def explained_energy(filters, second_moments):
     """
     gram, seen = filters @ filters.T, filters @ second_moments @ filters.T
     return torch.linalg.solve(gram, seen).trace()
-
-
-def image_shape_of(image_shape, n_pixels):
-    """Given, or as close to a square as the number of pixels allows."""
-    if image_shape is None:
-        rows = next(n for n in range(math.isqrt(n_pixels), 0, -1) if n_pixels % n == 0)
-        return rows, n_pixels // rows
-    shape = tuple(image_shape)
-    if len(shape) != 2 or min(shape) < 1 or math.prod(shape) != n_pixels:
-        raise ValueError(f"image_shape={image_shape!r} does not fit images of {n_pixels} pixels.")
-    return shape
-
-
-class ContrastNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """Images without their mean luminance, in units of contrast.
-
-    Parameters
-    ----------
-    contrast : {"global", "per_image"}, default="global"
-        "global" divides all images by one standard deviation, that of all pixels seen in
-        fit, and so keeps which image has how much contrast. "per_image" divides each image
-        by its own.
-
-    Attributes
-    ----------
-    scale_ : float
-        Standard deviation over all pixels of images without their means.
-    n_features_in_ : int
-        Number of pixels seen during fit.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Their names, if `X` had names that are all strings.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_digits
-    >>> from ssn_estimators import ContrastNormalizer
-    >>> X, _ = load_digits(return_X_y=True)
-    >>> float(ContrastNormalizer().fit_transform(X).std().round(3))
-    1.0
-    """
-
-    _parameter_constraints: dict = {"contrast": [StrOptions({"global", "per_image"})]}
-
-    _fitted_shapes = {"scale_": float}
-
-    def __init__(self, contrast="global"):
-        self.contrast = contrast
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Learn the scale.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_pixels)
-            Images.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : ContrastNormalizer
-
-        Raises
-        ------
-        ValueError
-            If an image is constant and `contrast` is "per_image", or if all are.
-        """
-        X = validate_data(self, X, squared=True, ensure_min_features=2)
-        self.scale_ = float(np.sqrt(np.mean(_deviations(X) ** 2, dtype=float)))
-        # what rounding leaves of constant images is no contrast
-        if _is_constant(X).all():
-            raise ValueError("All images are constant: there is no contrast to normalise.")
-        self._check_constant(X)
-        return self
-
-    def transform(self, X):
-        """Normalise.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_pixels)
-            Images.
-
-        Returns
-        -------
-        X_new : ndarray of shape (n_samples, n_pixels)
-
-        Raises
-        ------
-        ValueError
-            If an image is constant and `contrast` is "per_image".
-        """
-        check_is_fitted(self)
-        X = validate_data(self, X, squared=True, reset=False)
-        deviations = _deviations(X)
-        if self.contrast == "global":
-            return deviations / X.dtype.type(self.scale_)
-        self._check_constant(X)
-        return deviations / np.sqrt(np.mean(deviations**2, axis=1, keepdims=True))
-
-    def _check_constant(self, X):
-        constant = _is_constant(X)
-        if self.contrast == "per_image" and constant.any():
-            raise ValueError(
-                f"{constant.sum()} of {len(X)} images are constant, the first in row "
-                f"{constant.argmax()}: they have no contrast to divide by. Remove them, or take "
-                "contrast='global'."
-            )
-
-
-def _is_constant(X):
-    return np.ptp(X, axis=1) == 0
-
-
-def _deviations(X):
-    return X - X.mean(axis=1, keepdims=True)
 
 
 class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -472,7 +356,7 @@ def check_filters(filters, n_pixels):
 
 def _second_moments(X):
     """Mean of x x^T / |x|^2 over images that are not constant."""
-    seen = X[~_is_constant(X)] if X.shape[1] > 1 else X[X[:, 0] != 0]
+    seen = X[~is_constant(X)] if X.shape[1] > 1 else X[X[:, 0] != 0]
     if not len(seen):
         raise ValueError("All images are constant: there is nothing to learn from.")
     unit = seen / np.linalg.norm(seen, axis=1, keepdims=True)

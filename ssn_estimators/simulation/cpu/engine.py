@@ -9,8 +9,8 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from ssn_estimators._threads import one_blas_thread, pool
-from ssn_estimators.simulation import backend
-from ssn_estimators.simulation.blocks import Block, Network
+from ssn_estimators.simulation.cpu import backend
+from ssn_estimators.simulation.cpu.blocks import Block, Network
 
 __all__ = ["moments"]
 

@@ -10,9 +10,9 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.utils import check_random_state
 
-from ssn_estimators._compat import check_array
-from ssn_estimators.inference import named
-from ssn_estimators.stability import network_and_inputs
+from ssn_estimators._sklearn import check_array
+from ssn_estimators.inspection.stability import network_and_inputs
+from ssn_estimators.training.posterior import named
 
 __all__ = ["SamplingReport", "energy_distance", "sampling_report"]
 
@@ -156,7 +156,7 @@ def energy_distance(x, y):
 
     Examples
     --------
-    >>> from ssn_estimators.diagnostics import energy_distance
+    >>> from ssn_estimators.inspection.sampling import energy_distance
     >>> energy_distance([[0.0], [2.0]], [[0.0], [2.0]])
     0.0
     """

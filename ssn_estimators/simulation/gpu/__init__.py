@@ -1,0 +1,1 @@
+"""The engine on GPUs: fused kernels, or library products where circuits are large."""
