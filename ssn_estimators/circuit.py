@@ -227,6 +227,101 @@ class Circuit:
         drive = torch.nn.functional.pad(drive, (0, self.n_neurons - h.shape[-1]))
         return drive if torch.is_tensor(self.weights) else drive.detach().numpy()
 
+    def rates(self, u):
+        """Firing rates r = k [u]+^gamma (Eq. 3), element by element.
+
+        Parameters
+        ----------
+        u : array-like or Tensor
+            Potentials in mV.
+
+        Returns
+        -------
+        rates : ndarray or Tensor of the same shape
+            In Hz; a tensor if `u` is one.
+        """
+        positive = torch.relu(u) if torch.is_tensor(u) else np.maximum(u, 0)
+        return self.k * positive**self.gamma
+
+    def gain(self, u):
+        """Slope dr/du of the rate function, element by element.
+
+        Parameters
+        ----------
+        u : array-like or Tensor
+            Potentials in mV.
+
+        Returns
+        -------
+        gain : ndarray or Tensor of the same shape
+            In Hz / mV; a tensor if `u` is one. 0 where cells do not fire.
+        """
+        where = torch.where if torch.is_tensor(u) else np.where
+        active = u > 0 if torch.is_tensor(u) else np.greater(u, 0)
+        # the inner `where` keeps powers of 0 out of the backward pass, where they give NaN
+        return self.k * self.gamma * where(active, u, 1.0) ** (self.gamma - 1) * active
+
+    def jacobian(self, gain):
+        r"""Jacobian :math:`T^{-1} (W \mathrm{diag}(g) - I)` of Eq. 1 where cells have gains g.
+
+        Parameters
+        ----------
+        gain : ndarray or Tensor of shape (..., n_neurons)
+            In Hz / mV, such as :meth:`gain` gives them; of the kind of the circuit's arrays.
+
+        Returns
+        -------
+        jacobian : ndarray or Tensor of shape (..., n_neurons, n_neurons)
+            In 1/ms: a small deviation of the potentials follows it.
+        """
+        if torch.is_tensor(gain):
+            eye, tau = torch.eye(self.n_neurons).to(gain), torch.as_tensor(self.tau).to(gain)
+        else:
+            eye, tau = np.eye(self.n_neurons), self.tau
+        return (self.weights * gain[..., None, :] - eye) / tau[:, None]
+
+    def check_drive(self, drive, *, n_steps=None, dtype=None):
+        """External drive of inputs as a tensor, or why it cannot be.
+
+        Parameters
+        ----------
+        drive : array-like or Tensor of shape (n_inputs, n_neurons)
+            f(h) in mV; or of shape (n_steps, n_inputs, n_neurons), if that is allowed.
+        n_steps : int, default=None
+            Number of time steps of a drive that changes in time, if it may.
+        dtype : torch.dtype, default=None
+            Of the result; None means that of the circuit.
+
+        Returns
+        -------
+        drive : Tensor
+            On the circuit's device.
+
+        Raises
+        ------
+        ValueError
+            If the shape is wrong, there is no input, or a number is not finite.
+        """
+        n, like = self.n_neurons, self.to_torch().weights
+        drive = to_tensor(drive, name="drive").to(dtype=dtype or like.dtype, device=like.device)
+        changing = n_steps is not None and drive.ndim == 3
+        if (drive.ndim != 2 and not changing) or drive.shape[-1] != n:
+            also = f" or (n_steps, n_inputs, {n})" if n_steps else ""
+            raise ValueError(
+                f"drive must have shape (n_inputs, {n}){also} for a circuit of {n} cells, got "
+                f"{tuple(drive.shape)}. Circuit.drive maps external inputs h to it."
+            )
+        if changing and len(drive) != n_steps:
+            raise ValueError(
+                f"a drive that changes in time needs one entry for each of the {n_steps} steps of "
+                f"burn-in and duration, got {len(drive)}."
+            )
+        if not drive.shape[-2]:
+            raise ValueError("drive must have at least one input, got none.")
+        if not torch.isfinite(drive).all():
+            raise ValueError("drive must be finite, got NaN or infinity.")
+        return drive
+
     def to_torch(self, device=None, dtype=None):
         """The same circuit with torch tensors, on `device` and of `dtype` if given."""
         arrays = {}

@@ -10,6 +10,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ssn_estimators import Circuit, gaussian_ring
+from ssn_estimators.simulation.reference import velocity
 
 ARRAYS = ("weights", "noise_factor", "theta")
 WEIGHTS = [[1.0, 2.0, -3.0], [0.5, 0.0, -1.0], [2.0, 1.0, -0.5]]
@@ -144,6 +145,63 @@ def test_drive_of_inhibitory_cells_without_input_is_zero():
 def test_drive_names_the_wrong_shape(h):
     with pytest.raises(ValueError, match=r"h must have 3 columns .* or 2 .*, got shape"):
         example().drive(h)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 2.0, 2.5, 3.0])
+def test_gain_is_the_slope_of_the_rates(gamma):
+    circuit = example(k=0.2, gamma=gamma)
+    u = torch.tensor([-2.0, -1e-3, 1e-3, 0.5, 3.0], dtype=torch.float64, requires_grad=True)
+    rates = circuit.rates(u)
+    assert_allclose(rates.detach(), 0.2 * np.maximum(u.detach().numpy(), 0) ** gamma)
+    (slope,) = torch.autograd.grad(rates.sum(), u)
+    assert_allclose(circuit.gain(u).detach(), slope)
+    assert_array_equal(circuit.gain(u.tolist()), circuit.gain(u).detach())
+    assert_array_equal(circuit.rates(u.tolist()), rates.detach())
+
+
+def test_gradient_of_gain_is_finite_at_the_threshold():
+    u = torch.zeros(2, requires_grad=True)
+    example(gamma=1.5).gain(u).sum().backward()
+    assert torch.isfinite(u.grad).all()
+
+
+def test_jacobian_is_that_of_the_equations():
+    circuit = example(gamma=2.5)
+    u = np.array([[0.5, 2.0, 1.0], [-1.0, 1.0, 3.0]])
+    du_dt = velocity(circuit.to_torch())
+    expected = [
+        torch.autograd.functional.jacobian(
+            lambda x: du_dt(x[None], torch.zeros(1, 3).double())[0], torch.from_numpy(row)
+        )
+        for row in u
+    ]
+    assert_allclose(circuit.jacobian(circuit.gain(u)), torch.stack(expected))
+    tensors, u = circuit.to_torch(), torch.from_numpy(u)
+    assert_allclose(tensors.jacobian(tensors.gain(u)), torch.stack(expected))
+
+
+@pytest.mark.parametrize(
+    ("drive", "n_steps", "message"),
+    [
+        ([1.0, 2.0, 3.0], None, r"shape \(n_inputs, 3\) for a circuit of 3 cells, got \(3,\)"),
+        (np.ones((2, 4)), None, "got .2, 4."),
+        (np.ones((5, 2, 3)), None, "got .5, 2, 3."),
+        (np.ones((5, 2, 3)), 6, "each of the 6 steps"),
+        (np.ones((0, 3)), None, "at least one input"),
+        ([[1.0, np.nan, 2.0]], None, "finite"),
+        ([["a", 1.0, 2.0]], None, "numbers"),
+    ],
+)
+def test_check_drive_says_what_is_wrong(drive, n_steps, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        example().check_drive(drive, n_steps=n_steps)
+
+
+def test_checked_drive_is_a_tensor_of_the_circuit_s_dtype():
+    circuit = example(weights=np.float32(WEIGHTS))
+    assert circuit.check_drive([[1, 2, 3]]).dtype == torch.float32
+    assert circuit.check_drive([[1, 2, 3]], dtype=torch.float64).dtype == torch.float64
+    assert circuit.check_drive(np.ones((5, 2, 3)), n_steps=5).shape == (5, 2, 3)
 
 
 def test_gradient_of_drive_is_finite_at_the_threshold():

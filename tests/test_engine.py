@@ -114,7 +114,7 @@ def reference_outcome(weights, factors, drive, setup, alive=None):
         found = [
             torch.stack([x.mean(0) for x in samples]),
             torch.stack([x.T.cov(correction=0) for x in samples]),
-            torch.stack([reference.rates(x, setup.k, setup.gamma).mean(0) for x in samples]),
+            torch.stack([(setup.k * torch.relu(x) ** setup.gamma).mean(0) for x in samples]),
         ]
         if alive is None:
             found.append(path.unflatten(1, kept.shape))

@@ -127,7 +127,6 @@ class _CircuitDrift:
         circuit, n = self.circuit, self.circuit.n_neurons
         x = to_tensor(x)
         u, eta = x[..., :n], x[..., n:]
-        rates = circuit.k * u.clamp(min=0) ** circuit.gamma
         weights, outside, tau = map(to_tensor, (circuit.weights, self.drive, circuit.tau))
-        du = (outside - u + rates @ weights.T + eta) / tau
+        du = (outside - u + circuit.rates(u) @ weights.T + eta) / tau
         return torch.cat([du, -eta / circuit.tau_eta], dim=-1)

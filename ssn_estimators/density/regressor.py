@@ -562,7 +562,7 @@ class _FeaturesOfWeights:
 
     def __call__(self, x, _):
         circuit, n = self.circuit, self.circuit.n_neurons
-        rates = circuit.k * np.maximum(x[:, :n], 0) ** circuit.gamma
+        rates = circuit.rates(x[:, :n])
         phi = np.zeros((len(x), 2 * n, n * n))
         for i in range(n):
             phi[:, i, i * n : (i + 1) * n] = rates / circuit.tau[i]

@@ -48,10 +48,7 @@ def jacobian(circuit, drive, *, closure="gaussian"):
     tensors = circuit.to_torch()
     moments = stationary_moments(tensors, drive, closure=closure)
     variance = moments.covariance.diagonal(dim1=1, dim2=2)
-    gain = mean_activity(moments.mean, variance, circuit.k, circuit.gamma, closure)[1]
-    weights = tensors.weights
-    tau = torch.as_tensor(circuit.tau).to(weights)
-    matrix = (weights * gain[:, None] - torch.eye(len(weights)).to(weights)) / tau[:, None]
+    matrix = tensors.jacobian(mean_activity(moments.mean, variance, tensors, closure)[1])
     matrix = torch.where(moments.converged[:, None, None], matrix, torch.nan)
     return matrix if torch.is_tensor(circuit.weights) else matrix.detach().numpy()
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from numbers import Real
 
 import numpy as np
+import torch
 from scipy.linalg import expm
 from scipy.optimize import root
 from sklearn.utils import Bunch, check_random_state, gen_batches
@@ -17,7 +18,6 @@ from ssn_estimators._sklearn import (
     RANDOM,
     validate_params,
 )
-from ssn_estimators._torch import to_numbers
 from ssn_estimators.inspection.linear import jacobian
 from ssn_estimators.simulation import simulate
 from ssn_estimators.stationary.closure import mean_activity
@@ -68,21 +68,18 @@ def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
     >>> fixed_points(cell, [[1.0]])[0].u.round(2).ravel().tolist()
     [1.23, 5.44]
     """
-    circuit, drive = circuit.to_numpy(), _checked(circuit, drive)
+    circuit, drive = circuit.to_numpy(), _float_drive(circuit, drive)
     rng, n = check_random_state(random_state), circuit.n_neurons
-    weights, tau = circuit.weights.astype(float), circuit.tau
-
-    def gain(u):
-        return circuit.k * circuit.gamma * np.maximum(u, 0) ** (circuit.gamma - 1) * (u > 0)
-
-    def slope(u):
-        return weights * gain(u) - np.eye(n)
+    tau = circuit.tau[:, None]
 
     every = []
     for own in drive:
 
         def excess(u, own=own):
-            return own - u + weights @ (circuit.k * np.maximum(u, 0) ** circuit.gamma)
+            return own - u + circuit.weights @ circuit.rates(u)
+
+        def slope(u):
+            return tau * circuit.jacobian(circuit.gain(u))
 
         size = 10 ** rng.uniform(-1, 2, (n_starts, 1))
         starts = own + size * rng.standard_normal((n_starts, n))
@@ -98,7 +95,7 @@ def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
                 found.append(solution.x)
         u = np.array(found).reshape(-1, n)
         abscissa = np.array(
-            [np.linalg.eigvals(slope(point) / tau[:, None]).real.max() for point in u]
+            [np.linalg.eigvals(matrix).real.max() for matrix in circuit.jacobian(circuit.gain(u))]
         )
         order = np.argsort(abscissa)
         every.append(Bunch(u=u[order], abscissa=abscissa[order], stable=abscissa[order] < 0))
@@ -175,7 +172,7 @@ def oscillations(circuit, drive, *, settling=2000.0, duration=1000.0, dt=1.0, so
     >>> oscillations(cell, [[2.0]]).oscillating
     array([False])
     """
-    circuit, drive = circuit.to_numpy(), _checked(circuit, drive)
+    circuit, drive = circuit.to_numpy(), _float_drive(circuit, drive)
     quiet = replace(circuit, noise_factor=np.zeros_like(circuit.noise_factor))
     amplitude, frequency = np.full((2, len(drive)), np.nan)
     for rows in gen_batches(len(drive), BLOCK):
@@ -279,11 +276,11 @@ def ei_balance(circuit, drive, *, closure="gaussian"):
     >>> ei_balance(pair, [[5.0, 5.0]]).index.round(2)
     array([[0.2 , 0.31]])
     """
-    circuit, drive = circuit.to_numpy(), _checked(circuit, drive)
+    circuit, drive = circuit.to_numpy(), _float_drive(circuit, drive)
     tensors = circuit.to_torch()
     moments = stationary_moments(tensors, drive, closure=closure)
     variance = moments.covariance.diagonal(dim1=1, dim2=2)
-    rates = mean_activity(moments.mean, variance, circuit.k, circuit.gamma, closure)[0]
+    rates = mean_activity(moments.mean, variance, tensors, closure)[0]
     rates = np.where(moments.converged.numpy()[:, None], rates.numpy(), np.nan).astype(float)
     excitatory, weights = circuit.signs > 0, circuit.weights.astype(float)
     excitation = rates[:, excitatory] @ weights[:, excitatory].T + np.maximum(drive, 0)
@@ -294,11 +291,5 @@ def ei_balance(circuit, drive, *, closure="gaussian"):
     return Bunch(excitation=excitation, inhibition=inhibition, index=index)
 
 
-def _checked(circuit, drive):
-    drive = to_numbers(drive, name="drive")
-    if drive.ndim != 2 or drive.shape[1] != circuit.n_neurons or not np.isfinite(drive).all():
-        raise ValueError(
-            f"drive must hold finite numbers of shape (n_inputs, {circuit.n_neurons}), got shape "
-            f"{drive.shape}."
-        )
-    return drive
+def _float_drive(circuit, drive):
+    return circuit.check_drive(drive, dtype=torch.float64).numpy()

@@ -248,8 +248,7 @@ def _circuit_kernel(model, X):
             f"{len(moments.mean)} inputs; its tangent kernel is that of the fixed points."
         )
     u = moments.mean.astype(float)
-    rates = circuit.k * np.maximum(u, 0) ** circuit.gamma
-    gain = circuit.k * circuit.gamma * np.maximum(u, 0) ** (circuit.gamma - 1) * (u > 0)
+    rates, gain = circuit.rates(u), circuit.gain(u)
     matrix = np.eye(circuit.n_neurons) - circuit.weights.astype(float) * gain[:, None]
     readout = np.zeros((circuit.n_neurons, len(model.readout_weights_)))
     readout[: circuit.n_excitatory] = model.readout_weights_.T

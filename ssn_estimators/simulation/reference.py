@@ -5,21 +5,16 @@ The engines that `simulate` runs are held against this file by the tests.
 
 import torch
 
-__all__ = ["SCHEMES", "integrate", "rates", "velocity"]
-
-
-def rates(u, k, gamma):
-    """Firing rates r = k [u]+^gamma (Eq. 3), in Hz for u in mV."""
-    return k * torch.relu(u) ** gamma
+__all__ = ["SCHEMES", "integrate", "velocity"]
 
 
 def velocity(circuit):
     """Right-hand side du/dt of Eq. 1 (mV/ms) as a function of u and the forcing f(h) + eta."""
-    weights, k, gamma = circuit.weights.T, circuit.k, circuit.gamma
+    weights = circuit.weights.T
     rate = torch.as_tensor(1 / circuit.tau, dtype=weights.dtype, device=weights.device)
 
     def du_dt(u, forcing):
-        return (torch.addmm(forcing, rates(u, k, gamma), weights) - u) * rate
+        return (torch.addmm(forcing, circuit.rates(u), weights) - u) * rate
 
     return du_dt
 

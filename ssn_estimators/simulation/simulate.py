@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-from ssn_estimators._torch import on_cpu, to_tensor
+from ssn_estimators._torch import on_cpu
 from ssn_estimators.circuit import CONSTANTS, DIVERGENCE_THRESHOLD
 from ssn_estimators.simulation.cpu import engine as cpu
-from ssn_estimators.simulation.reference import rates as firing_rates
 from ssn_estimators.simulation.setup import Setup, check_time_grid
 
 __all__ = ["Simulation", "simulate", "simulate_many"]
@@ -236,7 +235,7 @@ def simulate_many(
         **options,
     )
     setup.check()
-    drives = [_check_drive(drive, first, n_burn + n_window) for drive in drives]
+    drives = [first.check_drive(drive, n_steps=n_burn + n_window) for drive in drives]
     if len(drives) != len(circuits) or len({drive.shape for drive in drives}) > 1:
         raise ValueError(
             f"drives must be as many as circuits and of one shape, got {len(drives)} for "
@@ -265,7 +264,7 @@ def run(circuits, drives, setup, record=()):
         if "u" in record:
             recorded["u"] = u[i]
         if "r" in record:
-            recorded["r"] = firing_rates(u[i], setup.k, setup.gamma)
+            recorded["r"] = circuit.rates(u[i])
         if "eta" in record:
             recorded["eta"] = z[i] @ circuit.noise_factor.T
         diverged = exceeded[i] >= 0
@@ -336,25 +335,3 @@ def _check_alike(circuits):
         raise ValueError(
             f"circuits that are simulated together need one dtype and device, got {sorted(places)}."
         )
-
-
-def _check_drive(drive, circuit, n_steps):
-    drive = to_tensor(drive, name="drive").to(
-        dtype=circuit.weights.dtype, device=circuit.weights.device
-    )
-    if drive.ndim not in (2, 3) or drive.shape[-1] != circuit.n_neurons:
-        raise ValueError(
-            f"drive must have shape (n_inputs, {circuit.n_neurons}) or (n_steps, n_inputs, "
-            f"{circuit.n_neurons}) for a circuit of {circuit.n_neurons} cells, got "
-            f"{tuple(drive.shape)}. Circuit.drive maps external inputs h to it."
-        )
-    if drive.ndim == 3 and len(drive) != n_steps:
-        raise ValueError(
-            f"a drive that changes in time needs one entry for each of the {n_steps} steps of "
-            f"burn-in and duration, got {len(drive)}."
-        )
-    if not drive.shape[-2]:
-        raise ValueError("drive must have at least one input, got none.")
-    if not torch.isfinite(drive).all():
-        raise ValueError("drive must be finite, got NaN or infinity.")
-    return drive

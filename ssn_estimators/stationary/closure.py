@@ -15,14 +15,12 @@ SETTLING = 8  # membrane time constants of the start
 TINY_VARIANCE = 1e-16  # mV**2; a cell with less counts as having this
 
 
-def mean_activity(mean, variance, k, gamma, closure):
+def mean_activity(mean, variance, circuit, closure):
     """Mean rates (Hz) and gains (Hz / mV) under a closure, tensors of the shape of `mean`."""
     if closure == "gaussian":
-        return rate_moments(mean, variance.clamp_min(TINY_VARIANCE), k, gamma)
-    active = mean > 0
-    # the inner `where` keeps powers of 0 out of the backward pass, where they give NaN
-    u = torch.where(active, mean, 1.0)
-    return tuple(torch.where(active, x, 0.0) for x in (k * u**gamma, k * gamma * u ** (gamma - 1)))
+        variance = variance.clamp_min(TINY_VARIANCE)
+        return rate_moments(mean, variance, circuit.k, circuit.gamma)
+    return circuit.rates(mean), circuit.gain(mean)
 
 
 class System:
@@ -41,13 +39,12 @@ class System:
         self.weights, self.noise = weights.detach().clone(), noise.detach().clone()
         # of the covariances; the iterations of "gaussian" go through them, and must converge
         self.dtype = circuit.weights.dtype if closure == "linear" else weights.dtype
-        self.constants = (circuit.k, circuit.gamma, closure)
-        self.closure, self.tau_eta = closure, circuit.tau_eta
+        self.circuit, self.closure, self.tau_eta = circuit, closure, circuit.tau_eta
         self.rate = torch.as_tensor(1 / circuit.tau).to(weights)
         self.eye = torch.eye(len(weights)).to(weights)
 
     def activity(self, mean, variance):
-        return mean_activity(mean, variance, *self.constants)
+        return mean_activity(mean, variance, self.circuit, self.closure)
 
     def recurrence(self, gain):
         """W diag(gain) - I = T J, of shape (n_inputs, n_neurons, n_neurons)."""
@@ -83,12 +80,15 @@ class System:
 
     def rough_rates(self, mean, variance):
         """Mean rates, for a real exponent interpolated between the integers around it."""
-        k, gamma, closure = self.constants
-        low, part = math.floor(gamma), gamma % 1
-        rates = mean_activity(mean, variance, k, low, closure)[0]
+
+        def rates_of(gamma):
+            circuit = self.circuit.with_checked({"gamma": gamma})
+            return mean_activity(mean, variance, circuit, self.closure)[0]
+
+        low, part = math.floor(self.circuit.gamma), self.circuit.gamma % 1
+        rates = rates_of(low)
         if part:
-            above = mean_activity(mean, variance, k, low + 1, closure)[0]
-            rates = rates.clamp_min(0) ** (1 - part) * above.clamp_min(0) ** part
+            rates = rates.clamp_min(0) ** (1 - part) * rates_of(low + 1).clamp_min(0) ** part
         return rates
 
     def mean_step(self, drive, mean, variance, pace):

@@ -15,7 +15,6 @@ from ssn_estimators._sklearn import (
     StrOptions,
     validate_params,
 )
-from ssn_estimators._torch import to_tensor
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
 from ssn_estimators.stationary.adjoint import Adjoint
 from ssn_estimators.stationary.closure import System
@@ -138,7 +137,7 @@ def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter
         )
     tensors = circuit.to_torch()
     weights, noise_factor = tensors.weights.double(), tensors.noise_factor.double()
-    drive = _check_drive(drive, weights)
+    drive = tensors.check_drive(drive, dtype=torch.float64)
     noise = noise_factor @ noise_factor.mT
     system = System(tensors, weights, noise, closure)
     blocks = [
@@ -152,18 +151,6 @@ def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter
     if not torch.is_tensor(circuit.weights):
         arrays = {name: array.detach().numpy() for name, array in arrays.items()}
     return StationaryMoments(**arrays)
-
-
-def _check_drive(drive, weights):
-    drive = to_tensor(drive, name="drive").to(weights)
-    if drive.ndim != 2 or not len(drive) or drive.shape[1] != len(weights):
-        raise ValueError(
-            f"drive must have shape (n_inputs, {len(weights)}) with at least one input, got "
-            f"{tuple(drive.shape)}. Circuit.drive maps external inputs h to it."
-        )
-    if not torch.isfinite(drive).all():
-        raise ValueError("drive must be finite, got NaN or infinity.")
-    return drive
 
 
 class _Stationary(torch.autograd.Function):

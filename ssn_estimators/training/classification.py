@@ -55,7 +55,7 @@ class Classification:
         noise, the variance of a cell's noise grows with their number. And the steeper the rate
         function, the more a step of a recurrent weight changes what cells do to each other.
         """
-        gain = circuit.k * circuit.gamma * TYPICAL ** (circuit.gamma - 1)
+        gain = float(circuit.gain(np.float64(TYPICAL)))
         rates = dict.fromkeys(NOISE, FAN_IN / circuit.n_neurons)
         rates |= dict.fromkeys(WEIGHTS, USUAL_GAIN / gain)
         size = float(inputs.abs().sum(1).mean())

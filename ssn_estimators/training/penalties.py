@@ -51,15 +51,10 @@ def growth_of_deviations(circuit, mean):
         :math:`\log |\exp(J t)|_F`, an upper bound of t times the spectral abscissa, and smooth
         where that is not.
     """
-    active = mean > 0
-    gain = circuit.k * circuit.gamma * torch.where(active, mean, 1.0) ** (circuit.gamma - 1)
-    gain = gain * active
-    tau = torch.as_tensor(circuit.tau).to(gain)
-    one = torch.eye(circuit.n_neurons).to(gain)
-    jacobian = (circuit.weights * gain[:, None] - one) / tau[:, None]
-    step = HORIZON / 2**N_DOUBLINGS * jacobian
+    one = torch.eye(circuit.n_neurons).to(mean)
+    step = HORIZON / 2**N_DOUBLINGS * circuit.jacobian(circuit.gain(mean))
     matrix = one + step @ (one + step @ (one + step / 3) / 2)
-    growth = gain.new_zeros(len(gain))  # logarithm of a factor, so that nothing overflows
+    growth = mean.new_zeros(len(mean))  # logarithm of a factor, so that nothing overflows
     for _ in range(N_DOUBLINGS):
         matrix = matrix @ matrix
         norm = torch.linalg.matrix_norm(matrix)
