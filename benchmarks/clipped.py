@@ -5,40 +5,30 @@ signature of `simulate` as far as training and prediction use it.
 """
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
 from ssn_estimators import Simulation
+from ssn_estimators.simulation import Trials
 from ssn_estimators.simulation.reference import SCHEMES, velocity
-from ssn_estimators.simulation.setup import check_time_grid
 
 BOUND = 30.0  # mV
 
 
-def simulate_clipped(
-    circuit,
-    drive,
-    *,
-    n_trials=10,
-    duration=500.0,
-    burn_in=100.0,
-    dt=1.0,
-    solver="heun",
-    shared_noise=False,
-    random_state=None,
-    **_,
-):
+def simulate_clipped(circuit, drive, *, random_state=None, record=None, **options):
     """As `simulate`, but `divergence_time` is when the clip first acts; no trial diverges."""
+    trials = Trials(**options)
     tensors, drive = circuit.to_torch(), torch.as_tensor(drive)
-    n_burn, n_window = check_time_grid(duration=duration, burn_in=burn_in, dt=dt)
+    n_trials, dt, n_burn, n_window = trials.n_trials, trials.dt, trials.n_burn, trials.n_window
     n_inputs, n = drive.shape
     generator = torch.Generator().manual_seed(check_random_state(random_state).randint(2**31 - 1))
-    decay, du_dt, step = math.exp(-dt / tensors.tau_eta), velocity(tensors), SCHEMES[solver]
+    decay, du_dt, step = math.exp(-dt / tensors.tau_eta), velocity(tensors), SCHEMES[trials.solver]
 
     def fresh():
-        shape = (1 if shared_noise else n_inputs, n_trials, n)
+        shape = (1 if trials.shared_noise else n_inputs, n_trials, n)
         noise = torch.randn(shape, generator=generator, dtype=drive.dtype) @ tensors.noise_factor.T
         return noise.expand(n_inputs, -1, -1).reshape(-1, n)
 
@@ -62,10 +52,10 @@ def simulate_clipped(
     return Simulation(covariance=None, rates=None, **found)
 
 
-def simulate_clipped_many(circuits, drives, *, random_state, **options):
-    """As `simulate_many`."""
+def simulate_clipped_trials(circuits, drives, trials, random_state):
+    """As `simulate_trials`."""
     triples = zip(circuits, drives, random_state, strict=True)
-    return [simulate_clipped(c, d, random_state=r, **options) for c, d, r in triples]
+    return [simulate_clipped(c, d, random_state=r, **asdict(trials)) for c, d, r in triples]
 
 
 def share_clipped(model, X, duration=2000.0):

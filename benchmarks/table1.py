@@ -20,7 +20,7 @@ from unittest import mock
 
 import joblib
 import numpy as np
-from clipped import share_clipped, simulate_clipped, simulate_clipped_many
+from clipped import share_clipped, simulate_clipped, simulate_clipped_trials
 from images import mnist
 from machine import code
 from plain_rnn import PlainRNN
@@ -155,7 +155,7 @@ def changed_training(row):
         if row.clip:
             stack.enter_context(
                 mock.patch(
-                    "ssn_estimators.training.side_by_side.simulate_many", simulate_clipped_many
+                    "ssn_estimators.training.side_by_side.simulate_trials", simulate_clipped_trials
                 )
             )
         if not row.guard:

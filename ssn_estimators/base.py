@@ -19,8 +19,8 @@ from ssn_estimators._sklearn import (
     validate_data,
 )
 from ssn_estimators.growth import SHARES
-from ssn_estimators.simulation import SCHEMES, simulate
-from ssn_estimators.simulation.setup import PRECISIONS, check_time_grid
+from ssn_estimators.simulation import SCHEMES, Trials, simulate
+from ssn_estimators.simulation.trials import PRECISIONS
 from ssn_estimators.structures import STRUCTURES
 from ssn_estimators.training.loop import Settings
 
@@ -78,9 +78,18 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         }
         return Settings(**(values | others))
 
-    def _check_time_grid(self, *durations):
-        for duration in durations:
-            check_time_grid(self, duration=duration, burn_in=self.burn_in, dt=self.dt)
+    def _trials(self, **others):
+        """Trials of prediction, checked, but for what is given otherwise."""
+        usual = {
+            "n_trials": self.n_trials_predict,
+            "burn_in": self.burn_in,
+            "dt": self.dt,
+            "solver": self.solver,
+            "shared_noise": True,
+        }
+        trials = Trials(**(usual | others))
+        trials.check_cells(self)
+        return trials
 
     def _note(self, trainings, going_on):
         """Set the attributes that tell of training, after what they told before."""

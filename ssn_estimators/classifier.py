@@ -535,7 +535,7 @@ class SSNClassifier(
         going_on = (self.warm_start or one_pass) and hasattr(self, "circuit_")
         X, y = validate_data(self, X, y, reset=not going_on)
         known = classes_of(y)[0]
-        self._check_time_grid(self.window)
+        self._trials(duration=self.window)
         if self.es_samples % 2:
             raise ValueError(f"es_samples come in pairs: an even number, got {self.es_samples}.")
         if self.init is not None and (self.growth or self.weight_structure):

@@ -401,7 +401,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         """The fit as a generator for `run_together`."""
         going_on = self.warm_start and hasattr(self, "circuit_")
         X = validate_data(self, X, reset=not going_on)
-        self._check_time_grid(self.window, self.window_predict)
+        for duration in (self.window, self.window_predict):
+            self._trials(duration=duration)
         self._check_trials()
         task = Inference(self.cost_weights, self.averaging)
         check_together(mean, covariance)

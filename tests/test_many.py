@@ -18,8 +18,8 @@ from ssn_estimators import (
     SSNSampler,
     fit_many,
     fit_networks,
-    simulate_many,
 )
+from ssn_estimators.simulation import simulate_trials
 from ssn_estimators.training import side_by_side
 from ssn_estimators.training.descent import Descent
 from ssn_estimators.training.side_by_side import run_together
@@ -45,9 +45,9 @@ def batch_sizes(monkeypatch):
 
     def counted(circuits, *args, **kwargs):
         sizes.append(len(circuits))
-        return simulate_many(circuits, *args, **kwargs)
+        return simulate_trials(circuits, *args, **kwargs)
 
-    monkeypatch.setattr("ssn_estimators.training.side_by_side.simulate_many", counted)
+    monkeypatch.setattr("ssn_estimators.training.side_by_side.simulate_trials", counted)
     return sizes
 
 
@@ -137,12 +137,12 @@ def test_interrupt_reaches_every_network(monkeypatch):
     calls = []
 
     def interrupted(*args, **kwargs):
-        calls.append(kwargs["duration"])
+        calls.append(True)
         if len(calls) == 8:
             raise KeyboardInterrupt
-        return simulate_many(*args, **kwargs)
+        return simulate_trials(*args, **kwargs)
 
-    monkeypatch.setattr("ssn_estimators.training.side_by_side.simulate_many", interrupted)
+    monkeypatch.setattr("ssn_estimators.training.side_by_side.simulate_trials", interrupted)
     networks = [SSNClassifier(**(SHORT | {"random_state": i})) for i in (0, 1)]
     with pytest.warns(ConvergenceWarning, match="interrupted"):
         fit_many(networks, X, Y)
@@ -156,7 +156,7 @@ def test_interrupt_reaches_every_network(monkeypatch):
 def test_ctrl_c_reaches_every_network(monkeypatch, within):
     """Also where it is pressed while one of them takes a step."""
     calls, handler = [], signal.getsignal(signal.SIGINT)
-    place = {"step": (Descent, "step"), "simulation": (side_by_side, "simulate_many")}[within]
+    place = {"step": (Descent, "step"), "simulation": (side_by_side, "simulate_trials")}[within]
     original = getattr(*place)
 
     def pressing(*args, **kwargs):
@@ -199,9 +199,9 @@ def test_ctrl_c_twice_within_a_simulation(monkeypatch):
         if len(calls) == 8:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
-        return simulate_many(*args, **kwargs)
+        return simulate_trials(*args, **kwargs)
 
-    monkeypatch.setattr(side_by_side, "simulate_many", pressing)
+    monkeypatch.setattr(side_by_side, "simulate_trials", pressing)
     ssn = SSNClassifier(**SHORT)
     with pytest.warns(ConvergenceWarning, match="interrupted"):
         ssn.fit(X, Y)

@@ -12,8 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._torch import resolve_device
 from ssn_estimators.inspection.operating_point import is_inhibition_stabilized, oscillations
-from ssn_estimators.simulation import simulate_many
-from ssn_estimators.simulation.setup import check_time_grid
+from ssn_estimators.simulation import Trials, simulate_trials
 
 __all__ = [
     "OperatingReport",
@@ -254,7 +253,16 @@ def stability_report(
         if not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} must be a positive integer, got {value!r}.")
     network, X = network_and_inputs(estimator, X)
-    check_time_grid(network.circuit_, duration=duration, burn_in=0.0, dt=network.dt)
+    trials = Trials(
+        n_trials=1,
+        duration=duration,
+        burn_in=0.0,
+        dt=network.dt,
+        solver=network.solver,
+        covariance=False,
+        rates=False,
+    )
+    trials.check_cells(network.circuit_)
     rng = check_random_state(random_state)
     drive, circuit = network.drive(X), network.circuit_
 
@@ -270,18 +278,7 @@ def stability_report(
         circuits.append(made.to_torch(device))
         drives.append(drive[inputs()])
         sources.append(own)
-    simulations = simulate_many(
-        circuits,
-        drives,
-        n_trials=1,
-        duration=duration,
-        burn_in=0.0,
-        dt=network.dt,
-        solver=network.solver,
-        random_state=sources,
-        covariance=False,
-        rates=False,
-    )
+    simulations = simulate_trials(circuits, drives, trials, sources)
     shares = [simulation.diverged.double().mean().item() for simulation in simulations]
     shuffled, random = np.array(shares[1::2]), np.array(shares[2::2])
     chosen = drive[np.sort(rng.permutation(len(drive))[:n_trials])]

@@ -1,6 +1,12 @@
 """Simulation of circuits: a pure function from a circuit and a drive to an outcome."""
 
 from ssn_estimators.simulation.reference import SCHEMES
-from ssn_estimators.simulation.simulate import Simulation, simulate, simulate_many
+from ssn_estimators.simulation.simulate import (
+    Simulation,
+    simulate,
+    simulate_many,
+    simulate_trials,
+)
+from ssn_estimators.simulation.trials import Trials
 
-__all__ = ["SCHEMES", "Simulation", "simulate", "simulate_many"]
+__all__ = ["SCHEMES", "Simulation", "Trials", "simulate", "simulate_many", "simulate_trials"]

@@ -11,9 +11,10 @@ from sklearn.utils import check_random_state
 from ssn_estimators._torch import on_cpu
 from ssn_estimators.circuit import CONSTANTS, DIVERGENCE_THRESHOLD
 from ssn_estimators.simulation.cpu import engine as cpu
-from ssn_estimators.simulation.setup import Setup, check_time_grid
+from ssn_estimators.simulation.setup import Setup
+from ssn_estimators.simulation.trials import Trials
 
-__all__ = ["Simulation", "simulate", "simulate_many"]
+__all__ = ["Simulation", "simulate", "simulate_many", "simulate_trials"]
 
 RECORDABLE = ("u", "r", "eta")
 
@@ -186,9 +187,7 @@ def simulate(
     )[0]
 
 
-def simulate_many(
-    circuits, drives, *, duration=500.0, burn_in=100.0, random_state=None, record=None, **options
-):
+def simulate_many(circuits, drives, *, random_state=None, record=None, **options):
     """Simulate circuits of one size at once, each as by :func:`simulate`.
 
     Parameters
@@ -198,11 +197,11 @@ def simulate_many(
         torch tensors of one dtype and device.
     drives : sequence of arrays of shape (n_inputs, n_neurons) or (n_steps, n_inputs, n_neurons)
         The drive of every circuit, all of one shape.
-    duration, burn_in, record, **options
-        See :func:`simulate`.
     random_state : sequence of, or int, RandomState instance or None, default=None
         Source of the noise of every circuit: with the random states of a sequence, the
         results are those of :func:`simulate` with each. From a single one, seeds are drawn.
+    record, **options
+        See :func:`simulate`.
 
     Returns
     -------
@@ -213,7 +212,11 @@ def simulate_many(
     ValueError
         If a parameter is not legal, or circuits or drives do not match.
     """
-    options = {"n_trials": 10, "solver": "heun", "dt": 1.0} | options
+    return simulate_trials(circuits, drives, Trials(**options), random_state, record)
+
+
+def simulate_trials(circuits, drives, trials, random_state=None, record=None):
+    """As :func:`simulate_many`, with `Trials` in place of its options."""
     if record is None or isinstance(record, str):
         record = (record,) if record else ()
     if not isinstance(record, (tuple, list)) or not set(record) <= set(RECORDABLE):
@@ -223,33 +226,24 @@ def simulate_many(
     tensors = [circuit.to_torch() for circuit in circuits]
     first = tensors[0]
     _check_alike(tensors)
-    n_burn, n_window = check_time_grid(first, duration=duration, burn_in=burn_in, dt=options["dt"])
-    setup = Setup(
-        n_burn=n_burn,
-        n_window=n_window,
-        tau=first.tau,
-        tau_eta=first.tau_eta,
-        k=first.k,
-        gamma=first.gamma,
-        seeds=_seeds(random_state, len(circuits)),
-        **options,
-    )
-    setup.check()
-    drives = [first.check_drive(drive, n_steps=n_burn + n_window) for drive in drives]
+    trials.check_cells(first)
+    n_steps = trials.n_burn + trials.n_window
+    drives = [first.check_drive(drive, n_steps=n_steps) for drive in drives]
     if len(drives) != len(circuits) or len({drive.shape for drive in drives}) > 1:
         raise ValueError(
             f"drives must be as many as circuits and of one shape, got {len(drives)} for "
             f"{len(circuits)} circuits, of shapes {sorted({tuple(d.shape) for d in drives})}."
         )
+    setup = Setup.of(trials, first, _seeds(random_state, len(circuits)))
     with on_cpu():
-        simulations = run(tensors, torch.stack(drives), setup, tuple(record))
+        simulations = _run(tensors, torch.stack(drives), setup, tuple(record))
     if torch.is_tensor(circuits[0].weights):
         return simulations
     return [_in_numpy(simulation) for simulation in simulations]
 
 
-def run(circuits, drives, setup, record=()):
-    """`simulate_many` of tensors that have been checked."""
+def _run(circuits, drives, setup, record):
+    """Of tensors that have been checked."""
     weights, factors = (
         torch.stack([getattr(circuit, name) for circuit in circuits])
         for name in ("weights", "noise_factor")

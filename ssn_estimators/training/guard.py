@@ -50,14 +50,14 @@ class Guard:
     task : Task
     sets : list of Tensors
         Inputs of training and, if there are any, of validation.
-    options : dict
-        Parameters of the simulations in training.
+    trials : Trials
+        Of the simulations in training.
     device : str
     rng : RandomState
     """
 
-    def __init__(self, task, sets, options, device, rng):
-        self.task, self.sets, self.options = task, sets, options
+    def __init__(self, task, sets, trials, device, rng):
+        self.task, self.sets, self.trials = task, sets, trials
         self.device, self.rng = device, rng
 
     def holds(self, model, inputs):
@@ -112,16 +112,17 @@ class Guard:
         drive = self.task.drive(circuit, arrays, inputs)
         if not torch.isfinite(drive).all():
             return None
-        options = self.options | {
-            "n_trials": n_trials,
-            "duration": duration,
-            "burn_in": 0.0,
-            "shared_noise": False,
-            "covariance": False,
-            "rates": rates,
-            "increments": "weak",
-        }
-        return (yield Forward(circuit, drive, options, gradient=False))
+        trials = replace(
+            self.trials,
+            n_trials=n_trials,
+            duration=duration,
+            burn_in=0.0,
+            shared_noise=False,
+            covariance=False,
+            rates=rates,
+            increments="weak",
+        )
+        return (yield Forward(circuit, drive, trials, self.rng, gradient=False))
 
 
 def divergence_bound(growth, seconds):

@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from ssn_estimators._torch import falling, learning_rate, minibatches
 from ssn_estimators.evolution import estimate_gradient
 from ssn_estimators.growth import choose_parents, gain_of_splits, shares_of, split
+from ssn_estimators.simulation import Trials
 from ssn_estimators.stationary.moments import stationary_moments
 from ssn_estimators.training.descent import MOST_CAUTION, Descent, Model
 from ssn_estimators.training.guard import Confirmation, Guard
@@ -279,7 +280,7 @@ class _Run:
         self.validation, self.score, self.progress = validation, score, progress
         self.result, self.n_before = result, n_before
         sets = [data[0]] + ([validation[0]] if validation else [])
-        self.guard = Guard(task, sets, self._options(), settings.device, rng)
+        self.guard = Guard(task, sets, self.trials, settings.device, rng)
         self.batches = minibatches(len(data[0]), settings.batch_size, rng)
         self.unstable = False  # at the latest look at the Jacobian
         self.may_give_up = self.gave_up_learning = False  # there will be another attempt
@@ -524,7 +525,7 @@ class _Run:
             moments, forward = stationary_moments(circuit, drive, closure=settings.closure), None
             stable = bool(moments.converged.all())
         else:
-            forward = Forward(circuit, drive.repeat(settings.n_copies, 1), self._options())
+            forward = Forward(circuit, drive.repeat(settings.n_copies, 1), self.trials, self.rng)
             moments = yield forward
             stable = not moments.diverged.any()
         if stable:
@@ -567,7 +568,7 @@ class _Run:
         drive = self.task.drive(circuit, arrays, inputs)
         if not torch.isfinite(drive).all():
             return math.inf
-        moments = yield Forward(circuit, drive, self._options(random_state=seed), gradient=False)
+        moments = yield Forward(circuit, drive, self.trials, seed, gradient=False)
         if moments.diverged.any():
             return math.inf
         loss = self.task.loss(moments, arrays, targets)
@@ -593,21 +594,20 @@ class _Run:
             penalty = penalty + settings.settling_penalty * share
         return penalty
 
-    def _options(self, **others):
+    @property
+    def trials(self):
         settings = self.settings
-        options = {
-            "n_trials": settings.n_trials,
-            "duration": settings.window,
-            "burn_in": settings.burn_in,
-            "dt": settings.dt,
-            "solver": settings.solver,
-            "shared_noise": settings.shared_noise,
-            "precision": settings.precision,
-            "random_state": self.rng,
-            "covariance": settings.covariance,
-            "rates": False,
-        }
-        return options | others
+        return Trials(
+            n_trials=settings.n_trials,
+            duration=settings.window,
+            burn_in=settings.burn_in,
+            dt=settings.dt,
+            solver=settings.solver,
+            shared_noise=settings.shared_noise,
+            precision=settings.precision,
+            covariance=settings.covariance,
+            rates=False,
+        )
 
     def _anchor(self, descent, batch):
         """Note the parameters as safe to return to if they pass the long run."""

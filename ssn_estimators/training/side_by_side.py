@@ -18,7 +18,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from ssn_estimators.circuit import CONSTANTS
-from ssn_estimators.simulation import simulate_many
+from ssn_estimators.simulation import Trials, simulate_trials
 
 __all__ = ["Backward", "Forward", "run_together"]
 
@@ -35,32 +35,28 @@ class Forward:
         Of tensors.
     drive : Tensor
         See :func:`simulate`.
-    options : dict
-        Its further parameters.
+    trials : Trials
+    random_state : RandomState or int
+        Source of the noise.
     gradient : bool, default=True
         Whether there will be a `Backward`.
     """
 
     circuit: object
     drive: torch.Tensor
-    options: dict
+    trials: Trials
+    random_state: object
     gradient: bool = True
     simulation: object = field(default=None, repr=False)
     batch: object = field(default=None, repr=False)
 
     def kind(self):
         """Equal for simulations that can be run in one batch."""
-        circuit, options = self.circuit, dict(self.options, random_state=None)
+        circuit = self.circuit
         constants = (getattr(circuit, name) for name in CONSTANTS)
         arrays = circuit.n_excitatory, circuit.weights.dtype, circuit.weights.device
-        return (
-            *constants,
-            *arrays,
-            circuit.n_neurons,
-            tuple(self.drive.shape),
-            self.gradient,
-            *sorted(options.items()),
-        )
+        sizes = circuit.n_neurons, tuple(self.drive.shape)
+        return (*constants, *arrays, *sizes, self.gradient, self.trials)
 
 
 @dataclass(eq=False)
@@ -86,12 +82,10 @@ class _Batch:
             arrays = {"weights": leaves[0], "noise_factor": leaves[1]}
             circuits.append(forward.circuit.with_checked(arrays))
             drives.append(leaves[2])
-        options = dict(forwards[0].options)
-        options["random_state"] = [forward.options["random_state"] for forward in forwards]
+        sources = [forward.random_state for forward in forwards]
+        simulations = simulate_trials(circuits, drives, forwards[0].trials, sources)
         self.moments = []
-        for forward, simulation in zip(
-            forwards, simulate_many(circuits, drives, **options), strict=True
-        ):
+        for forward, simulation in zip(forwards, simulations, strict=True):
             own = {name: getattr(simulation, name) for name in MOMENTS}
             own = {name: value for name, value in own.items() if value is not None}
             self.moments.append(own)
