@@ -34,7 +34,7 @@ def simulate_clipped(circuit, drive, *, random_state=None, record=None, **option
 
     drive = drive.repeat_interleave(n_trials, 0)
     u, slope, noise = torch.zeros_like(drive), None, fresh()
-    total, when = 0.0, torch.full((len(drive),), math.inf)
+    total, spikes, when = 0.0, 0.0, torch.full((len(drive),), math.inf)
     for i in range(n_burn + n_window):
         with torch.set_grad_enabled(i >= n_burn and torch.is_grad_enabled()):
             ahead = decay * noise + math.sqrt(1 - decay**2) * fresh()
@@ -42,14 +42,22 @@ def simulate_clipped(circuit, drive, *, random_state=None, record=None, **option
             acts = free.detach().abs().amax(1) > BOUND
             when = torch.where(acts, when.clamp_max(i * dt), when)
             u, noise = free.clamp(-BOUND, BOUND), ahead
-            total = total + u if i >= n_burn else total
-    mean = (total / n_window).unflatten(0, (n_inputs, n_trials)).mean(1)
+            if i >= n_burn:
+                total, spikes = total + u, spikes + tensors.rates(u)
+
+    def mean(x):
+        return (x / n_window).unflatten(0, (n_inputs, n_trials)).mean(1)
+
     when = torch.where(when.isinf(), torch.nan, when).view(n_inputs, n_trials)
-    found = {"mean": mean, "diverged": torch.zeros_like(when, dtype=torch.bool)}
+    found = {
+        "mean": mean(total),
+        "rates": mean(spikes),
+        "diverged": torch.zeros_like(when, dtype=torch.bool),
+    }
     found |= {"divergence_time": when, "times": torch.arange(1, n_window + 1) * dt}
     if not torch.is_tensor(circuit.weights):
         found = {name: value.detach().numpy() for name, value in found.items()}
-    return Simulation(covariance=None, rates=None, **found)
+    return Simulation(covariance=None, **found)
 
 
 def simulate_clipped_trials(circuits, drives, trials, random_state):

@@ -189,9 +189,9 @@ def compared(model, X, y, X_test, y_test):
 ABLATIONS = {
     "nothing": {},
     "penalty on instability": {
-        "training.loop.excess_growth": lambda circuit, mean: mean.new_zeros(())
+        "training.penalties.excess_growth": lambda circuit, mean: mean.new_zeros(())
     },
-    "penalty on silence": {"training.loop.silence": lambda mean: mean.new_zeros(())},
+    "penalty on silence": {"training.penalties.silence": lambda mean: mean.new_zeros(())},
     "rate by fan-in": {"training.classification.FAN_IN": np.inf},
     "centred inputs and rate by fan-in": {
         "training.classification.FAN_IN": np.inf,
@@ -201,7 +201,7 @@ ABLATIONS = {
     "memory of the guard, penalty": {
         "training.descent.MEMORY": 1.0,
         "training.descent.CAUTION": 1.0,
-        "training.loop.excess_growth": lambda circuit, mean: mean.new_zeros(()),
+        "training.penalties.excess_growth": lambda circuit, mean: mean.new_zeros(()),
     },
     "rate of weights by gain": {"training.classification.USUAL_GAIN": np.inf},
     "more noise on inputs for more features": {

@@ -11,16 +11,14 @@ not read: that is the way to choose settings.
 """
 
 import argparse
-import contextlib
 import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import joblib
 import numpy as np
-from clipped import share_clipped, simulate_clipped, simulate_clipped_trials
+from clipped import share_clipped, simulate_clipped_trials
 from images import mnist
 from machine import code
 from plain_rnn import PlainRNN
@@ -38,7 +36,9 @@ from ssn_estimators import (
     stability_report,
     stability_score,
 )
-from ssn_estimators.training.guard import Confirmation
+from ssn_estimators._sklearn import fit_contexts
+from ssn_estimators.training.guard import NoGuard
+from ssn_estimators.training.side_by_side import run_together
 
 N_VALIDATION, N_CLIPPED = 10_000, 1000
 GROWTH_ITER, MAX_ITER = 40, 6000
@@ -64,7 +64,6 @@ class Row:
     n_judged: int = 10_000  # inputs on which no trial of 2 s may diverge
 
 
-TRAINING = "ssn_estimators.training"
 BASE = {
     "n_excitatory": 50,
     "n_inhibitory": 50,
@@ -145,37 +144,33 @@ def shares(grown, origin):
 RULES = {"halve_rows": halve_rows, "halve_nothing": halve_nothing}
 
 
-@contextlib.contextmanager
-def changed_training(row):
-    """The package with another rule of growth, steps that are never undone, or a clip."""
-    with contextlib.ExitStack() as stack:
-        if row.growth_rule:
-            rule = RULES[row.growth_rule]
-            stack.enter_context(mock.patch("ssn_estimators.training.loop.split", rule))
-        if row.clip:
-            stack.enter_context(
-                mock.patch(
-                    "ssn_estimators.training.side_by_side.simulate_trials", simulate_clipped_trials
-                )
-            )
-        if not row.guard:
+class Controlled(SSNClassifier):
+    """With another rule of growth, or steps that are never undone, as its `row` has it."""
 
-            def reject(self, weaken=False):
-                pass
+    def _plan(self, *args, **kwargs):
+        plan = super()._plan(*args, **kwargs)
+        if self.row.growth_rule:
+            rule = RULES[self.row.growth_rule]
+            plan = replace(plan, growth=replace(plan.growth, split=rule))
+        return plan if self.row.guard else replace(plan, guard=NoGuard)
 
-            def confirm(self, model, final):
-                yield from ()  # `train` awaits a generator
-                return Confirmation(1.0)
 
-            def holds(self, model, inputs):
-                yield from ()
-                return True
+class Clipped(SSNClassifier):
+    """Answers with potentials that are clipped."""
 
-            stack.enter_context(mock.patch(f"{TRAINING}.descent.Descent.reject", reject))
-            for method in (confirm, holds):
-                name = f"ssn_estimators.training.guard.Guard.{method.__name__}"
-                stack.enter_context(mock.patch(name, method))
-        yield
+    def _run(self, circuit, drive, trials, random_state):
+        return simulate_clipped_trials([circuit], [drive], trials, [random_state])[0]
+
+
+def fit(row, model, X, y):
+    if row.model != "ssn":
+        return model.fit(X, y)
+    model.row, model.__class__ = row, Controlled
+    with fit_contexts(model):
+        run_together([model._training(X, y)], simulate_clipped_trials if row.clip else None)
+    del model.row
+    model.__class__ = SSNClassifier
+    return model
 
 
 def make(row, seed, device):
@@ -229,8 +224,7 @@ def trained(args, name, seed, X, y):
         settings, model, seconds = joblib.load(path)
         if settings == row.settings:
             return model, seconds
-    with changed_training(row):
-        model, seconds = timed(lambda: make(row, seed, args.device).fit(X, y))
+    model, seconds = timed(lambda: fit(row, make(row, seed, args.device), X, y))
     dump((row.settings, model, seconds), path)
     return model, seconds
 
@@ -255,8 +249,9 @@ def figures(args, name, seed):
         "trials that reach 30 mV": share_clipped(model, X_test[:N_CLIPPED]),
         **strengths(model),
     }
-    with mock.patch("ssn_estimators.classifier.simulate", simulate_clipped):
-        out["accuracy clipped at 30 mV"] = accuracy(model, X_test, y_test)
+    clipped = copy.copy(model)
+    clipped.__class__ = Clipped
+    out["accuracy clipped at 30 mV"] = accuracy(clipped, X_test, y_test)
     if row.variants:
         published = copy.copy(model).set_params(dt=0.2, solver="euler")
         out["accuracy at the published step"] = accuracy(published, X_test, y_test)

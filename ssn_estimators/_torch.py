@@ -4,6 +4,7 @@ import math
 import os
 import warnings
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 
 __all__ = [
+    "Patience",
     "check_parameters",
     "check_trained",
     "draw_parameters",
@@ -117,6 +119,18 @@ def learning_rate(settings, done):
     if settings.learning_rate == "constant":
         return settings.learning_rate_init
     return settings.learning_rate_init * falling(done)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When to stop, by scores of which greater ones are better."""
+
+    n_iter_no_change: int  # scores without progress
+    tol: float  # what is progress
+
+    def exhausted(self, scores):
+        n = self.n_iter_no_change
+        return len(scores) > n and max(scores[-n:]) <= max(scores[:-n]) + self.tol
 
 
 def falling(done):

@@ -1,10 +1,13 @@
-"""What the estimators around a circuit share: parameters, training's outcome, simulation."""
+"""What the estimators around a circuit share: parameters, the fit, the network's answer."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
+import torch
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._sklearn import (
@@ -14,22 +17,34 @@ from ssn_estimators._sklearn import (
     POSITIVE,
     BaseEstimator,
     CallbackSupportMixin,
+    FitProgress,
     Interval,
     StrOptions,
     validate_data,
 )
-from ssn_estimators.growth import SHARES
-from ssn_estimators.simulation import SCHEMES, Trials, simulate
+from ssn_estimators._torch import Patience
+from ssn_estimators.circuit import CONSTANTS
+from ssn_estimators.exceptions import DivergenceError
+from ssn_estimators.growth import SHARES, stage_sizes
+from ssn_estimators.simulation import SCHEMES, Trials, simulate, simulate_trials
 from ssn_estimators.simulation.trials import PRECISIONS
+from ssn_estimators.stationary import stationary_moments
 from ssn_estimators.structures import STRUCTURES
-from ssn_estimators.training.loop import Settings
+from ssn_estimators.training.loop import train
+from ssn_estimators.training.plan import Growth, Phase, Plan
+from ssn_estimators.training.starts import random_circuit, stable_pair
 
 __all__ = ["BaseSSN"]
 
+METHODS = ("simulation", "moments")
+
 
 class BaseSSN(CallbackSupportMixin, BaseEstimator):
-    """Base of `SSNClassifier` and `SSNSampler`; they add the task, and `_drive` of
-    inputs that have been checked."""
+    """Base of `SSNClassifier` and `SSNSampler`.
+
+    They supply `_plan`, which checks data and parameters and says how to train; `_attributes`, what
+    prediction needs of a model; and `_drive` of inputs that have been checked.
+    """
 
     _parameter_constraints: dict = {
         "weight_structure": [StrOptions({"circulant", "gaussian_ring"}), None],
@@ -67,50 +82,150 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
 
-    def _settings(self, device, **others):
-        """Settings of training, from the parameters of the same names and others."""
-        named = set(Settings.__dataclass_fields__) & set(self._parameter_constraints)
-        values = {name: getattr(self, name) for name in named}
-        values |= {
-            "structure": STRUCTURES[self.weight_structure],
-            "max_rejected": self.max_rejected_steps,
-            "device": device,
-        }
-        return Settings(**(values | others))
+    # --- the fit -------------------------------------------------------------------------------
 
-    def _trials(self, **others):
-        """Trials of prediction, checked, but for what is given otherwise."""
-        usual = {
-            "n_trials": self.n_trials_predict,
-            "burn_in": self.burn_in,
-            "dt": self.dt,
-            "solver": self.solver,
-            "shared_noise": True,
-        }
-        trials = Trials(**(usual | others))
-        trials.check_cells(self)
-        return trials
+    def _training(self, *data, one_pass=False, **more):
+        """The fit as a generator for `run_together`."""
+        going_on = (self.warm_start or one_pass) and hasattr(self, "circuit_")
+        rng = check_random_state(self.random_state)
+        how = {"one_pass": True} if one_pass else {}
+        plan = self._plan(rng, going_on, *data, **how, **more)
+        progress = FitProgress(self, plan.n_stages, *plan.samples, self._attributes)
+        outcome = yield from train(plan, rng, progress)
+        self._keep(plan, outcome, going_on)
+        progress.end(outcome.model)
+        return self
 
-    def _note(self, trainings, going_on):
+    def _keep(self, plan, outcome, going_on):
+        """Set the fitted attributes."""
+        for name, value in self._attributes(outcome.model).items():
+            setattr(self, name, value)
+        self._record_history(outcome, going_on)
+        if plan.held_out is None:
+            self.validation_scores_ = None
+
+    def _record_history(self, outcome, going_on):
         """Set the attributes that tell of training, after what they told before."""
         if not going_on or not hasattr(self, "loss_curve_"):  # a callback's snapshot has none
             self.loss_curve_, self.growth_history_, self.validation_scores_ = [], [], []
             self.n_rejected_steps_ = self.n_runaway_steps_ = self.n_iter_ = 0
-        for training in trainings:
-            n_before = len(self.loss_curve_)
-            history = [dict(g, n_iter=g["n_iter"] + n_before) for g in training.growth_history]
-            self.loss_curve_ = self.loss_curve_ + training.loss_curve
-            self.growth_history_ = self.growth_history_ + history
-            self.validation_scores_ = (self.validation_scores_ or []) + training.validation_scores
-            self.n_rejected_steps_ += training.n_rejected_steps
-            self.n_runaway_steps_ += training.n_runaways
-            self.n_iter_ += training.n_steps
+        n_before = len(self.loss_curve_)
+        history = [dict(g, n_iter=g["n_iter"] + n_before) for g in outcome.growth_history]
+        self.loss_curve_ = self.loss_curve_ + outcome.loss_curve
+        self.growth_history_ = self.growth_history_ + history
+        self.validation_scores_ = (self.validation_scores_ or []) + outcome.validation_scores
+        self.n_rejected_steps_ += outcome.n_rejected_steps
+        self.n_runaway_steps_ += outcome.n_runaways
+        self.n_iter_ += outcome.n_steps
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else np.nan
-        self.stability_ = training.stability
-        self.divergence_rate_ = training.divergence_rate
-        self.n_attempts_ = 1 + sum(training.n_attempts - 1 for training in trainings)
-        self.best_validation_score_ = training.validation_score
-        self._optimizer_state = training.optimizer_state
+        self.stability_ = outcome.stability
+        self.divergence_rate_ = outcome.divergence_rate
+        self.n_attempts_ = outcome.n_attempts
+        self.best_validation_score_ = outcome.validation_score
+        self._optimizer_state = outcome.optimizer_state
+
+    def _usual_plan(self, start, task, data, phases, **others):
+        """A plan by the parameters that all estimators have, and others."""
+        usual = {
+            "structure": STRUCTURES[self.weight_structure],
+            "growth": Growth(self.parents, self.clone_shares),
+            "batch_size": self.batch_size,
+            "max_grad_norm": self.max_grad_norm,
+            "max_rejected": self.max_rejected_steps,
+            "patience": Patience(self.n_iter_no_change, self.tol),
+            "verbose": self.verbose,
+        }
+        return Plan(start, task, data, phases, **(usual | others))
+
+    def _phase(self, sizes, gradients, **others):
+        """A phase by the parameters of the same names, and others."""
+        named = ("max_iter", "growth_iter", "learning_rate", "learning_rate_init")
+        usual = {name: getattr(self, name) for name in named}
+        return Phase(tuple(sizes), gradients, **(usual | others))
+
+    def _sizes(self, target):
+        """Of the stages of growth."""
+        if self.growth is None:
+            return [target]
+        sizes = stage_sizes(*target, self.growth)
+        ring = STRUCTURES[self.weight_structure].needs_pairs
+        return [sizes[0], sizes[-1]] if ring and len(sizes) > 1 else sizes
+
+    def _first_circuit(self, size, h, rng, **options):
+        """A stable pair under external inputs `h()`; without growth, a random circuit."""
+        options |= {name: float(getattr(self, name)) for name in CONSTANTS}
+        options |= {"random_state": rng, "dtype": np.float32}
+        if self.growth is None:
+            return random_circuit(*size, **options)
+        return stable_pair(h(), dt=self.dt, solver=self.solver, **options)
+
+    def _check_unchanged(self, *changed):
+        """Refuse to go on where parameters ask for another circuit than the fitted one."""
+        circuit = self.circuit_
+        names = [name for name in CONSTANTS if getattr(self, name) != getattr(circuit, name)]
+        if self.weight_structure != self._fitted_structure:
+            names.append("weight_structure")
+        names += changed
+        if names:
+            raise ValueError(
+                f"the fitted network of {circuit.n_excitatory}:{circuit.n_inhibitory} cells cannot "
+                f"go on with another value of {', '.join(names)}. Fit anew with warm_start=False."
+            )
+
+    # --- the answer ----------------------------------------------------------------------------
+
+    def _of_prediction(self):
+        """Parameters of simulations."""
+        named = {name: getattr(self, name) for name in ("burn_in", "dt", "solver")}
+        return named | {"n_trials": self.n_trials_predict, "shared_noise": True}
+
+    def _trials(self, **others):
+        """Trials of prediction, checked, but for what is given otherwise."""
+        trials = Trials(**(self._of_prediction() | {"rates": False} | others))
+        trials.check_cells(self)
+        return trials
+
+    def _run(self, circuit, drive, trials, random_state):
+        """One simulation; controls put another in its place."""
+        return simulate_trials([circuit], [drive], trials, [random_state])[0]
+
+    def _moments(self, circuit, drive, trials, method, random_state, closure="gaussian"):
+        """Moments of the potentials, simulated or stationary.
+
+        Where the equations have no solution, inputs are simulated.
+
+        Raises
+        ------
+        DivergenceError
+            If a trial diverges.
+        """
+        if not torch.isfinite(drive).all():
+            raise DivergenceError("The input function of the network is not finite.")
+        moments, found = None, torch.zeros(len(drive), dtype=torch.bool, device=drive.device)
+        if method == "moments":
+            moments = stationary_moments(circuit, drive, closure=closure)
+            found = moments.converged
+            if found.all():
+                return moments
+        simulation = self._run(circuit, drive, trials, random_state)
+        if simulation.diverged[~found].any():
+            raise DivergenceError(
+                f"The network has no stationary answer to some of the inputs: "
+                f"{simulation.message} See which with simulate(X).diverged; retrain with "
+                "inputs like them, or use a smaller dt."
+            )
+        if moments is None:
+            return simulation
+        mean = torch.where(found[:, None], moments.mean, simulation.mean)
+        covariance = moments.covariance
+        if trials.covariance:
+            covariance = torch.where(found[:, None, None], covariance, simulation.covariance)
+        return replace(moments, mean=mean, covariance=covariance)
+
+    @staticmethod
+    def _check_method(method):
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
 
     def _check_X(self, X):
         check_is_fitted(self)
@@ -150,15 +265,8 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         return self._simulate(self._check_X(X), **parameters)
 
     def _simulate(self, X, **parameters):
-        defaults = {
-            "n_trials": self.n_trials_predict,
-            "burn_in": self.burn_in,
-            "dt": self.dt,
-            "solver": self.solver,
-            "shared_noise": True,
-            "random_state": self.noise_seed_,
-        }
-        return simulate(self.circuit_, self._drive(X), **(defaults | parameters))
+        usual = self._of_prediction() | {"random_state": self.noise_seed_}
+        return simulate(self.circuit_, self._drive(X), **(usual | parameters))
 
     @property
     def _n_features_out(self):

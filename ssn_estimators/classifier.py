@@ -12,7 +12,7 @@ from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Trans
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import column_or_1d
 
 from ssn_estimators._classifiers import (
     classes_of,
@@ -25,7 +25,6 @@ from ssn_estimators._sklearn import (
     MOST,
     NOT_NEGATIVE,
     POSITIVE,
-    FitProgress,
     Interval,
     StrOptions,
     fit_context,
@@ -34,18 +33,15 @@ from ssn_estimators._sklearn import (
 )
 from ssn_estimators._torch import in_blocks, in_pieces, resolve_device, to_tensor
 from ssn_estimators.base import BaseSSN
-from ssn_estimators.circuit import CONSTANTS, Circuit
+from ssn_estimators.circuit import Circuit
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.growth import stage_sizes
 from ssn_estimators.initial_weights import initial_matrix
-from ssn_estimators.simulation import simulate
-from ssn_estimators.stationary.moments import stationary_moments
 from ssn_estimators.structures import STRUCTURES
 from ssn_estimators.training.classification import Classification
-from ssn_estimators.training.descent import Model
-from ssn_estimators.training.loop import INFORMED, train
+from ssn_estimators.training.gradients import Searched, Simulated
+from ssn_estimators.training.penalties import Penalties
+from ssn_estimators.training.plan import INFORMED, Model
 from ssn_estimators.training.side_by_side import run_together
-from ssn_estimators.training.starts import random_circuit, stable_pair
 
 __all__ = ["SSNClassifier"]
 
@@ -53,7 +49,6 @@ __all__ = ["SSNClassifier"]
 LEAST_EXCITATORY, MOST_EXCITATORY = 4, 80
 INPUT_NOISE = (0.05, 0.1)  # least and most by default, where there are more samples than features
 WIDE_NOISE = 0.8  # at first, with as many features as samples or more
-METHODS = ("simulation", "moments")
 ROUNDING = 1e-6  # relative; of inputs that are compared with the range seen in training
 _PUBLISHED = {
     "growth": "single",
@@ -530,21 +525,85 @@ class SSNClassifier(
             raise ValueError("partial_fit does not support early_stopping=True.")
         return run_together([self._training(X, y, classes=classes, one_pass=True)])[0]
 
-    def _training(self, X, y, X_val=None, y_val=None, *, classes=None, one_pass=False):
-        """The fit as a generator for `run_together`."""
-        going_on = (self.warm_start or one_pass) and hasattr(self, "circuit_")
+    def _plan(self, rng, going_on, X, y, X_val=None, y_val=None, *, classes=None, one_pass=False):
         X, y = validate_data(self, X, y, reset=not going_on)
-        known = classes_of(y)[0]
-        self._trials(duration=self.window)
-        if self.es_samples % 2:
-            raise ValueError(f"es_samples come in pairs: an even number, got {self.es_samples}.")
-        if self.init is not None and (self.growth or self.weight_structure):
-            raise ValueError(
-                "init sets all weights of a network that does not grow: it needs growth=None and "
-                f"weight_structure=None, got {self.growth!r} and {self.weight_structure!r}."
+        known = self._known_classes(y, classes, going_on)
+        self._check_parameters()
+        dense, sizes = self._layout(X.shape[1], len(known))
+        if going_on:
+            self._check_changes(dense, sizes[-1])
+        device = resolve_device(self.device)
+        held_out, given_later = self._given_validation(X_val, y_val)
+        if self.early_stopping and held_out is None:
+            X, X_val, y, y_val = train_test_split(
+                X, y, test_size=self.validation_fraction, stratify=y, random_state=rng
             )
-        if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val must be given together.")
+            held_out = (X_val, y_val)
+        for name, labels in (("y", y), ("y_val", held_out[1] if held_out else y)):
+            unknown = np.setdiff1d(labels, known)
+            if len(unknown):
+                raise ValueError(
+                    f"{name} contains labels {unknown} that are not in classes {known}."
+                )
+        scaler = self.scaler_ if going_on else _scaler(dense).fit(X)
+        for later in given_later + ([X] if going_on else []):
+            self._heed_range(later, scaler)
+
+        def inputs(X):
+            return torch.from_numpy(scaler.transform(X).astype(np.float32)).to(device)
+
+        data = inputs(X), torch.from_numpy(np.searchsorted(known, y)).to(device)
+        task = Classification(dense)
+
+        def restart():
+            return self._start(task, sizes[0], data[0].cpu(), len(known), rng)
+
+        if going_on:
+            start, state = self._fitted_model(), getattr(self, "_optimizer_state", None)
+            sizes = [s for s in sizes if s[0] >= start.size[0] and s[1] >= start.size[1]]
+        else:
+            start, state = restart(), None
+            self.noise_seed_ = int(rng.randint(2**31 - 1))
+        self.classes_, self.scaler_ = known, scaler
+        shorter = {}
+        if one_pass:
+            epoch = -(-len(X) // min(self.batch_size, len(X)))
+            shorter = {"max_iter": epoch, "learning_rate": "constant"}
+        score = self._score_of(*held_out) if held_out else None
+        trials = self._trials(
+            n_trials=self.n_trials,
+            duration=self.window,
+            shared_noise=self.shared_noise,
+            precision=self.precision,
+            covariance=False,
+        )
+        searches = self.trainer == "es"
+        source = Simulated(trials)
+        if searches:
+            source = Searched(trials, self.es_samples, self.es_sigma)
+        return self._usual_plan(
+            start,
+            task,
+            data,
+            (self._phase(sizes, source, score=score, **shorter),),
+            trials=trials,
+            held_out=inputs(held_out[0]) if held_out else None,
+            samples=(X, y),
+            state=state,
+            restart=None if going_on or searches else restart,
+            penalties=Penalties(
+                potential=self.potential_penalty,
+                silence=self.potential_penalty,
+                stability=self.stability_penalty,
+            ),
+            input_noise=self._noise(X, going_on, one_pass),
+            whole=not one_pass,
+            device=device,
+        )
+
+    def _known_classes(self, y, classes, going_on):
+        """Those of the data, those given, or those of the fit that goes on."""
+        known = classes_of(y)[0]
         if classes is not None:
             known = classes_of(column_or_1d(classes), "classes")[0]
         if going_on:
@@ -554,99 +613,54 @@ class SSNClassifier(
                 )
             known = self.classes_
         refuse_one_class(known, self)
-        dense, sizes = self._layout(X.shape[1], len(known))
-        if going_on:
-            self._check_unchanged(dense, sizes[-1])
-        device = resolve_device(self.device)
-        validation, given_later = None, []
-        if X_val is not None:
-            X_val = validate_data(self, X_val, reset=False)
-            validation, given_later = (X_val, column_or_1d(y_val, warn=True)), [X_val]
-            if len(X_val) != len(y_val):
-                raise ValueError(f"X_val has {len(X_val)} samples, y_val has {len(y_val)}.")
-        rng = check_random_state(self.random_state)
-        if self.early_stopping and validation is None:
-            X, X_val, y, y_val = train_test_split(
-                X, y, test_size=self.validation_fraction, stratify=y, random_state=rng
+        return known
+
+    def _check_parameters(self):
+        """Raise ValueError where parameters do not go together."""
+        if self.es_samples % 2:
+            raise ValueError(f"es_samples come in pairs: an even number, got {self.es_samples}.")
+        if self.init is not None and (self.growth or self.weight_structure):
+            raise ValueError(
+                "init sets all weights of a network that does not grow: it needs growth=None and "
+                f"weight_structure=None, got {self.growth!r} and {self.weight_structure!r}."
             )
-            validation = (X_val, y_val)
 
-        for name, labels in (("y", y), ("y_val", validation[1] if validation else y)):
-            unknown = np.setdiff1d(labels, known)
-            if len(unknown):
-                raise ValueError(
-                    f"{name} contains labels {unknown} that are not in classes {known}."
-                )
+    def _given_validation(self, X_val, y_val):
+        """Validation data that were given, and a list of their inputs."""
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val must be given together.")
+        if X_val is None:
+            return None, []
+        X_val, y_val = validate_data(self, X_val, reset=False), column_or_1d(y_val, warn=True)
+        if len(X_val) != len(y_val):
+            raise ValueError(f"X_val has {len(X_val)} samples, y_val has {len(y_val)}.")
+        return (X_val, y_val), [X_val]
 
-        scaler = self.scaler_ if going_on else _scaler(dense).fit(X)
-        for later in given_later + ([X] if going_on else []):
-            self._heed_range(later, scaler)
+    def _noise(self, X, going_on, one_pass):
+        """Standard deviation of the noise on inputs, at first and in the end."""
+        if self.input_noise != "auto":
+            return 2 * (self.input_noise,)
+        if one_pass:  # there are more samples to come
+            return 2 * (INPUT_NOISE[0],)
+        first, end = _usual_noise(*X.shape)
+        return (end if going_on else first), end
 
-        def tensors(X, y):
-            inputs = scaler.transform(X).astype(np.float32)
-            labels = np.searchsorted(known, y)
-            return torch.from_numpy(inputs).to(device), torch.from_numpy(labels).to(device)
+    def _score_of(self, X, y):
+        """Accuracy on held-out data, of a model."""
 
-        data = tensors(X, y)
-        task = Classification(dense)
+        def score(model):
+            try:
+                logits = self._respond(X, model)
+            except DivergenceError:  # without an answer, none is right
+                return 0.0
+            return float(np.mean(self.classes_[logits.argmax(1)] == y))
 
-        def restart():
-            return self._start(task, sizes[0], data[0].cpu(), len(known), rng)
+        return score
 
-        if going_on:
-            start, state = self._fitted_model(), getattr(self, "_optimizer_state", None)
-            now = (start.circuit.n_excitatory, start.circuit.n_inhibitory)
-            sizes = [s for s in sizes if s[0] >= now[0] and s[1] >= now[1]]
-        else:
-            start, state = restart(), None
-            self.noise_seed_ = int(rng.randint(2**31 - 1))
-        self.classes_, self.scaler_ = known, scaler
-        settings = self._settings(device, evaluation_interval=50, all_fire=True)
-        if self.input_noise == "auto":
-            # in one pass there are more samples to come
-            noise = 2 * (INPUT_NOISE[0],) if one_pass else _usual_noise(*X.shape)
-            if going_on:
-                noise = 2 * noise[1:]
-        else:
-            noise = 2 * (self.input_noise,)
-        settings = replace(settings, input_noise=noise)
-        if one_pass:
-            epoch = -(-len(X) // min(self.batch_size, len(X)))
-            settings = replace(settings, max_iter=epoch, learning_rate="constant", whole=False)
-        score = None
-        if validation:
-            labels = validation[1]
-
-            def score(model):
-                try:
-                    logits = self._respond(validation[0], model)
-                except DivergenceError:  # without an answer, none is right
-                    return 0.0
-                return float(np.mean(known[logits.argmax(1)] == labels))
-
-        progress = FitProgress(self, len(sizes), X, y, self._attributes)
-        training = yield from train(
-            start,
-            sizes,
-            task,
-            data,
-            settings,
-            rng,
-            validation=tensors(*validation) if validation else None,
-            score=score,
-            progress=progress,
-            state=state,
-            restart=None if going_on or self.trainer == "es" else restart,
-        )
-        for name, value in self._attributes(training.model).items():
-            setattr(self, name, value)
-        self._note([training], going_on)
+    def _keep(self, plan, outcome, going_on):
+        super()._keep(plan, outcome, going_on)
         before = getattr(self, "n_dropped_", 0) if going_on else 0
-        self.n_dropped_ = training.n_dropped + before
-        if not validation:
-            self.validation_scores_ = None
-        progress.end(training.model)
-        return self
+        self.n_dropped_ = outcome.n_dropped + before
 
     def _layout(self, n_features, n_classes):
         """Whether the input is dense, and the sizes of the stages of growth."""
@@ -675,12 +689,9 @@ class SSNClassifier(
                 f"cells, so n_inhibitory must be {n_excitatory}, got {n_inhibitory}."
             )
         target = (int(n_excitatory), int(n_inhibitory))
-        if self.growth is None:
-            return dense, [target]
-        sizes = stage_sizes(*target, self.growth)
-        return dense, [sizes[0], sizes[-1]] if ring and len(sizes) > 1 else sizes
+        return dense, self._sizes(target)
 
-    def _check_unchanged(self, dense, target):
+    def _check_changes(self, dense, target):
         """Refuse to go on where the parameters ask for another circuit than the fitted one."""
         if dense != (self.input_weights_ is not None):
             raise ValueError(
@@ -688,35 +699,25 @@ class SSNClassifier(
                 f"input_weights={self.input_weights!r} with n_excitatory={self.n_excitatory} asks "
                 f"for {'dense' if dense else 'one-to-one'} ones. Fit anew with warm_start=False."
             )
-        circuit = self.circuit_
-        changed = [name for name in CONSTANTS if getattr(self, name) != getattr(circuit, name)]
-        if self.weight_structure != self._fitted_structure:
-            changed.append("weight_structure")
-        if target[0] < circuit.n_excitatory or target[1] < circuit.n_inhibitory:
-            changed.append(f"a size of {target[0]}:{target[1]}, below that")
-        if changed:
-            raise ValueError(
-                f"the fitted network of {circuit.n_excitatory}:{circuit.n_inhibitory} cells cannot "
-                f"go on with another value of {', '.join(changed)}. Fit anew with warm_start=False."
-            )
+        now = self.circuit_.n_excitatory, self.circuit_.n_inhibitory
+        smaller = target[0] < now[0] or target[1] < now[1]
+        self._check_unchanged(*([f"a size of {target[0]}:{target[1]}, below that"] * smaller))
 
     def _start(self, task, size, inputs, n_classes, rng):
-        n_e, n = size[0], sum(size)
-        constants = {name: float(getattr(self, name)) for name in CONSTANTS}
-        arrays = task.start(n_e, n, inputs, n_classes, rng)
-        if self.growth is None:
-            circuit = random_circuit(*size, random_state=rng, dtype=np.float32, **constants)
-            if self.init is not None:
-                weights = initial_matrix(self.init, n, rng).astype(np.float32)
-                circuit = replace(circuit, weights=weights)
-            return Model(circuit, arrays)
-        # a pair that stands the strongest channel stands those it will get
-        sample = inputs[rng.permutation(len(inputs))[:256]]
-        h = task.external({name: torch.from_numpy(array) for name, array in arrays.items()}, sample)
-        h = h.numpy() if task.dense else h.amax(1, keepdim=True).numpy()
-        grid = {"dt": self.dt, "solver": self.solver}
-        pair = stable_pair(h, random_state=rng, dtype=np.float32, **grid, **constants)
-        return Model(pair, arrays)
+        arrays = task.start(size[0], sum(size), inputs, n_classes, rng)
+
+        def h():
+            # a pair that stands the strongest channel stands those it will get
+            sample = inputs[rng.permutation(len(inputs))[:256]]
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            h = task.external(tensors, sample)
+            return h.numpy() if task.dense else h.amax(1, keepdim=True).numpy()
+
+        circuit = self._first_circuit(size, h, rng)
+        if self.init is not None:
+            weights = initial_matrix(self.init, sum(size), rng).astype(np.float32)
+            circuit = replace(circuit, weights=weights)
+        return Model(circuit, arrays)
 
     def _attributes(self, model):
         """The fitted attributes that prediction needs."""
@@ -749,49 +750,18 @@ class SSNClassifier(
 
     def _respond(self, X, model, method="simulation", *, potentials=False):
         """Logits of valid inputs, or mean E potentials; the same in any company up to rounding."""
-        if method not in METHODS:
-            raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
+        self._check_method(method)
         device = resolve_device(self.device)
         circuit = model.circuit.to_torch(device)
         arrays = {name: torch.tensor(value, device=device) for name, value in model.arrays.items()}
         task = Classification("input_weights" in arrays)
+        trials = self._trials(duration=self.window, covariance=False)
 
         def respond(block):
             drive = task.drive(circuit, arrays, block.to(device))
-            if not torch.isfinite(drive).all():
-                raise DivergenceError("The input function of the network is not finite.")
-            mean = simulated(drive) if method == "simulation" else stationary(drive)
+            mean = self._moments(circuit, drive, trials, method, self.noise_seed_).mean
             own = mean[:, : circuit.n_excitatory]
             return (own if potentials else task.logits(mean, arrays)).cpu()
-
-        def simulated(drive, wanted=slice(None)):
-            simulation = simulate(
-                circuit,
-                drive,
-                n_trials=self.n_trials_predict,
-                duration=self.window,
-                burn_in=self.burn_in,
-                dt=self.dt,
-                solver=self.solver,
-                shared_noise=True,
-                random_state=self.noise_seed_,
-                covariance=False,
-                rates=False,
-            )
-            if simulation.diverged[wanted].any():
-                raise DivergenceError(
-                    f"The network has no stationary answer to some of the inputs: "
-                    f"{simulation.message} See which with simulate(X).diverged; retrain with "
-                    "inputs like them, or use a smaller dt."
-                )
-            return simulation.mean
-
-        def stationary(drive):
-            moments = stationary_moments(circuit, drive)
-            found = moments.converged
-            if found.all():
-                return moments.mean
-            return torch.where(found[:, None], moments.mean, simulated(drive, ~found))
 
         def answers(rows):
             return in_blocks(respond, self.scaler_.transform(rows).astype(np.float32))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -16,7 +15,6 @@ from ssn_estimators._sklearn import (
     MOST,
     NOT_NEGATIVE,
     POSITIVE,
-    FitProgress,
     HasMethods,
     Interval,
     StrOptions,
@@ -27,16 +25,16 @@ from ssn_estimators._sklearn import (
 )
 from ssn_estimators._torch import in_blocks, in_pieces, resolve_device
 from ssn_estimators.base import BaseSSN
-from ssn_estimators.circuit import CONSTANTS, Circuit
+from ssn_estimators.circuit import Circuit
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.growth import choose_parents, stage_sizes
+from ssn_estimators.growth import choose_parents
 from ssn_estimators.images.gabor import GaborEncoder
 from ssn_estimators.images.scale_mixture import GaussianScaleMixture
-from ssn_estimators.simulation import simulate
 from ssn_estimators.stationary.moments import CLOSURES, stationary_moments
 from ssn_estimators.structures import STRUCTURES, GaussianRing, InLogs
-from ssn_estimators.training.descent import Model
-from ssn_estimators.training.loop import train
+from ssn_estimators.training.gradients import Simulated, Solved
+from ssn_estimators.training.penalties import Penalties
+from ssn_estimators.training.plan import Growth, Model
 from ssn_estimators.training.posterior import (
     AVERAGES,
     COST_WEIGHTS,
@@ -51,11 +49,9 @@ from ssn_estimators.training.posterior import (
     percepts,
 )
 from ssn_estimators.training.side_by_side import run_together
-from ssn_estimators.training.starts import random_circuit, stable_pair
 
 __all__ = ["SSNSampler"]
 
-METHODS = ("simulation", "moments")
 THETA = (5.0, 1.0, 2.0)  # of the input function at the start
 PREDICT_ROWS = 8  # inputs simulated at once, filled up to as many
 SAMPLE_ROWS = 8  # inputs whose trajectories are in memory at once
@@ -397,17 +393,77 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         """
         return run_together([self._training(X, mean=mean, covariance=covariance)])[0]
 
-    def _training(self, X, y=None, *, mean=None, covariance=None):
-        """The fit as a generator for `run_together`."""
-        going_on = self.warm_start and hasattr(self, "circuit_")
+    def _plan(self, rng, going_on, X, y=None, *, mean=None, covariance=None):
         X = validate_data(self, X, reset=not going_on)
         for duration in (self.window, self.window_predict):
             self._trials(duration=duration)
-        self._check_trials()
+        self._check_groups()
         task = Inference(self.cost_weights, self.averaging)
-        check_together(mean, covariance)
-        rng = check_random_state(self.random_state)
         device = resolve_device(self.device)
+        mean, covariance = self._targets(X, mean, covariance, rng, going_on)
+        n_latents = mean.shape[1]
+        inputs = self._inputs(X, n_latents, going_on)
+        if not going_on:
+            self.noise_seed_ = int(rng.randint(2**31 - 1))
+        tensors = [
+            torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+            for x in (inputs, mean + self.potential_shift_, covariance)
+        ]
+        data = (tensors[0].to(device), Inference.targets(*tensors[1:]).to(device))
+        held_out = None
+        if self.early_stopping:
+            order = torch.from_numpy(rng.permutation(len(X)))
+            n_held = max(1, round(self.validation_fraction * len(X)))
+            if n_held == len(X):
+                raise ValueError(f"early_stopping leaves none of {len(X)} samples to train on.")
+            held_out = tuple(x[order[:n_held]] for x in data)
+            data = tuple(x[order[n_held:]] for x in data)
+        sizes = self._sizes((n_latents, n_latents))
+
+        def restart():
+            sample = data[0].cpu().numpy()
+            return Model(self._start(sizes[0], sample, rng), {})
+
+        if going_on:
+            self._check_unchanged(*["the number of latents"] * (n_latents != self._n_features_out))
+            start, state = Model(self.circuit_, {}), getattr(self, "_optimizer_state", None)
+            sizes = sizes[-1:]
+        else:
+            start, state = restart(), None
+        trials = self._trials(
+            n_trials=self.n_trials // N_GROUPS,
+            duration=self.window,
+            shared_noise=False,
+            precision=self.precision,
+        )
+        structure = STRUCTURES[self.weight_structure]
+        return self._usual_plan(
+            start,
+            task,
+            data,
+            self._phases(trials, sizes, task, held_out, device),
+            # the 15 numbers of the Gaussian ring are logarithms already
+            structure=structure if structure is GaussianRing else InLogs(structure),
+            trials=trials,
+            held_out=held_out[0] if held_out else None,
+            samples=(X, None),
+            state=state,
+            restart=None if going_on else restart,
+            growth=Growth(_pairs(self.parents), self.clone_shares),
+            penalties=Penalties(
+                potential=self.potential_penalty,
+                stability=self.stability_penalty,
+                settling=self.settling_penalty,
+                dt=self.dt,
+                solver=self.solver,
+            ),
+            grows_fully=True,
+            device=device,
+        )
+
+    def _targets(self, X, mean, covariance, rng, going_on):
+        """Moments that potentials are to have, but for their shift: given, or the model's."""
+        check_together(mean, covariance)
         if mean is None:
             if not going_on:
                 self.generative_model_ = self._fitted_generative_model(X, rng)
@@ -417,11 +473,14 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         elif not going_on:
             self.generative_model_ = None
         mean, covariance = check_moments(mean, covariance, len(X), X.dtype)
-        n_latents = mean.shape[1]
         if not going_on:
-            self.encoder_ = self._fitted_encoder(X)
             self.potential_shift_ = float(max(0.0, -mean.min()))
-            self.input_scale_ = 1.0
+        return mean, covariance
+
+    def _inputs(self, X, n_latents, going_on):
+        """External inputs of E cells, in units of their size at the first fit."""
+        if not going_on:
+            self.encoder_, self.input_scale_ = self._fitted_encoder(X), 1.0
         inputs = self._encode(X)
         if inputs.shape[1] != n_latents:
             raise ValueError(
@@ -432,105 +491,31 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         if not going_on:
             self.input_scale_ = float(np.sqrt(np.mean(inputs.astype(float) ** 2))) or 1.0
             inputs = inputs / inputs.dtype.type(self.input_scale_)
-            self.noise_seed_ = int(rng.randint(2**31 - 1))
+        return inputs
 
-        tensors = [
-            torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
-            for x in (inputs, mean + self.potential_shift_, covariance)
-        ]
-        data = (tensors[0].to(device), Inference.targets(*tensors[1:]).to(device))
-        validation = None
-        if self.early_stopping:
-            order = torch.from_numpy(rng.permutation(len(X)))
-            n_held = max(1, round(self.validation_fraction * len(X)))
-            if n_held == len(X):
-                raise ValueError(f"early_stopping leaves none of {len(X)} samples to train on.")
-            validation = tuple(x[order[:n_held]] for x in data)
-            data = tuple(x[order[n_held:]] for x in data)
-
-        structure = STRUCTURES[self.weight_structure]
-        sizes = [(n_latents, n_latents)]
-        if self.growth is not None:
-            sizes = stage_sizes(n_latents, n_latents, self.growth)
-            if structure.needs_pairs:
-                sizes = sizes[:1] + sizes[1:][-1:]
-
-        def restart():
-            return Model(self._start(sizes[0], data[0].cpu().numpy(), rng), {})
-
-        if going_on:
-            self._check_unchanged(n_latents)
-            model, state = Model(self.circuit_, {}), getattr(self, "_optimizer_state", None)
-            sizes = sizes[-1:]
-        else:
-            model, state = restart(), None
-        phases = self._phases(structure, device, sizes)
-        n_stages = sum(len(stages) for _, stages in phases)
-        progress = FitProgress(self, n_stages, X, None, self._attributes)
-        trainings = []
-        for settings, stages in phases:
-            training = yield from train(
-                model,
-                stages,
-                task,
-                data,
-                settings,
-                rng,
-                validation=validation,
-                score=self._score_of(task, validation, settings) if validation else None,
-                progress=progress,
-                state=state,
-                restart=None if going_on or trainings else restart,
-                n_before=sum(len(t.loss_curve) for t in trainings),
-            )
-            model, state = training.model, None
-            trainings.append(training)
-            if training.stopped:
-                break
-        if model.circuit.n_excitatory < n_latents:
-            # stopped while it grew: the rest of the pairs come without training
-            settings = replace(settings, max_iter=0, growth_iter=0, verbose=False)
-            training = yield from train(model, sizes[-1:], task, data, settings, rng)
-            model = training.model
-            trainings.append(training)
-        for name, value in self._attributes(model).items():
-            setattr(self, name, value)
-        self._note(trainings, going_on)
-        if not validation:
-            self.validation_scores_ = None
-        progress.end(model)
-        return self
-
-    def _check_trials(self):
+    def _check_groups(self):
         if self.n_trials % N_GROUPS or self.n_trials_predict % N_GROUPS:
             raise ValueError(
                 f"n_trials and n_trials_predict must be multiples of {N_GROUPS}, the groups of "
                 f"trials in the cost; got {self.n_trials} and {self.n_trials_predict}."
             )
 
-    def _phases(self, structure, device, sizes):
-        """Settings and sizes of the phases of training."""
-        # the 15 numbers of the Gaussian ring are logarithms already
-        structure = structure if structure is GaussianRing else InLogs(structure)
-        simulated = self._settings(
-            device,
-            structure=structure,
-            evaluation_interval=50,
-            shared_noise=False,
-            covariance=True,
-            closure=None,
-            n_copies=N_GROUPS,
-            n_trials=self.n_trials // N_GROUPS,
-            parents=_pairs(self.parents),
-        )
+    def _phases(self, trials, sizes, task, held_out, device):
+        """First by equations, if these are asked for, then by simulation."""
+
+        def phase(sizes, source, closure, **others):
+            score = self._score_of(task, held_out, closure, device) if held_out else None
+            return self._phase(sizes, source, score=score, **others)
+
+        simulated = Simulated(trials, n_copies=N_GROUPS)
         if self.moments == "simulation":
-            return [(simulated, sizes)]
-        phases = [(replace(simulated, closure=self.closure), sizes)]
+            return (phase(sizes, simulated, None),)
+        phases = [phase(sizes, Solved(self.closure), self.closure)]
         if self.finetune_iter:
             rate = self.finetune_rate * self.learning_rate_init
-            last = replace(simulated, max_iter=self.finetune_iter, learning_rate_init=rate)
-            phases.append((last, sizes[-1:]))
-        return phases
+            short = {"max_iter": self.finetune_iter, "learning_rate_init": rate}
+            phases.append(phase(sizes[-1:], simulated, None, **short))
+        return tuple(phases)
 
     def _fitted_generative_model(self, X, rng):
         model = self.generative_model
@@ -566,50 +551,30 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         return inputs / inputs.dtype.type(self.input_scale_)
 
     def _start(self, size, inputs, rng):
-        constants = {name: float(getattr(self, name)) for name in CONSTANTS}
-        options = {"theta": THETA, "random_state": rng, "dtype": np.float32} | constants
-        if self.growth is None:
-            return random_circuit(*size, **options)
-        # a pair that stands the strongest inputs stands those of all latents
-        sample = inputs[rng.permutation(len(inputs))[:256]].max(1, keepdims=True)
-        h = np.hstack([sample, sample])
-        return stable_pair(h, dt=self.dt, solver=self.solver, **options)
+        def h():
+            # a pair that stands the strongest inputs stands those of all latents
+            sample = inputs[rng.permutation(len(inputs))[:256]].max(1, keepdims=True)
+            return np.hstack([sample, sample])
 
-    def _check_unchanged(self, n_latents):
-        circuit = self.circuit_
-        changed = [name for name in CONSTANTS if getattr(self, name) != getattr(circuit, name)]
-        if self.weight_structure != self._fitted_structure:
-            changed.append("weight_structure")
-        if n_latents != circuit.n_excitatory:
-            changed.append("the number of latents")
-        if changed:
-            raise ValueError(
-                f"the fitted network of {circuit.n_excitatory} pairs cannot go on with another "
-                f"value of {', '.join(changed)}. Fit anew with warm_start=False."
-            )
+        return self._first_circuit(size, h, rng, theta=THETA)
 
-    def _score_of(self, task, validation, settings):
-        """Minus the cost on the validation data: from equations, or with the seed of prediction."""
+    def _score_of(self, task, held_out, closure, device):
+        """Minus the cost on held-out data: from equations, or with the seed of prediction."""
+        trials = self._trials(
+            n_trials=self.n_trials_predict // N_GROUPS,
+            duration=self.window_predict,
+            shared_noise=False,
+        )
 
         def score(model):
-            circuit = model.circuit.to_torch(settings.device)
-            inputs, targets = validation
+            circuit = model.circuit.to_torch(device)
+            inputs, targets = held_out
             drive = task.drive(circuit, {}, inputs)
-            if settings.closure:
-                moments = stationary_moments(circuit, drive, closure=settings.closure)
+            if closure:
+                moments = stationary_moments(circuit, drive, closure=closure)
                 failed = ~moments.converged.all()
             else:
-                moments = simulate(
-                    circuit,
-                    drive.repeat(N_GROUPS, 1),
-                    n_trials=self.n_trials_predict // N_GROUPS,
-                    duration=self.window_predict,
-                    burn_in=self.burn_in,
-                    dt=self.dt,
-                    solver=self.solver,
-                    random_state=self.noise_seed_,
-                    rates=False,
-                )
+                moments = self._run(circuit, drive.repeat(N_GROUPS, 1), trials, self.noise_seed_)
                 failed = moments.diverged.any()
             return -np.inf if failed else -float(task.loss(moments, {}, targets))
 
@@ -627,57 +592,26 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         circuit, task = self.circuit_.to_torch(), Inference(self.cost_weights, self.averaging)
         return in_blocks(lambda block: task.drive(circuit, {}, block), inputs)
 
-    def _moments(self, X, method="simulation", grouped=False):
+    def _potentials(self, X, method="simulation", grouped=False):
         """Means and covariances of the potentials of E cells, float32; by group if grouped."""
-        if method not in METHODS:
-            raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
-        self._check_trials()
+        self._check_method(method)
+        self._check_groups()
         circuit = self.circuit_.to_torch(resolve_device(self.device))
-        n = circuit.n_excitatory
-
-        def simulated(drive, n_trials, seed, wanted=slice(None)):
-            moments = simulate(
-                circuit,
-                drive,
-                n_trials=n_trials,
-                duration=self.window_predict,
-                burn_in=self.burn_in,
-                dt=self.dt,
-                solver=self.solver,
-                shared_noise=not grouped,
-                random_state=seed,
-                rates=False,
-            )
-            if moments.diverged[wanted].any():
-                raise DivergenceError(
-                    f"The network has no stationary answer to some of the inputs: "
-                    f"{moments.message} See which with simulate(X).diverged; retrain with "
-                    "inputs like them, or use a smaller dt."
-                )
-            return moments
-
-        def stationary(drive):
-            moments = stationary_moments(circuit, drive, closure=self.closure)
-            found = moments.converged
-            if found.all():
-                return moments
-            others = simulated(drive, self.n_trials_predict, self.noise_seed_, ~found)
-            mean = torch.where(found[:, None], moments.mean, others.mean)
-            covariance = torch.where(found[:, None, None], moments.covariance, others.covariance)
-            return replace(moments, mean=mean, covariance=covariance)
-
+        n, n_trials, sources = circuit.n_excitatory, self.n_trials_predict, [self.noise_seed_]
+        if grouped and method == "simulation":
+            n_trials //= N_GROUPS
+            sources = [np.random.RandomState(self.noise_seed_ + i) for i in range(N_GROUPS)]
         # errors are averaged over inputs: noise of their own averages out, shared noise does not
-        sources = [np.random.RandomState(self.noise_seed_ + i) for i in range(N_GROUPS)]
+        trials = self._trials(
+            n_trials=n_trials, duration=self.window_predict, shared_noise=not grouped
+        )
 
         def respond(drive):
             drive = drive.to(circuit.weights.device)
-            if method == "moments":
-                parts = [stationary(drive)]
-            elif grouped:
-                n_trials = self.n_trials_predict // N_GROUPS
-                parts = [simulated(drive, n_trials, source) for source in sources]
-            else:
-                parts = [simulated(drive, self.n_trials_predict, self.noise_seed_)]
+            parts = [
+                self._moments(circuit, drive, trials, method, source, self.closure)
+                for source in sources
+            ]
             packed = [Inference.targets(m.mean[:, :n], m.covariance[:, :n, :n]) for m in parts]
             return torch.stack(packed, 1).cpu()
 
@@ -733,7 +667,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
 
     def _latents(self, X, method="simulation"):
         """Means and covariances of the latents, of the dtype of X."""
-        ((mean, covariance),) = self._moments(X, method)
+        ((mean, covariance),) = self._potentials(X, method)
         mean = mean - np.float32(self.potential_shift_)
         return mean.astype(X.dtype), covariance.astype(X.dtype)
 
@@ -875,7 +809,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
                 f"the network has {self.circuit_.n_excitatory} latents, mean and covariance have "
                 f"{mean.shape[1]}."
             )
-        parts = self._moments(X, method, grouped=True)
+        parts = self._potentials(X, method, grouped=True)
         means, covariances = (
             [torch.from_numpy(np.ascontiguousarray(x)) for x in kind]
             for kind in zip(*parts, strict=True)

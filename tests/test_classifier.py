@@ -16,15 +16,15 @@ from sklearn.exceptions import NotFittedError
 from ssn_estimators import (
     DivergenceError,
     SSNClassifier,
-    classifier,
+    base,
     simulate,
     split,
     stable_pair,
 )
 from ssn_estimators.growth import shares_of
 from ssn_estimators.training.classification import Classification
-from ssn_estimators.training.descent import Model
 from ssn_estimators.training.loop import REPAIR_STEPS
+from ssn_estimators.training.plan import Model
 
 METHODS = ["predict", "predict_proba", "decision_function", "transform"]
 DENSE = {"input_weights": "dense", "n_excitatory": 5, "n_inhibitory": 2}
@@ -78,16 +78,16 @@ def test_answers_by_moments_are_those_of_very_many_trials(network, blobs):
 def test_answers_by_moments_fall_back_row_by_row(network, blobs, monkeypatch):
     X = blobs[0][:70]
     solved = network.decision_function(X, method="moments")
-    found = classifier.stationary_moments
+    found = base.stationary_moments
 
-    def lost(circuit, drive):
-        moments = found(circuit, drive)
+    def lost(circuit, drive, **closure):
+        moments = found(circuit, drive, **closure)
         converged = moments.converged & (torch.arange(len(drive)) != 3)
         return replace(
             moments, mean=moments.mean.where(converged[:, None], torch.nan), converged=converged
         )
 
-    monkeypatch.setattr(classifier, "stationary_moments", lost)
+    monkeypatch.setattr(base, "stationary_moments", lost)
     mixed, simulated = network.decision_function(X, method="moments"), network.decision_function(X)
     fallen = np.isin(np.arange(70), [3, 67])  # of blocks of 64
     assert_array_equal(mixed[fallen], simulated[fallen])

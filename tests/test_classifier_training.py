@@ -22,10 +22,12 @@ from ssn_estimators import (
     split,
     stable_pair,
 )
+from ssn_estimators.structures import Unconstrained
 from ssn_estimators.training.classification import Classification
-from ssn_estimators.training.descent import Descent, Model
+from ssn_estimators.training.descent import Descent
 from ssn_estimators.training.guard import Guard
-from ssn_estimators.training.loop import Training, _rank
+from ssn_estimators.training.loop import _rank
+from ssn_estimators.training.plan import Model, Outcome
 
 SHORT = {"max_iter": 3, "growth_iter": 2}
 
@@ -216,9 +218,9 @@ def test_interrupt_in_a_confirmation(small_ssn, blobs, n_steps):
 def test_an_attempt_that_succeeds_is_kept():
     """Whatever the loss of one before that failed."""
     pair = Model(random_circuit(2, 1, random_state=0), {})
-    failed = Training(pair, loss_curve=[0.1], stability=1.0, failure=("a", "b"))
-    fine = Training(pair, loss_curve=[0.2], stability=1.0)
-    unstable = Training(pair, loss_curve=[0.0], stability=0.9)
+    failed = Outcome(pair, loss_curve=[0.1], stability=1.0, failure=("a", "b"))
+    fine = Outcome(pair, loss_curve=[0.2], stability=1.0)
+    unstable = Outcome(pair, loss_curve=[0.0], stability=0.9)
     assert min([failed, fine, unstable], key=_rank) is fine
     assert min([unstable, failed], key=_rank) is failed
 
@@ -238,7 +240,7 @@ def test_no_other_start(small_ssn, blobs, error):
     settings = SHORT | {"max_iter": 200, "input_noise": 1.0, "burn_in": 20.0}
     network = small_ssn(**settings)
     with (
-        mock.patch("ssn_estimators.classifier.stable_pair", once),
+        mock.patch("ssn_estimators.base.stable_pair", once),
         pytest.warns(ConvergenceWarning, match="interrupted|no stable start .* 2 excitatory"),
     ):
         fit_or_fail(network, X, np.arange(60) % 2)
@@ -390,7 +392,7 @@ def test_input_noise_follows_the_number_of_features_for_a_sample(
 
 
 @pytest.mark.parametrize("parents", ["last", "random", "gradient", "output"])
-def test_choices_of_parents(small_ssn, blobs, parents):
+def test_choices_of_parents(blobs, parents):
     """Each leads to the target; those that look at the network find other cells than the last."""
     chosen = []
 
@@ -398,9 +400,13 @@ def test_choices_of_parents(small_ssn, blobs, parents):
         chosen.append(list(parents))
         return split(circuit, parents, **how)
 
+    class Noting(SSNClassifier):
+        def _plan(self, *args, **kwargs):
+            plan = super()._plan(*args, **kwargs)
+            return replace(plan, growth=replace(plan.growth, split=noting))
+
     settings = SHORT | {"growth": "single", "growth_iter": 3, "max_iter": 3, "parents": parents}
-    with mock.patch("ssn_estimators.training.loop.split", noting):
-        network = small_ssn(n_excitatory=8, n_inhibitory=2, **settings).fit(*blobs)
+    network = Noting(8, 2, random_state=0, **settings).fit(*blobs)
     assert (network.circuit_.n_excitatory, network.circuit_.n_inhibitory) == (8, 2)
     sizes = [entry["n_excitatory"] + entry["n_inhibitory"] for entry in network.growth_history_]
     last = [[n_e - 1] for n_e in range(1, 8)]
@@ -414,17 +420,17 @@ def test_inhibitory_cells_become_different_with_random_shares():
     X, y = make_blobs(300, n_features=8, centers=8, random_state=1)
     parameters = {"n_inhibitory": 8, "growth_iter": 5, "max_iter": 30, "random_state": 0}
     for how, different in (("equal", False), ("random", True)):
-        with mock.patch("ssn_estimators.classifier.stable_pair", quiet_pair):
+        with mock.patch("ssn_estimators.base.stable_pair", quiet_pair):
             ssn = SSNClassifier(clone_shares=how, **parameters).fit(X, y)
         inhibition = ssn.circuit_.weights[:, 8:]
         singular = np.linalg.svd(inhibition, compute_uv=False)
         assert (singular[1] > 0.05 * singular[0]) == different
 
 
-def test_weakened_networks_have_ever_less_excitation_among_excitatory_cells(small_ssn):
+def test_weakened_networks_have_ever_less_excitation_among_excitatory_cells():
     circuit = random_circuit(3, 2, random_state=0, dtype=np.float32)
-    settings = small_ssn()._settings("cpu", evaluation_interval=50)
-    weights = [m.circuit.weights for m in Descent(Model(circuit, {}), settings).weakened()]
+    descent = Descent(Model(circuit, {}), Unconstrained)
+    weights = [model.circuit.weights for model in descent.weakened()]
     for i, weaker in enumerate(weights, start=1):
         assert_allclose(weaker[:3, :3], 0.8**i * circuit.weights[:3, :3], rtol=1e-5)
         assert_array_equal(weaker[:, 3:], circuit.weights[:, 3:])

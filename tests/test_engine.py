@@ -99,8 +99,12 @@ def reference_outcome(weights, factors, drive, setup, alive=None):
         steps = torch.cat([steps, steps[-1:]])[:, :, None]
         forcing = steps + z @ factors[m].T
         kept = torch.ones(forcing.shape[1:3]).bool() if alive is None else alive[m]
-        constants = {"k": setup.k, "gamma": setup.gamma, "tau": setup.tau}
-        circuit, columns = SimpleNamespace(weights=weights[m], **constants), forcing[:, kept]
+        circuit = SimpleNamespace(
+            weights=weights[m],
+            tau=setup.tau,
+            rates=lambda u: setup.k * torch.relu(u) ** setup.gamma,
+        )
+        columns = forcing[:, kept]
 
         def path(u, columns, slope, circuit=circuit):
             steps = reference.integrate(circuit, u, columns, setup.dt, setup.solver, slope)

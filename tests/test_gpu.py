@@ -66,8 +66,12 @@ def reference_moments(weights, noise_factor, drive, setup):
         steps = drive[m] if drive.ndim == 4 else drive[m].expand(n_steps, -1, -1)
         steps = torch.cat([steps, steps[-1:]])[:, :, None]
         forcing = (steps + z[:, m] @ noise_factor[m].T).flatten(1, 2)
-        constants = {"k": setup.k, "gamma": setup.gamma, "tau": np.array(setup.tau)}
-        du_dt = reference.velocity(SimpleNamespace(weights=weights[m], **constants))
+        circuit = SimpleNamespace(
+            weights=weights[m],
+            tau=np.array(setup.tau),
+            rates=lambda u: setup.k * torch.relu(u) ** setup.gamma,
+        )
+        du_dt = reference.velocity(circuit)
         step = reference.SCHEMES[setup.solver]
         u, slope, path = torch.zeros_like(forcing[0]), None, []
         for t in range(n_steps):

@@ -5,12 +5,11 @@ import pytest
 import torch
 
 from ssn_estimators import Circuit, simulate
-from ssn_estimators.training.descent import Model
+from ssn_estimators.simulation import Trials
 from ssn_estimators.training.guard import HORIZON, Guard, divergence_bound
+from ssn_estimators.training.plan import Model
 from ssn_estimators.training.posterior import Inference
 from ssn_estimators.training.side_by_side import run_together
-
-OPTIONS = {"dt": 1.0, "solver": "heun", "precision": "float32", "random_state": None}
 
 
 class Given:
@@ -23,7 +22,7 @@ class Given:
 def confirm(circuit, drives, final=True, more=()):
     rng = np.random.RandomState(0)
     sets = [torch.as_tensor(d, dtype=torch.float32) for d in (drives, *more)]
-    guard = Guard(Given, sets, OPTIONS | {"random_state": rng}, "cpu", rng)
+    guard = Guard(Given, sets, Trials(), "cpu", rng)
     model = Model(circuit.to_torch(dtype=torch.float32).to_numpy(), {})
     return run_together([guard.confirm(model, final)])[0]
 

@@ -22,8 +22,10 @@ from ssn_estimators import (
     stability_score,
     stable_pair,
 )
+from ssn_estimators.structures import Unconstrained
 from ssn_estimators.training.classification import Classification
-from ssn_estimators.training.descent import CAUTION, MEMORY, Descent, Model
+from ssn_estimators.training.descent import CAUTION, MEMORY, Descent
+from ssn_estimators.training.plan import Model
 
 
 def wide(n_features, n_classes, n_informative, n=1500):
@@ -196,10 +198,8 @@ def test_digits_are_read_as_the_readme_says():
 
 def test_the_guard_remembers():
     """A step that is undone doubles the penalty and lowers the rate that training returns to."""
-    network = SSNClassifier(random_state=0)
-    settings = network._settings("cpu", evaluation_interval=50)
     pair = stable_pair([[0.5]], random_state=0, dtype=np.float32)
-    descent = Descent(Model(pair, {}), settings)
+    descent = Descent(Model(pair, {}), Unconstrained)
     for value in descent.parameters.values():
         value.grad = value.detach().clone()
     descent.step(1.0, 0.01)

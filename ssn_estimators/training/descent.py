@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
-from ssn_estimators.circuit import Circuit
+from ssn_estimators.training.plan import Model
 
-__all__ = ["Descent", "Model"]
+__all__ = ["Descent"]
 
 WEAKENING = 0.8  # of E-to-E weights after a failed long run; without them no circuit runs away
 MAX_WEAKENED = 20  # times in a row; they leave a hundredth of it
@@ -20,24 +18,44 @@ CAUTION = 2.0  # of the penalty on instability, for every step undone at this si
 MOST_CAUTION = 64.0
 
 
-@dataclass(frozen=True)
-class Model:
-    """A circuit and the arrays around it (input weights, readout) trained with it; NumPy."""
-
-    circuit: Circuit
-    arrays: dict
-
-
 class Descent:
-    """Adam on the free parameters of one model, with the way back to the last good ones."""
+    """Adam on the free parameters of one model, with the way back to the last good ones.
 
-    def __init__(self, model, settings, state=None, rates=()):
-        self.like, self.settings, self.rates = model.circuit, settings, dict(rates)
+    Parameters
+    ----------
+    model : Model
+        Where it starts.
+    structure : structure of :mod:`~ssn_estimators.structures`
+        What is trained of the circuit.
+    rates : dict, default={}
+        Factors of the learning rate by the names of parameters.
+    state : dict, default=None
+        Of Adam, as of :meth:`optimizer_state`.
+    device : str, default="cpu"
+    max_grad_norm : float, default=1.0
+        Longer gradients are scaled down to it.
+    max_rejected : int, default=10
+        More steps than this undone in a row, and it has given up.
+    """
+
+    def __init__(
+        self,
+        model,
+        structure,
+        rates=(),
+        state=None,
+        *,
+        device="cpu",
+        max_grad_norm=1.0,
+        max_rejected=10,
+    ):
+        self.like, self.structure, self.rates = model.circuit, structure, dict(rates)
+        self.device, self.max_grad_norm, self.max_rejected = device, max_grad_norm, max_rejected
         dtype = model.circuit.weights.dtype
-        groups = {"circuit": settings.structure.parameters(model.circuit), "arrays": model.arrays}
+        groups = {"circuit": self.structure.parameters(model.circuit), "arrays": model.arrays}
         self.parameters = {
             (group, name): torch.tensor(
-                np.asarray(value, dtype=dtype), device=settings.device, requires_grad=True
+                np.asarray(value, dtype=dtype), device=self.device, requires_grad=True
             )
             for group, values in groups.items()
             for name, value in values.items()
@@ -50,7 +68,7 @@ class Descent:
 
     @property
     def gave_up(self):
-        return self.n_in_a_row > self.settings.max_rejected
+        return self.n_in_a_row > self.max_rejected
 
     @property
     def n_parameters(self):
@@ -81,7 +99,7 @@ class Descent:
         groups = {"circuit": {}, "arrays": {}}
         for (group, name), value in (values or self.parameters).items():
             groups[group][name] = value
-        return self.settings.structure.circuit(groups["circuit"], self.like), groups["arrays"]
+        return self.structure.circuit(groups["circuit"], self.like), groups["arrays"]
 
     def model(self, values=None):
         with torch.no_grad():
@@ -109,17 +127,20 @@ class Descent:
         return [p.view_as(v) for p, v in zip(parts, self.parameters.values(), strict=True)]
 
     def step(self, loss, rate):
-        """One step down the gradient, from parameters under which nothing diverged."""
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
+        """One step down the gradient, from parameters under which nothing diverged.
+
+        Returns the loss, or None where the gradient is not finite.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.max_grad_norm)
         if not torch.isfinite(norm):
-            return self.reject()
+            return None
         self.good = self._snapshot()
         self.n_in_a_row = 0
         self.backoff = min(self.ceiling, self.backoff * RECOVERY)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * self.backoff * group["factor"]
         self.optimizer.step()
-        magnitudes = self.settings.structure.magnitudes
+        magnitudes = self.structure.magnitudes
         if magnitudes:
             with torch.no_grad():
                 self.parameters["circuit", magnitudes].clamp_(min=0)
@@ -154,7 +175,7 @@ class Descent:
 
     def _weaken(self, values, factor):
         free = {name: value for (_, name), value in values.items()}
-        self.settings.structure.weaken(free, self.like.n_excitatory, factor)
+        self.structure.weaken(free, self.like.n_excitatory, factor)
 
     def optimizer_state(self):
         """What Adam knows, by group and name."""

@@ -12,7 +12,7 @@ from ssn_estimators.training.penalties import HORIZON, growth_of_deviations
 from ssn_estimators.training.side_by_side import Forward
 from ssn_estimators.training.starts import CONFIRM_NOISE
 
-__all__ = ["Confirmation", "Guard", "divergence_bound"]
+__all__ = ["Confirmation", "Guard", "NoGuard", "divergence_bound"]
 
 DURATION = 500.0  # ms; networks that pass training windows of 120 ms may diverge later
 N_INPUTS = 256  # of each set of inputs, at the end of growth stages
@@ -43,7 +43,9 @@ class Confirmation:
 
 
 class Guard:
-    """Confirms the networks of one training by simulations: its methods are generators.
+    """Keeps the networks of one training stable: it confirms them, and undoes steps too far.
+
+    What simulates is a generator.
 
     Parameters
     ----------
@@ -59,6 +61,10 @@ class Guard:
     def __init__(self, task, sets, trials, device, rng):
         self.task, self.sets, self.trials = task, sets, trials
         self.device, self.rng = device, rng
+
+    def undo(self, descent, weaken=False):
+        """Take the last step of a descent back."""
+        descent.reject(weaken)
 
     def holds(self, model, inputs):
         """Whether no trial of some inputs diverges within 500 ms."""
@@ -123,6 +129,21 @@ class Guard:
             increments="weak",
         )
         return (yield Forward(circuit, drive, trials, self.rng, gradient=False))
+
+
+class NoGuard(Guard):
+    """For controls: nothing is looked at, and no step undone."""
+
+    def undo(self, descent, weaken=False):
+        pass
+
+    def holds(self, model, inputs):
+        yield from ()
+        return True
+
+    def confirm(self, model, final):
+        yield from ()
+        return Confirmation(1.0)
 
 
 def divergence_bound(growth, seconds):

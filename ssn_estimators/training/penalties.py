@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import repeat
 
 import torch
 
 from ssn_estimators.simulation.reference import integrate
 
-__all__ = ["excess_growth", "excess_potential", "growth_of_deviations", "silence", "unsettled"]
+__all__ = [
+    "Penalties",
+    "excess_growth",
+    "excess_potential",
+    "growth_of_deviations",
+    "silence",
+    "unsettled",
+]
 
 SOFT_LIMIT = 20.0  # mV; mean potentials beyond it are penalised, long before they run away
 AWAKE = 1.0  # mV; some input must bring a cell there
@@ -17,6 +25,41 @@ LARGEST_GROWTH = -1.0  # logarithm of what may be left of deviations after this 
 N_WATCHED, SMALL = 16, 40  # inputs whose Jacobian is looked at, in circuits up to this size
 LEAST_WATCHED = 4
 SETTLING_TIME = 40.0  # ms; within it the means of the paper follow a new input (Fig. 4B)
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """Factors of what is added to the cost; 0 leaves it out.
+
+    Parameters
+    ----------
+    potential, silence, stability, settling : float
+        Of :func:`excess_potential`, :func:`silence`, :func:`excess_growth`, :func:`unsettled`.
+    dt, solver : float and str
+        Of the simulation in :func:`unsettled`.
+    """
+
+    potential: float = 0.0
+    silence: float = 0.0
+    stability: float = 0.0
+    settling: float = 0.0
+    dt: float = 1.0
+    solver: str = "heun"
+
+    def of_potentials(self, mean):
+        """Tensor: of means that are too large or, in all inputs of a batch, too small."""
+        penalty = self.potential * excess_potential(mean)
+        return penalty + self.silence * silence(mean) if self.silence else penalty
+
+    def of_dynamics(self, circuit, mean, caution):
+        """Tensor, `caution` times the factor; and whether an input was too unstable."""
+        growth = excess_growth(circuit, mean)
+        return caution * self.stability * growth, bool(growth > 0)
+
+    def of_slowness(self, circuit, drive, mean):
+        """Tensor; means are of any number of copies of the inputs."""
+        settled = mean.unflatten(0, (-1, len(drive))).mean(0)
+        return self.settling * unsettled(circuit, drive, settled, self.dt, self.solver)
 
 
 def excess_potential(mean):

@@ -72,7 +72,7 @@ class Backward:
 class _Batch:
     """Simulations that were run as one, for the way back."""
 
-    def __init__(self, forwards):
+    def __init__(self, forwards, simulate):
         gradient = forwards[0].gradient
         self.forwards, self.leaves = forwards, []
         circuits, drives = [], []
@@ -83,7 +83,7 @@ class _Batch:
             circuits.append(forward.circuit.with_checked(arrays))
             drives.append(leaves[2])
         sources = [forward.random_state for forward in forwards]
-        simulations = simulate_trials(circuits, drives, forwards[0].trials, sources)
+        simulations = simulate(circuits, drives, forwards[0].trials, sources)
         self.moments = []
         for forward, simulation in zip(forwards, simulations, strict=True):
             own = {name: getattr(simulation, name) for name in MOMENTS}
@@ -146,11 +146,13 @@ def _deferred_interrupt():
         signal.signal(signal.SIGINT, usual)
 
 
-def run_together(trainings):
+def run_together(trainings, simulate=None):
     """Run trainings to their ends; what they return, in order.
 
-    Ctrl-C reaches all of them; each keeps what it has.
+    Ctrl-C reaches all of them; each keeps what it has. Controls put another function in the place
+    of :func:`simulate_trials`.
     """
+    simulate = simulate or simulate_trials
     results, active, requests = [None] * len(trainings), {}, {}
 
     def advance(i, step, *value):
@@ -176,7 +178,7 @@ def run_together(trainings):
                     if interrupted:
                         break
                     if kind is Forward:
-                        _Batch([requests[i] for i in group])
+                        _Batch([requests[i] for i in group], simulate)
                         answers |= {i: requests[i].simulation for i in group}
                     else:
                         requests[group[0]].forward.batch.backward()

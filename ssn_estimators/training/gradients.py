@@ -1,0 +1,134 @@
+"""Where gradients come from: simulation, equations, or a search. Each is a generator.
+
+A source takes a batch to the gradient of its cost with respect to a descent's parameters, and
+leaves it there; or refuses, where a network diverges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from ssn_estimators.evolution import estimate_gradient
+from ssn_estimators.simulation import Trials
+from ssn_estimators.stationary.moments import stationary_moments
+from ssn_estimators.training.side_by_side import Backward, Forward
+
+__all__ = ["Found", "Searched", "Simulated", "Solved"]
+
+
+class Found(NamedTuple):
+    """The loss, or None where there is no gradient; and costs that could not be used."""
+
+    loss: float | None
+    n_dropped: int = 0
+
+
+REFUSED = Found(None)
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """By backpropagation through simulated trials.
+
+    Parameters
+    ----------
+    trials : Trials
+    n_copies : int, default=1
+        Of every input, with noise of their own.
+    """
+
+    trials: Trials
+    n_copies: int = 1
+    looks_always = False
+
+    def find(self, descent, objective, inputs, targets, rng):
+        made = descent.made()
+        drive = objective.drive(made, inputs)
+        if drive is None:
+            return REFUSED
+        forward = Forward(made[0], drive.repeat(self.n_copies, 1), self.trials, rng)
+        moments = yield forward
+        loss = None
+        if not moments.diverged.any():
+            loss, penalty = objective(made, drive, moments, targets, descent.caution)
+            # the way back through the simulation will pass the circuit once more
+            descent.backward(loss + penalty, retain_graph=True)
+        yield Backward(forward)
+        return REFUSED if loss is None else Found(loss.item())
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Through the equations of the stationary moments.
+
+    Parameters
+    ----------
+    closure : {"gaussian", "linear"}
+        See :func:`stationary_moments`.
+    """
+
+    closure: str
+    looks_always = False
+
+    def find(self, descent, objective, inputs, targets, rng):
+        made = descent.made()
+        drive = objective.drive(made, inputs)
+        if drive is None:
+            return REFUSED
+        yield  # Ctrl-C
+        moments = stationary_moments(made[0], drive, closure=self.closure)
+        if not moments.converged.all():
+            return REFUSED
+        loss, penalty = objective(made, drive, moments, targets, descent.caution)
+        descent.backward(loss + penalty)
+        return Found(loss.item())
+
+
+@dataclass(frozen=True)
+class Searched:
+    """By an evolution strategy, from costs at perturbed parameters.
+
+    Parameters
+    ----------
+    trials : Trials
+    n_samples : int
+        Costs, in antithetic pairs.
+    sigma : float
+        Standard deviation of perturbations.
+    """
+
+    trials: Trials
+    n_samples: int
+    sigma: float
+    looks_always = True  # costs that are compared all have the same penalties
+
+    def find(self, descent, objective, inputs, targets, rng):
+        if descent.made() is None:
+            return REFUSED
+        seed = int(rng.randint(2**31 - 1))
+        generator = torch.Generator().manual_seed(seed)
+        shape = (self.n_samples // 2, descent.n_parameters)
+        noise = self.sigma * torch.randn(shape, generator=generator, dtype=torch.float32)
+        noise = noise.to(descent.device)
+        costs = torch.full((2, len(noise)), torch.inf, dtype=torch.float64)
+        for side, sign in enumerate((1, -1)):
+            for i, change in enumerate(noise):
+                with torch.no_grad():
+                    made = descent.made(sign * change)
+                drive = objective.drive(made, inputs)
+                if drive is None:
+                    continue
+                # with the same random numbers, so that costs differ by their parameters only
+                moments = yield Forward(made[0], drive, self.trials, seed, gradient=False)
+                if not moments.diverged.any():
+                    parts = objective(made, drive, moments, targets, descent.caution)
+                    costs[side, i] = sum(parts)
+        try:
+            gradient, n_dropped = estimate_gradient(noise, costs, self.sigma)
+        except FloatingPointError:
+            return Found(None, costs.numel())
+        descent.set_gradient(gradient)
+        return Found(float(costs[torch.isfinite(costs)].mean()), n_dropped)
