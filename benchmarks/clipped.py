@@ -12,8 +12,8 @@ import torch
 from sklearn.utils import check_random_state
 
 from ssn_estimators import Simulation
-from ssn_estimators.simulation import Trials
-from ssn_estimators.simulation.reference import SCHEMES, velocity
+from ssn_estimators.simulation import SCHEMES, Trials
+from ssn_estimators.simulation.reference import velocity
 
 BOUND = 30.0  # mV
 

@@ -18,7 +18,7 @@ from workload import DECAY, DT, GAMMA, KICK, TAU_E, TAU_ETA, TAU_I, K
 
 import ssn_estimators
 from ssn_estimators import Circuit, simulate
-from ssn_estimators.simulation import reference
+from ssn_estimators.simulation import SCHEMES, reference
 
 CONSTANTS = {"k": K, "gamma": float(GAMMA), "tau_e": TAU_E, "tau_i": TAU_I, "tau_eta": TAU_ETA}
 
@@ -216,7 +216,7 @@ def make_step(relu, rate, solver):
     `carried` is what the next step needs from this one: Heun's second forcing, the slope of
     Adams-Bashforth, nothing for Euler.
     """
-    scheme = reference.SCHEMES[solver]
+    scheme = SCHEMES[solver]
 
     def step(u, z, xi, carried, weights, noise_factor, drive):
         def du_dt(u, forcing):

@@ -392,7 +392,7 @@ def test_input_noise_follows_the_number_of_features_for_a_sample(
 
 
 @pytest.mark.parametrize("parents", ["last", "random", "gradient", "output"])
-def test_choices_of_parents(blobs, parents):
+def test_choices_of_parents(small_ssn, blobs, parents):
     """Each leads to the target; those that look at the network find other cells than the last."""
     chosen = []
 
@@ -406,7 +406,8 @@ def test_choices_of_parents(blobs, parents):
             return replace(plan, growth=replace(plan.growth, split=noting))
 
     settings = SHORT | {"growth": "single", "growth_iter": 3, "max_iter": 3, "parents": parents}
-    network = Noting(8, 2, random_state=0, **settings).fit(*blobs)
+    like = small_ssn(n_excitatory=8, n_inhibitory=2, **settings)
+    network = Noting(**like.get_params()).fit(*blobs)
     assert (network.circuit_.n_excitatory, network.circuit_.n_inhibitory) == (8, 2)
     sizes = [entry["n_excitatory"] + entry["n_inhibitory"] for entry in network.growth_history_]
     last = [[n_e - 1] for n_e in range(1, 8)]

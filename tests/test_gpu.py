@@ -20,8 +20,12 @@ if DEVICE == "cpu":
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is first imported
 pytest.importorskip("triton")
 
-from ssn_estimators.simulation import reference  # noqa: E402
-from ssn_estimators.simulation.gpu import engine as gpu  # noqa: E402
+from ssn_estimators.simulation import (  # noqa: E402
+    SCHEMES,
+    gpu,
+    reference,
+)
+from ssn_estimators.simulation.gpu import columns, engine, library  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")
 
@@ -72,7 +76,7 @@ def reference_moments(weights, noise_factor, drive, setup):
             rates=lambda u: setup.k * torch.relu(u) ** setup.gamma,
         )
         du_dt = reference.velocity(circuit)
-        step = reference.SCHEMES[setup.solver]
+        step = SCHEMES[setup.solver]
         u, slope, path = torch.zeros_like(forcing[0]), None, []
         for t in range(n_steps):
             if t == n_burn:
@@ -84,7 +88,7 @@ def reference_moments(weights, noise_factor, drive, setup):
         mean = samples.mean(1)
         deviations = samples - mean[:, None]
         covariance = deviations.mT @ deviations / samples.shape[1]
-        rates = setup.k * torch.relu(samples) ** setup.gamma.mean(1)
+        rates = (setup.k * torch.relu(samples) ** setup.gamma).mean(1)
         results.append((mean, covariance, rates, path))
     return [torch.stack(x) for x in zip(*results, strict=True)]
 
@@ -134,7 +138,7 @@ CASES = [
 
 @pytest.mark.parametrize(("engine", "variant"), CASES)
 def test_moments_and_gradient(engine, variant, monkeypatch):
-    monkeypatch.setattr(gpu, "GRAPH_STEPS", 3)
+    monkeypatch.setattr(library, "GRAPH_STEPS", 3)
     changes, moving = VARIANTS[variant]
     setup = Setup(**changes)
     check(setup, problem(setup, moving), engine, 1e-5)
@@ -157,7 +161,7 @@ def test_chunks_of_time(solver, monkeypatch):
     setup = Setup(solver=solver)
     inputs = problem(setup)
     whole = gpu.moments(*(x.to(DEVICE) for x in inputs), setup)[:3]
-    monkeypatch.setattr(gpu, "CHUNK_ELEMENTS", 3 * 2 * 8 * 3)  # three steps
+    monkeypatch.setattr(engine, "CHUNK_ELEMENTS", 3 * 2 * 8 * 3)  # three steps
     check(setup, inputs, "resident", 1e-5)
     pieces = gpu.moments(*(x.to(DEVICE) for x in inputs), setup)[:3]
     for x, y in zip(pieces, whole, strict=True):
@@ -231,7 +235,7 @@ def test_divergence(engine):
 @pytest.mark.parametrize("increments", ["gaussian", "weak"])
 def test_noise_is_stationary(increments, monkeypatch):
     if DEVICE == "cpu":
-        monkeypatch.setattr(gpu, "TILE", 1024)  # the interpreter's time is that of a program
+        monkeypatch.setattr(columns, "TILE", 1024)  # the interpreter's time is that of a program
     setup = Setup(n_trials=400, increments=increments, n_burn=0, n_window=20, dt=3.0, seeds=TWO)
     z = gpu.noise(setup, 2, 3, DEVICE).cpu().numpy()
     n_series = z[0].size

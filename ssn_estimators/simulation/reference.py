@@ -5,7 +5,9 @@ The engines that `simulate` runs are held against this file by the tests.
 
 import torch
 
-__all__ = ["SCHEMES", "integrate", "velocity"]
+from ssn_estimators.simulation.schemes import SCHEMES
+
+__all__ = ["integrate", "velocity"]
 
 
 def velocity(circuit):
@@ -17,29 +19,6 @@ def velocity(circuit):
         return (torch.addmm(forcing, circuit.rates(u), weights) - u) * rate
 
     return du_dt
-
-
-# A scheme takes u one step of dt ahead. It gets the forcing at both ends of the step and the
-# slope at the start of the step before (None at the first), and returns u and its own slope.
-
-
-def euler(du_dt, u, forcing, forcing_next, dt, previous):
-    slope = du_dt(u, forcing)
-    return u + dt * slope, slope
-
-
-def heun(du_dt, u, forcing, forcing_next, dt, previous):
-    slope = du_dt(u, forcing)
-    return u + dt / 2 * (slope + du_dt(u + dt * slope, forcing_next)), slope
-
-
-def ab2(du_dt, u, forcing, forcing_next, dt, previous):
-    slope = du_dt(u, forcing)
-    previous = slope if previous is None else previous
-    return u + dt / 2 * (3 * slope - previous), slope
-
-
-SCHEMES = {"euler": euler, "heun": heun, "ab2": ab2}
 
 
 def integrate(circuit, u, forcing, dt, solver, slope=None):

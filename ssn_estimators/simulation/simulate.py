@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 
 from ssn_estimators._torch import on_cpu
 from ssn_estimators.circuit import CONSTANTS, DIVERGENCE_THRESHOLD
-from ssn_estimators.simulation.cpu import engine as cpu
+from ssn_estimators.simulation import cpu
 from ssn_estimators.simulation.setup import Setup
 from ssn_estimators.simulation.trials import Trials
 
@@ -281,7 +281,7 @@ def _moments(weights, noise_factors, drives, setup, record):
     if drives.is_cuda and drives.dtype == torch.float32 and not record:
         try:
             # only here, so that nobody else has to have Triton
-            from ssn_estimators.simulation.gpu import engine as gpu
+            from ssn_estimators.simulation import gpu
         except ImportError:
             pass
         else:

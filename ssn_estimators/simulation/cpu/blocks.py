@@ -7,7 +7,7 @@ block that fits the cache runs through all steps before the next block begins.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -18,13 +18,14 @@ from ssn_estimators.simulation.cpu.backend import Arrays
 from ssn_estimators.simulation.cpu.steps import Adjoint, Stepper
 from ssn_estimators.simulation.setup import Setup
 
-__all__ = ["Block", "Network"]
+__all__ = ["Block", "Network", "Sums"]
 
 CHECKPOINT = 64  # steps between two points from which the noise can be made again
+SUMMED = ("totals", "centre", "products")  # over the trials that are not left out
 
 
 class Network(NamedTuple):
-    """What the loops know of a circuit; units as in `steps.py`."""
+    """What the loops know of a circuit; units as in `values.py`."""
 
     recurrent: object  # A
     transposed: object
@@ -33,8 +34,47 @@ class Network(NamedTuple):
 
 
 @dataclass
+class Sums:
+    """Over the samples, of each input of a block, of trials that stayed legal.
+
+    Parameters
+    ----------
+    count : Tensor of shape (n_inputs,)
+        Number of samples.
+    u, rates : Tensors of shape (n_inputs, n_neurons), or None
+    scatter : Tensor of shape (n_inputs, n_neurons, n_neurons), or None
+        Of squares and products about the mean.
+    exceeded : int Tensor of shape columns, or None
+        Number of steps after which a trial left the legal range, -1 if it never did; None if none
+        did.
+    path, noise : Tensors of shape (n_window, n_neurons, n_inputs, n_signs, n_draws), or None
+        If recorded.
+    """
+
+    count: torch.Tensor
+    u: torch.Tensor | None = None
+    rates: torch.Tensor | None = None
+    scatter: torch.Tensor | None = None
+    exceeded: torch.Tensor | None = None
+    path: torch.Tensor | None = None
+    noise: torch.Tensor | None = None
+
+
+@dataclass
+class Running:
+    """What a block adds up while time goes on; None where there is nothing yet."""
+
+    totals: object = None  # of u and [u]+^gamma over steps, of shape (1 or 2, n, n_columns)
+    centre: torch.Tensor | None = None  # near the mean; products are about it
+    products: torch.Tensor | None = None
+    exceeded: torch.Tensor | None = None
+    path: torch.Tensor | None = None
+    noise: torch.Tensor | None = None
+
+
+@dataclass
 class Block:
-    """Some columns of one network; units and layout as in `steps.py`.
+    """Some columns of one network; units and layout as in `values.py`.
 
     Parameters
     ----------
@@ -42,7 +82,7 @@ class Block:
         Time grid, scheme, noise.
     arrays : Arrays
         Loops and their kind of arrays.
-    circuit : Network
+    network : Network
         Of such arrays.
     drive : Tensor of shape (n_neurons, n_inputs) or (n_steps, n_neurons, n_inputs)
         e f(h).
@@ -54,13 +94,13 @@ class Block:
 
     setup: Setup
     arrays: Arrays
-    circuit: Network
+    network: Network
     drive: torch.Tensor
     columns: tuple
     seed: tuple
 
     def __post_init__(self):
-        self.n, self.n_columns = len(self.circuit.recurrent), math.prod(self.columns)
+        self.n, self.n_columns = len(self.network.recurrent), math.prod(self.columns)
         self.shape = (self.n, *self.columns)
         self.alive = None  # bool, of shape columns, where trials are left out
 
@@ -91,42 +131,67 @@ class Block:
     def forward(self):
         """Simulate, once prepared, and keep what `backward` needs."""
         sums = self._run()
-        if "exceeded" in sums:
-            diverged = sums["exceeded"] >= 0
-            paths = {k: sums[k] for k in ("exceeded", "path", "noise") if k in sums}
+        if sums.exceeded is not None:
+            diverged = sums.exceeded >= 0
+            seen = Running(exceeded=sums.exceeded, path=sums.path, noise=sums.noise)
             if diverged.all():
                 # nothing to add up or to lead back
                 self.states = self.path = self.predictions = None
                 self.checkpoints = []
-                sums = paths
+                sums = seen
             elif self.keep or self.setup.covariance:
                 # A trial spoils sums over columns before it is known to diverge: repeat with the
                 # same noise, now knowing which trials to leave out.
                 self.alive = ~diverged
-                if "path" in paths:  # a view of the memory that the second run uses
-                    paths["path"] = paths["path"].clone()
+                if seen.path is not None:  # a view of the memory that the second run uses
+                    seen.path = seen.path.clone()
                 self._start()
-                sums = self._run() | paths
-        self.sums, self.stepper = sums, None
+                again = self._run()
+                sums = replace(seen, **{k: getattr(again, k) for k in SUMMED})
+        self.running, self.stepper = sums, None
         return self
 
     def _run(self):
-        setup, stepper, arrays = self.setup, self.stepper, self.arrays
-        shape, sums, record = (self.n, self.n_columns), {}, self.record
-        u, ring, t = arrays.zeros(shape), arrays.empty((min(steps.CHUNK, setup.n_burn), *shape)), 0
-        nothing = arrays.empty((0, *shape))
+        sums = Running()
+        shape = (self.n, self.n_columns)
+        u = self.arrays.zeros(shape)
+        u, legal = self._burn_in(u, sums)
+        if not legal and not self.record:
+            return sums
+        self.states[0] = u
+        if not self._window(u, sums) and not self.record:
+            return sums
+        if self.record:
+            sums.path = self.arrays.tensor(self.path).unflatten(2, self.columns)
+            noise = [self._noise(i)[1:] for i in range(len(self.checkpoints))]
+            noise = torch.cat([self.arrays.tensor(x) for x in noise])
+            noise = noise.unflatten(2, (-1, 1, self.columns[2]))
+            sums.noise = torch.cat([noise, -noise], 3) if self.columns[1] == 2 else noise
+        return sums
+
+    def _burn_in(self, u, sums):
+        """Potentials at its end, and whether some trial is legal by then."""
+        setup, stepper, shape = self.setup, self.stepper, (self.n, self.n_columns)
+        ring = self.arrays.empty((min(steps.CHUNK, setup.n_burn), *shape))
+        nothing, t, alive = self.arrays.empty((0, *shape)), 0, True
         while t < setup.n_burn:
             u, n_done, legal = stepper.advance(u, ring, setup.n_burn - t, None, nothing)
             t += n_done
-            if not legal and self._note(ring, n_done, t, sums) and not record:
-                return sums
-        self.states[0] = u
-        t, whole = 0, len(self.path) == setup.n_window
-        totals = sums["totals"] = arrays.zeros((1 + setup.rates, *shape))
+            if not legal:
+                alive = not self._note(ring, n_done, t, sums)
+                if not alive and not self.record:
+                    break
+        return u, alive
+
+    def _window(self, u, sums):
+        """Add up; whether some trial is legal at the end."""
+        setup, stepper, arrays = self.setup, self.stepper, self.arrays
+        t, whole, alive = 0, len(self.path) == setup.n_window, True
+        totals = sums.totals = arrays.zeros((1 + setup.rates, self.n, self.n_columns))
         # a product of all their samples is taken of what the path holds
         most = steps.CHUNK if setup.covariance and not whole else CHECKPOINT
         while t < setup.n_window:
-            if (self.keep or record) and t % CHECKPOINT == 0:
+            if (self.keep or self.record) and t % CHECKPOINT == 0:
                 self.checkpoints.append(stepper.noise.state())
             n_steps = min(CHECKPOINT - t % CHECKPOINT, setup.n_window - t, most)
             path = self.path[t : t + n_steps] if whole else self.path
@@ -135,17 +200,13 @@ class Block:
             u, n_done, legal = stepper.advance(u, path, n_steps, predictions, few)
             totals += few
             t += n_done
-            if not legal and self._note(path, n_done, setup.n_burn + t, sums) and not record:
-                return sums
+            if not legal:
+                alive = not self._note(path, n_done, setup.n_burn + t, sums)
+                if not alive and not self.record:
+                    break
             if setup.covariance:
                 self._add_products(arrays.tensor(path[:n_done]), sums)
-        if record:
-            sums["path"] = arrays.tensor(self.path).unflatten(2, self.columns)
-            noise = [self._noise(i)[1:] for i in range(len(self.checkpoints))]
-            noise = torch.cat([arrays.tensor(x) for x in noise])
-            noise = noise.unflatten(2, (-1, 1, self.columns[2]))
-            sums["noise"] = torch.cat([noise, -noise], 3) if self.columns[1] == 2 else noise
-        return sums
+        return alive
 
     def _noise(self, checkpoint):
         """Values from a checkpoint to the next, both included."""
@@ -158,55 +219,48 @@ class Block:
         path = path[: (n_done - 1) % len(path) + 1][-steps.CHUNK :]
         beyond = ~(self.arrays.tensor(path).abs() <= DIVERGENCE_THRESHOLD).all(1)
         first = beyond.to(torch.uint8).argmax(0) + 1 + t - len(path)
-        exceeded = sums.setdefault("exceeded", torch.full_like(first, -1).view(self.columns))
-        new = beyond.any(0).view(self.columns) & (exceeded < 0)
-        exceeded[new] = first.view(self.columns)[new]
-        return bool((exceeded >= 0).all())
+        if sums.exceeded is None:
+            sums.exceeded = torch.full_like(first, -1).view(self.columns)
+        new = beyond.any(0).view(self.columns) & (sums.exceeded < 0)
+        sums.exceeded[new] = first.view(self.columns)[new]
+        return bool((sums.exceeded >= 0).all())
 
     def _add_products(self, path, sums):
         """Add a chunk of the window to the sum of products over samples."""
         samples = path.unflatten(2, self.columns)
-        if "centre" not in sums:
+        if sums.centre is None:
             # near the mean, so that float32 covariances stay accurate
             alive = torch.ones(self.columns) if self.alive is None else self.alive
             centre = torch.nan_to_num(samples[0].sum((2, 3)) / alive.sum((1, 2)).to(path))
-            sums["centre"] = centre[:, :, None, None]
-        deviation = samples - sums["centre"]
+            sums.centre, sums.products = centre[:, :, None, None], 0
+        deviation = samples - sums.centre
         if self.alive is not None:
             deviation.mul_(self.alive)
         deviation = deviation.permute(2, 1, 0, 3, 4).flatten(2)
-        sums["products"] = sums.get("products", 0) + deviation @ deviation.mT
+        sums.products = sums.products + deviation @ deviation.mT
 
     def added_up(self):
-        """Sums over samples, once simulated.
-
-        Returns
-        -------
-        sums : dict
-            "exceeded", of shape columns, if there are any: number of steps after which a trial
-            left the legal range, -1 if it never did. Over the samples of each input that did
-            not, "count" (n_inputs,), "u" and "rates" (n_inputs, n_neurons), "scatter"
-            (n_inputs, n_neurons, n_neurons), the sum of squares and products about the mean;
-            if recorded, "path" and "noise" (n_window, n_neurons, n_inputs, n_signs, n_draws).
-        """
-        sums, self.sums, setup = self.sums, None, self.setup
-        result = {k: sums[k] for k in ("exceeded", "path", "noise") if k in sums}
+        """Sums over samples, once simulated."""
+        running, self.running, setup = self.running, None, self.setup
+        exceeded, alive = running.exceeded, None
         count = self.drive.new_full(self.columns[:1], math.prod(self.columns[1:]))
-        if "exceeded" in sums:
-            alive = sums["exceeded"] < 0
+        if exceeded is not None:
+            alive = exceeded < 0
             count = alive.sum((1, 2)).to(self.drive)
-        result["count"] = count = count * setup.n_window
-        if "totals" in sums:
-            totals = self.arrays.tensor(sums["totals"]).unflatten(2, self.columns)
-            if "exceeded" in sums:
+        sums = Sums(
+            count * setup.n_window, exceeded=exceeded, path=running.path, noise=running.noise
+        )
+        if running.totals is not None:
+            totals = self.arrays.tensor(running.totals).unflatten(2, self.columns)
+            if alive is not None:
                 totals = torch.where(alive, totals, 0)
             totals = totals.sum((3, 4)).mT
-            result |= dict(zip(("u", "rates"), totals, strict=False))
-        if "products" in sums:
-            total = result["u"] - count[:, None] * sums["centre"][:, :, 0, 0].T
-            offset = total / count.clamp_min(1)[:, None]
-            result["scatter"] = sums["products"] - total[:, :, None] * offset[:, None]
-        return result
+            sums.u, sums.rates = totals[0], totals[1] if setup.rates else None
+        if running.products is not None:
+            total = sums.u - sums.count[:, None] * running.centre[:, :, 0, 0].T
+            offset = total / sums.count.clamp_min(1)[:, None]
+            sums.scatter = running.products - total[:, :, None] * offset[:, None]
+        return sums
 
     def prepare_backward(self, owe):
         """Make room, and note what is owed; see `backward`."""
@@ -228,4 +282,4 @@ class Block:
             self.adjoint.back(self.owe(path, first), u, predictions, z, first)
         # large, and not needed again
         self.states = self.path = self.predictions = self.checkpoints = self.noise = None
-        return self.adjoint.gradients()
+        return self.adjoint.result()

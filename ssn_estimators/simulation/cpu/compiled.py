@@ -9,6 +9,7 @@ in another.
 import numpy as np
 
 from ssn_estimators._numba import compiled
+from ssn_estimators.simulation.cpu.values import Forcing
 
 __all__ = ["back_heun", "back_multistep", "ornstein_uhlenbeck", "run", "start_process"]
 
@@ -249,85 +250,73 @@ def _correct(new, force, u, predicted, out, e, half):
 
 
 @compiled(**options)
-def _multistep(u, path, inputs, circuit, most, room, current, before, cold, last):
-    (base, kicks, column, sign), (recurrent, step, gamma) = inputs, circuit
-    force, r, new = room
-    bounds, steps = _groups(step, u.shape[1])
-    start, flat_r, flat_force, legal = u.reshape(-1), r.reshape(-1), force[0].reshape(-1), True
-    _rate(start, flat_r, gamma)
+def _multistep(u, path, forcing, cells, scheme, room, last, cold):
+    before, now, (column, sign) = last, room.increment, forcing.columns
+    bounds, steps = _groups(cells.step, u.shape[1])
+    flat_r, force, flat_force = room.rates.reshape(-1), room.force[0], room.force[0].reshape(-1)
+    start, legal = u.reshape(-1), True
+    _rate(start, flat_r, cells.gamma)
     if cold:
         last[:] = 0
     for t in range(len(path)):
-        out, flat_new = path[t].reshape(-1), new.reshape(-1)
-        _force(base[t % len(base)], kicks[t], column, sign, force[0])
-        np.dot(recurrent, r, new)
+        out, flat_now = path[t].reshape(-1), now.reshape(-1)
+        _force(forcing.base[t % len(forcing.base)], forcing.kicks[t], column, sign, force)
+        np.dot(cells.recurrent, room.rates, now)
         for g in range(len(steps)):
             part = slice(bounds[g], bounds[g + 1])
-            _increment(flat_new[part], flat_force[part], start[part], steps[g])
-        share = current + before if cold and t == 0 else current
-        _move(flat_new, last.reshape(-1), start, out, share, before)
-        legal &= _legal_rate(out, flat_r, gamma, most)
-        start, new, last = out, last, new
+            _increment(flat_now[part], flat_force[part], start[part], steps[g])
+        share = scheme.current + scheme.before if cold and t == 0 else scheme.current
+        _move(flat_now, before.reshape(-1), start, out, share, scheme.before)
+        legal &= _legal_rate(out, flat_r, cells.gamma, cells.most)
+        start, now, before = out, before, now
+    if len(path) % 2:  # what was last is in the other array
+        _copy(last.reshape(-1), before.reshape(-1))
     return legal
 
 
 @compiled(**options)
-def _heun(u, path, inputs, circuit, most, room, half, predictions):
-    (base, kicks, column, sign), (recurrent, step, gamma) = inputs, circuit
-    force, r, new = room
-    bounds, steps = _groups(step, u.shape[1])
-    start, flat_r, flat_new, legal = u.reshape(-1), r.reshape(-1), new.reshape(-1), True
-    _rate(start, flat_r, gamma)
-    _force(base[0], kicks[0], column, sign, force[0])
+def _heun(u, path, forcing, cells, scheme, room, predictions):
+    base, kicks, (column, sign), half = forcing.base, forcing.kicks, forcing.columns, scheme.current
+    bounds, steps = _groups(cells.step, u.shape[1])
+    new, flat_new, flat_r = room.increment, room.increment.reshape(-1), room.rates.reshape(-1)
+    start, legal = u.reshape(-1), True
+    _rate(start, flat_r, cells.gamma)
+    _force(base[0], kicks[0], column, sign, room.force[0])
     for t in range(len(path)):
         out, predicted = path[t].reshape(-1), predictions[t % len(predictions)].reshape(-1)
-        now, after = force[t % 2].reshape(-1), force[(t + 1) % 2].reshape(-1)
-        np.dot(recurrent, r, new)
+        now, after = room.force[t % 2].reshape(-1), room.force[(t + 1) % 2].reshape(-1)
+        np.dot(cells.recurrent, room.rates, new)
         for g in range(len(steps)):
             part = slice(bounds[g], bounds[g + 1])
             _predict(flat_new[part], now[part], start[part], predicted[part], steps[g])
-        _rate(predicted, flat_r, gamma)
-        _force(base[(t + 1) % len(base)], kicks[t + 1], column, sign, force[(t + 1) % 2])
-        np.dot(recurrent, r, new)
+        _rate(predicted, flat_r, cells.gamma)
+        _force(base[(t + 1) % len(base)], kicks[t + 1], column, sign, room.force[(t + 1) % 2])
+        np.dot(cells.recurrent, room.rates, new)
         for g in range(len(steps)):
             part = slice(bounds[g], bounds[g + 1])
             _correct(
                 flat_new[part], after[part], start[part], predicted[part], out[part], steps[g], half
             )
-        legal &= _legal_rate(out, flat_r, gamma, most)
+        legal &= _legal_rate(out, flat_r, cells.gamma, cells.most)
         start = out
     return legal
 
 
 @compiled(**options)
-def run(
-    u,
-    path,
-    n_steps,
-    base,
-    noise,
-    columns,
-    circuit,
-    most,
-    room,
-    heun,
-    shares,
-    predictions,
-    cold,
-    totals,
-):
+def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals):
     """Steps with their noise, until all are done or some potential is beyond the legal range.
 
     Parameters
     ----------
-    path : array
-        Of all steps, or of as many as `noise` makes at a time, to be used in turn.
-    base, columns, circuit, most, predictions, cold
+    u, predictions, cold
         See `loops.py`; predictions are the increment of the last step in multi-step schemes.
-    noise : tuple
-        What `ornstein_uhlenbeck` takes, arrays for some values of it and their kicks, e n.
-    heun : bool
-        The scheme, and `shares` what it takes, filled up to two.
+    path : array
+        Of all steps, or of as many as noise is made at a time, to be used in turn.
+    n_steps : int
+    source : Source
+    cells : Cells
+    scheme : Scheme
+    room : Room
     totals : array of shape (at most 2, ...)
         Sums over steps of u, and of [u]+^gamma, to add to.
 
@@ -337,53 +326,43 @@ def run(
     legal : bool
         Whether the last steps, since the noise was made, are legal.
     """
-    process, z, kicks, noise_factor = noise
-    flat, (column, sign), (force, r, new) = z.reshape(len(z), -1), columns, room
-    current, before = shares
-    last, swapped, done, legal = predictions[0], False, 0, True
+    z, kicks, one = source.values, source.kicks, u.dtype.type(1)
+    flat, done, legal = z.reshape(len(z), -1), 0, True
     while done < n_steps and legal:
         size, first = min(len(z) - 1, n_steps - done), done % len(path)
-        ornstein_uhlenbeck(flat[: size + 1], process)
+        ornstein_uhlenbeck(flat[: size + 1], source.process)
         for t in range(size + 1):
-            np.dot(noise_factor, z[t], kicks[t])
-        inputs, part = (base, kicks, column, sign), path[first : first + size]
-        if heun:
+            np.dot(source.noise_factor, z[t], kicks[t])
+        forcing, part = Forcing(source.base, kicks, source.columns), path[first : first + size]
+        if scheme.heun:
             some = predictions[done : done + size] if len(predictions) > 1 else predictions
-            legal = _heun(u, part, inputs, circuit, most, (force, r, new), current, some)
+            legal = _heun(u, part, forcing, cells, scheme, room, some)
         else:
             first_ever = cold and done == 0
-            legal = _multistep(
-                u, part, inputs, circuit, most, (force, r, new), current, before, first_ever, last
-            )
-            if size % 2:
-                new, last = last, new
-            swapped ^= size % 2 == 1
+            legal = _multistep(u, part, forcing, cells, scheme, room, predictions[0], first_ever)
         for t in range(size * (len(totals) > 0)):
-            out, one = part[t].reshape(-1), u.dtype.type(1)
+            out = part[t].reshape(-1)
             _add(totals[0].reshape(-1), one, out)
             if len(totals) > 1:
-                _rate(out, r.reshape(-1), circuit[2])
-                _add(totals[1].reshape(-1), one, r.reshape(-1))
+                _rate(out, room.rates.reshape(-1), cells.gamma)
+                _add(totals[1].reshape(-1), one, room.rates.reshape(-1))
         u = part[-1]
         done += size
-    if swapped:
-        _copy(predictions[0].reshape(-1), last.reshape(-1))
     return done, legal
 
 
 @compiled(**options)
-def _through(grad_u, x, u, circuit, grad_recurrent, room):
-    (transposed, step, gamma), (outer, r, back, _) = circuit, room
-    bounds, steps = _groups(step, u.shape[1])
+def _through(grad_u, x, u, cells, grad_recurrent, state):
+    bounds, steps = _groups(cells.step, u.shape[1])
     flat_grad, flat_x, flat_u = grad_u.reshape(-1), x.reshape(-1), u.reshape(-1)
-    _rate(flat_u, r.reshape(-1), gamma)
-    np.dot(x, r.T, outer)
-    np.dot(transposed, x, back)
-    _add(grad_recurrent.reshape(-1), step.dtype.type(1), outer.reshape(-1))
+    _rate(flat_u, state.rates.reshape(-1), cells.gamma)
+    np.dot(x, state.rates.T, state.outer)
+    np.dot(cells.recurrent, x, state.back)
+    _add(grad_recurrent.reshape(-1), u.dtype.type(1), state.outer.reshape(-1))
     for g in range(len(steps)):
         part = slice(bounds[g], bounds[g + 1])
         _add(flat_grad[part], -steps[g], flat_x[part])
-    _add_gain(flat_grad, back.reshape(-1), flat_u, gamma)
+    _add_gain(flat_grad, state.back.reshape(-1), flat_u, cells.gamma)
 
 
 @compiled(**options | {"fastmath": {"contract", "reassoc", "nsz"}})
@@ -395,9 +374,9 @@ def _signed_sum(x, sign):
 
 
 @compiled(**options)
-def _owe_forcing(x, z, columns, grad_base, grad_noise, room):
+def _owe_forcing(x, z, columns, grad_base, grad_noise, state):
     """Add to the gradients what the gradient x of F at one time means for them."""
-    (column, sign), (outer, _, _, kick), (n_neurons, n_columns) = columns, room, x.shape
+    (column, sign), kick, outer, (n_neurons, n_columns) = columns, state.kick, state.outer, x.shape
     _add(grad_base.reshape(-1), x.dtype.type(1), x.reshape(-1))
     for i in range(n_neurons):
         if kick.shape[1] == n_columns:
@@ -421,37 +400,42 @@ def _lead(x, carried, grad_u, current, before):
 
 
 @compiled(**options)
-def back_multistep(
-    grad_u, owed, u, inputs, circuit, grads, room, current, before, cold, carried, x
-):
-    flat_grad, flat_carried, one = grad_u.reshape(-1), carried.reshape(-1), grad_u.dtype.type(1)
-    (grad_base, grad_recurrent, grad_noise), (z, columns) = grads, inputs
-    flat_x = x.reshape(-1)
+def back_multistep(owed, cells, scheme, gradients, state, cold):
+    """Lead `state` back over a stretch of time; `cold` if that begins with the very first step."""
+    flat_grad, flat_carried, flat_x = (
+        state.grad_u.reshape(-1),
+        state.carried.reshape(-1),
+        state.x.reshape(-1),
+    )
+    u, direct, z, one = owed.u, owed.direct, owed.z, owed.u.dtype.type(1)
+    base, recurrent, noise = gradients
     for t in range(len(u) - 1, -1, -1):
-        _add(flat_grad, one, owed[t % len(owed)].reshape(-1))
-        _lead(flat_x, flat_carried, flat_grad, current, before)
+        _add(flat_grad, one, direct[t % len(direct)].reshape(-1))
+        _lead(flat_x, flat_carried, flat_grad, scheme.current, scheme.before)
         if cold and t == 0:
             _add(flat_x, one, flat_carried)
-        _owe_forcing(x, z[t], columns, grad_base[t % len(grad_base)], grad_noise, room)
-        _through(grad_u, x, u[t], circuit, grad_recurrent, room)
+        _owe_forcing(state.x, z[t], owed.columns, base[t % len(base)], noise, state)
+        _through(state.grad_u, state.x, u[t], cells, recurrent, state)
 
 
 @compiled(**options)
-def back_heun(grad_u, owed, u, inputs, circuit, grads, room, half, predictions, y, x):
-    flat_grad, flat_x, flat_y, one = grad_u.reshape(-1), x.reshape(-1), y.reshape(-1), half + half
-    (grad_base, grad_recurrent, grad_noise), (z, columns) = grads, inputs
+def back_heun(owed, cells, scheme, gradients, state, predictions):
+    """As `back_multistep`."""
+    grad_u, y, x = state.grad_u, state.carried, state.x
+    flat_grad, flat_x, flat_y = grad_u.reshape(-1), x.reshape(-1), y.reshape(-1)
+    u, direct, z, half, one = owed.u, owed.direct, owed.z, scheme.current, owed.u.dtype.type(1)
+    base, recurrent, noise = gradients
     x[:] = 0
     for t in range(len(u) - 1, -1, -1):
-        _add(flat_grad, one, owed[t % len(owed)].reshape(-1))
+        _add(flat_grad, one, direct[t % len(direct)].reshape(-1))
         for j in range(len(flat_y)):
             flat_y[j] = half * flat_grad[j]
         # F at the end of this step is that at the start of the next, of which x is still the first
         _add(flat_x, one, flat_y)
-        after = grad_base[(t + 1) % len(grad_base)]
-        _owe_forcing(x, z[t + 1], columns, after, grad_noise, room)
+        _owe_forcing(x, z[t + 1], owed.columns, base[(t + 1) % len(base)], noise, state)
         x[:] = 0
-        _through(x, y, predictions[t], circuit, grad_recurrent, room)  # owed to the prediction
+        _through(x, y, predictions[t], cells, recurrent, state)  # owed to the prediction
         _add(flat_grad, one, flat_x)
         _add(flat_x, one, flat_y)
-        _through(grad_u, x, u[t], circuit, grad_recurrent, room)
-    _owe_forcing(x, z[0], columns, grad_base[0], grad_noise, room)
+        _through(grad_u, x, u[t], cells, recurrent, state)
+    _owe_forcing(x, z[0], owed.columns, base[0], noise, state)

@@ -163,27 +163,28 @@ class _Run:
         trials = (*shape, self.signs, self.n_draws)
         exceeded = torch.full(trials, -1, device=self.drive.device)
         count = new(shape)
-        totals = {name: new((*shape, self.n)) for name in ("u", "rates")}
+        mean, rates = (new((*shape, self.n)) for _ in range(2))
         for (network, inputs, draws), sums in zip(self.places, self.sums, strict=True):
-            if "exceeded" in sums:
-                exceeded[network, inputs, :, draws] = sums["exceeded"]
-            count[network, inputs] += sums["count"]
-            for name in set(totals) & set(sums):
-                totals[name][network, inputs] += sums[name]
+            if sums.exceeded is not None:
+                exceeded[network, inputs, :, draws] = sums.exceeded
+            count[network, inputs] += sums.count
+            for total, own in ((mean, sums.u), (rates, sums.rates)):
+                if own is not None:
+                    total[network, inputs] += own
         self.exceeded = exceeded.flatten(2)
         self.count = torch.where(count > 0, count, torch.nan)[:, :, None]
-        self.mean = totals["u"] / self.count
-        self.rates = self.setup.k * totals["rates"] / self.count if self.setup.rates else None
+        self.mean = mean / self.count
+        self.rates = self.setup.k * rates / self.count if self.setup.rates else None
         self.covariance = self._covariance() if self.setup.covariance else None
 
     def _covariance(self):
         scatter = self.drive.new_zeros((self.n_networks, self.n_inputs, self.n, self.n))
         for (network, inputs, _), sums in zip(self.places, self.sums, strict=True):
-            if "scatter" in sums:
-                scatter[network, inputs] += sums.pop("scatter")
-                count = sums["count"][:, None]
+            if sums.scatter is not None:
+                scatter[network, inputs] += sums.scatter
+                sums.scatter, count = None, sums.count[:, None]  # it is large
                 # of the block's mean from that of all blocks
-                offset = sums["u"] / count.clamp_min(1) - self.mean[network, inputs]
+                offset = sums.u / count.clamp_min(1) - self.mean[network, inputs]
                 offset = torch.where(count > 0, offset, 0)
                 scatter[network, inputs] += (count * offset)[:, :, None] * offset[:, None]
         scatter /= self.count[..., None]
@@ -197,7 +198,8 @@ class _Run:
         shape = (self.n_networks, self.setup.n_window, n_inputs, self.signs, self.n_draws, self.n)
         result = self.drive.new_empty(shape)
         for (network, inputs, draws), sums in zip(self.places, self.sums, strict=True):
-            part = sums.pop(name).permute(0, 2, 3, 4, 1)
+            part = getattr(sums, name).permute(0, 2, 3, 4, 1)
+            setattr(sums, name, None)  # it is large
             result[network, :, slice(None) if shared else inputs, :, draws] = part
         return result.flatten(3, 4)
 

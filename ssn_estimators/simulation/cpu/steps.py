@@ -1,11 +1,4 @@
-"""Steps of a block of columns: what the loops need, before and after them.
-
-Arrays have shape (n_neurons, n_columns), columns ordered (input, sign, draw): draws are
-independent noise, and with antithetic pairs each is used with either sign. All is measured in
-increments of u per step: with e = dt / tau,
-
-    du = F - e u + A r,    r = [u]+^gamma,    A = e k W,    F = e (f(h) + n z).
-"""
+"""Steps of a block of columns: what the loops need, before and after them; see `values.py`."""
 
 from functools import lru_cache
 
@@ -13,12 +6,21 @@ import torch
 
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
 from ssn_estimators.simulation.cpu.noise import OrnsteinUhlenbeck
+from ssn_estimators.simulation.cpu.values import (
+    Cells,
+    Columns,
+    Gradients,
+    Owed,
+    Returning,
+    Room,
+    Scheme,
+    Source,
+)
+from ssn_estimators.simulation.schemes import COEFFICIENTS
 
 __all__ = ["CHUNK", "Adjoint", "Stepper"]
 
 CHUNK = 16  # steps at a time: more would not stay in the cache
-# Shares of increments in a step; for linear multi-step schemes of this one and of the last one
-SHARES = {"euler": (1.0, 0.0), "ab2": (1.5, -0.5), "heun": (0.5, 0.0)}
 
 
 class Stepper:
@@ -31,17 +33,16 @@ class Stepper:
         kind = setup.increments, block.drive.dtype, block.drive.device
         self.noise = OrnsteinUhlenbeck(shape, setup.dt, setup.tau_eta, block.seed, *kind)
         empty, shape, size = self.arrays.empty, (block.n, block.n_columns), shape[-1]
-        self.room = empty((2, *shape)), empty(shape), empty(shape)
+        self.room = Room(empty((2, *shape)), empty(shape), empty(shape))
         self.last = empty((1, *shape))  # increment; or room for Heun's predictions
-        values = (empty((CHUNK + 1, block.n, size)) for _ in range(2))
+        values, kicks = (empty((CHUNK + 1, block.n, size)) for _ in range(2))
         process = self.noise.compiled if self.arrays.compiled else self.noise
-        self.inputs = process, *values, block.circuit.noise_factor
-        number = self.arrays.number
-        self.circuit = block.circuit.recurrent, block.circuit.step, number(setup.gamma)
-        self.most = number(DIVERGENCE_THRESHOLD)
-        self.scheme = setup.solver == "heun", tuple(number(x) for x in SHARES[setup.solver])
-        self.columns = _signed_columns(block)
         self.base = self._base(block.drive[None]) if block.drive.ndim == 2 else None
+        self.source = Source(
+            self.base, process, values, kicks, block.network.noise_factor, _columns_of(block)
+        )
+        self.cells = _cells(block, block.network.recurrent)
+        self.scheme = _scheme(block)
         self.t = 0
 
     def _base(self, drive):
@@ -75,16 +76,17 @@ class Stepper:
         legal : bool
             Whether all of the last steps, CHUNK or what is left of `n_done`, are.
         """
-        base = self.base
-        if base is None:
+        source = self.source
+        if source.base is None:
             drive, n_steps = self.block.drive, min(n_steps, CHUNK)
             times = torch.arange(self.t, self.t + n_steps + 1).clamp_max_(len(drive) - 1)
-            base = self._base(drive[times])
+            source = source._replace(base=self._base(drive[times]))
         if predictions is None:
             predictions = self.last
-        state = u, path, n_steps, base, self.inputs, self.columns, self.circuit, self.most
-        rest = self.room, *self.scheme, predictions, self.t == 0, totals
-        n_done, legal = self.arrays.loops.run(*state, *rest)
+        what = source, self.cells, self.scheme, self.room
+        n_done, legal = self.arrays.loops.run(
+            u, path, n_steps, *what, predictions, self.t == 0, totals
+        )
         self.t += n_done
         return path[(n_done - 1) % len(path)], n_done, legal
 
@@ -94,55 +96,72 @@ class Adjoint:
 
     def __init__(self, block):
         self.block, self.setup, self.arrays = block, block.setup, block.arrays
-        empty, zeros, number = self.arrays.empty, self.arrays.zeros, self.arrays.number
+        empty, zeros = self.arrays.empty, self.arrays.zeros
         shape, square = (block.n, block.n_columns), (block.n, block.n)
-        self.columns = _signed_columns(block)
-        self.sums = zeros(square), zeros(square)  # of the gradients of A and e n
-        self.base = zeros((1, *shape))
+        self.columns = _columns_of(block)
+        self.gradients = Gradients(zeros((1, *shape)), zeros(square), zeros(square))
         self.drive = None if block.drive.ndim == 2 else torch.zeros_like(block.drive)
-        self.grad_u, self.carried, self.x = zeros(shape), zeros(shape), empty(shape)
-        kicks = empty((block.n, block.noise.shape[-1]))
-        self.room = empty(square), empty(shape), empty(shape), kicks
-        self.circuit = block.circuit.transposed, block.circuit.step, number(self.setup.gamma)
-        self.shares = [number(x) for x in SHARES[self.setup.solver]]
+        self.state = Returning(
+            grad_u=zeros(shape),
+            carried=zeros(shape),
+            x=empty(shape),
+            outer=empty(square),
+            rates=empty(shape),
+            back=empty(shape),
+            kick=empty((block.n, block.noise.shape[-1])),
+        )
+        self.cells = _cells(block, block.network.transposed)
+        self.scheme = _scheme(block)
 
-    def back(self, owed, u, predictions, z, first):
+    def back(self, direct, u, predictions, z, first):
         """Go back over the steps that begin at `u`, of which `first` is the number of the first.
 
         `z` is the noise at their starts, and at the end of the last.
         """
-        base = self.base
+        gradients, loops = self.gradients, self.arrays.loops
         if self.drive is not None:
-            base = self.arrays.zeros((len(z), *base.shape[1:]))
-        grads, inputs = (base, *self.sums), (z, self.columns)
-        common = self.grad_u, owed, u, inputs, self.circuit, grads, self.room
+            own = self.arrays.zeros((len(z), *gradients.base.shape[1:]))
+            gradients = gradients._replace(base=own)
+        owed = Owed(u, direct, z, self.columns)
+        common = owed, self.cells, self.scheme, gradients, self.state
         if predictions is not None:
-            half, _ = self.shares
-            self.arrays.loops.back_heun(*common, half, predictions, self.carried, self.x)
+            loops.back_heun(*common, predictions)
         else:
-            cold = first == 0 and self.setup.n_burn == 0
-            rest = *self.shares, cold, self.carried, self.x
-            self.arrays.loops.back_multistep(*common, *rest)
+            loops.back_multistep(*common, first == 0 and self.setup.n_burn == 0)
         if self.drive is not None:
             start = self.setup.n_burn + first
             times = torch.arange(start, start + len(z)).clamp_max_(len(self.drive) - 1)
-            self.drive.index_add_(0, times.to(self.drive.device), self._of_inputs(base))
+            own = self._of_inputs(gradients.base)
+            self.drive.index_add_(0, times.to(self.drive.device), own)
 
-    def gradients(self):
-        """Of A, e n and e f(h)."""
-        drive = self._of_inputs(self.base)[0] if self.drive is None else self.drive
-        return *(self.arrays.tensor(x) for x in self.sums), drive
+    def result(self):
+        """Gradients of A, e n and e f(h)."""
+        base, recurrent, noise = self.gradients
+        drive = self._of_inputs(base)[0] if self.drive is None else self.drive
+        return self.arrays.tensor(recurrent), self.arrays.tensor(noise), drive
 
     def _of_inputs(self, base):
         return self.arrays.tensor(base).view(*base.shape[:2], self.block.columns[0], -1).sum(3)
 
 
-def _signed_columns(block):
+def _cells(block, matrix):
+    number = block.arrays.number
+    most = number(DIVERGENCE_THRESHOLD)
+    return Cells(matrix, block.network.step, number(block.setup.gamma), most)
+
+
+def _scheme(block):
+    shares = (block.arrays.number(share) for share in COEFFICIENTS[block.setup.solver])
+    return Scheme(block.setup.solver == "heun", *shares)
+
+
+def _columns_of(block):
     """The kick that each column gets, and its sign."""
-    column, sign = _columns(block.columns, block.setup.shared_noise, block.arrays)
+    columns = _columns(block.columns, block.setup.shared_noise, block.arrays)
     if block.alive is not None:  # trials that are left out rest at u = 0
-        sign = sign * block.arrays.array(block.alive.reshape(-1))
-    return column, sign
+        alive = block.arrays.array(block.alive.reshape(-1))
+        columns = columns._replace(sign=columns.sign * alive)
+    return columns
 
 
 @lru_cache(64)
@@ -150,8 +169,8 @@ def _columns(columns, shared, arrays):
     n_inputs, n_signs, n_draws = columns
     sign = arrays.zeros(columns)
     own = torch.arange(1 if shared else n_inputs) * n_draws
-    column = (own[:, None, None] + torch.arange(n_draws)).expand(columns).flatten().contiguous()
+    kick = (own[:, None, None] + torch.arange(n_draws)).expand(columns).flatten().contiguous()
     for k in range(n_signs):
         sign[:, k] = 1 - 2 * k
-    column = column.numpy() if arrays.compiled else column.to(sign.device)
-    return column, sign.reshape(-1)
+    kick = kick.numpy() if arrays.compiled else kick.to(sign.device)
+    return Columns(kick, sign.reshape(-1))

@@ -1,1 +1,5 @@
 """The engine on GPUs: fused kernels, or library products where circuits are large."""
+
+from ssn_estimators.simulation.gpu.engine import moments, noise
+
+__all__ = ["moments", "noise"]

@@ -1,0 +1,102 @@
+"""What the loops over time get: named tuples of arrays, which Numba takes as they are.
+
+Arrays have shape (n_neurons, n_columns), columns ordered (input, sign, draw): draws are
+independent noise, and with antithetic pairs each is used with either sign. All is measured in
+increments of u per step: with e = dt / tau,
+
+    du = F - e u + A r,    r = [u]+^gamma,    A = e k W,    F = e (f(h) + n z).
+"""
+
+from typing import NamedTuple
+
+__all__ = [
+    "Cells",
+    "Columns",
+    "Forcing",
+    "Gradients",
+    "Owed",
+    "Returning",
+    "Room",
+    "Scheme",
+    "Source",
+]
+
+
+class Cells(NamedTuple):
+    """A circuit."""
+
+    recurrent: object  # A, on the way back its transpose, of shape (n_neurons, n_neurons)
+    step: object  # e, of shape (n_neurons, 1)
+    gamma: float
+    most: float  # legal potentials do not exceed it
+
+
+class Columns(NamedTuple):
+    """Which kick each column gets, and with which sign; arrays of shape (n_columns,)."""
+
+    kick: object
+    sign: object
+
+
+class Source(NamedTuple):
+    """Where forcing comes from."""
+
+    base: object  # e f(h), of shape (1 or n_steps + 1, n_neurons, n_columns)
+    process: object  # noise, as `ornstein_uhlenbeck` takes it
+    values: object  # takes some of it, of shape (CHUNK + 1, n_neurons, n_kicks)
+    kicks: object  # takes e n z, of the same shape
+    noise_factor: object  # e n
+    columns: Columns
+
+
+class Forcing(NamedTuple):
+    """F = base + sign * kicks[..., kick] at the start of every step and at the end of the last."""
+
+    base: object
+    kicks: object
+    columns: Columns
+
+
+class Scheme(NamedTuple):
+    """Heun or a linear multi-step scheme, and its coefficients."""
+
+    heun: bool
+    current: float
+    before: float
+
+
+class Room(NamedTuple):
+    """To work in: one array of shape (2, ...), and two of the shape of u."""
+
+    force: object
+    rates: object
+    increment: object
+
+
+class Gradients(NamedTuple):
+    """Arrays that take, in addition, the gradients of the base, of A and of e n."""
+
+    base: object
+    recurrent: object
+    noise: object
+
+
+class Owed(NamedTuple):
+    """A stretch of time on the way back."""
+
+    u: object  # at the start of every step, of shape (n_steps, n_neurons, n_columns)
+    direct: object  # what the loss owes to u after every step, or after one for all
+    z: object  # noise at the starts, and at the end of the last
+    columns: Columns
+
+
+class Returning(NamedTuple):
+    """State of the way back, and room to work in."""
+
+    grad_u: object  # gradient of u; changed from that at the end to that at the start
+    carried: object  # what the step after owes to the increment of the last one
+    x: object  # gradient of F
+    outer: object  # of the shape of A
+    rates: object
+    back: object
+    kick: object  # of the shape of the kicks of one step

@@ -1,0 +1,111 @@
+"""Rates and gains, and products in pieces; constants of all kernels."""
+
+import triton
+import triton.language as tl
+
+from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
+from ssn_estimators.simulation.schemes import COEFFICIENTS
+
+__all__ = [
+    "AB2_BEFORE",
+    "AB2_NOW",
+    "COUNTS",
+    "HALF",
+    "NEVER",
+    "THRESHOLD",
+    "gains_of",
+    "in_halves",
+    "load_matrix",
+    "multiply",
+    "multiply_in_tf32",
+    "multiply_quarter",
+    "multiply_tf32",
+    "rates_of",
+]
+
+# Numbers that change from call to call; the kernels do not depend on their being 1 or even
+COUNTS = "n_networks n_columns n_trials n_inputs n_steps start stop n_tiles n_blocks n_burn".split()
+NEVER = tl.constexpr(2**31 - 1)
+THRESHOLD = tl.constexpr(DIVERGENCE_THRESHOLD)
+AB2_NOW, AB2_BEFORE = (tl.constexpr(share) for share in COEFFICIENTS["ab2"])
+HALF = tl.constexpr(COEFFICIENTS["heun"][0])
+
+
+@triton.jit
+def rates_of(u, gamma, POWER: tl.constexpr):
+    """[u]+^gamma; POWER is gamma if that is 1 or 2, else 0."""
+    above = tl.maximum(u, 0.0)
+    if POWER == 2:
+        above = above * above
+    elif POWER == 0:
+        above = tl.where(above > 0, tl.exp2(gamma * tl.log2(above)), 0.0)
+    return above
+
+
+@triton.jit
+def gains_of(u, gamma, POWER: tl.constexpr):
+    """Derivative of `_rates`."""
+    if POWER == 1:
+        gains = tl.where(u > 0, 1.0, 0.0)
+    elif POWER == 2:
+        gains = 2 * tl.maximum(u, 0.0)
+    else:
+        above = tl.maximum(u, 0.0)
+        gains = tl.where(above > 0, gamma * tl.exp2((gamma - 1) * tl.log2(above)), 0.0)
+    return gains
+
+
+@triton.jit
+def load_matrix(pointer, rows, columns, n_cells):
+    """Block of a matrix over cells; zeros beyond the last cell."""
+    inside = (rows[:, None] < n_cells) & (columns[None, :] < n_cells)
+    return tl.load(pointer + rows[:, None] * n_cells + columns[None, :], mask=inside, other=0.0)
+
+
+@triton.jit
+def multiply(high, low, x, scale, PIECES: tl.constexpr):
+    """(high + low) x, small terms first; `scale` keeps x within float16."""
+    x = x * scale
+    x_high = x.to(tl.float16)
+    if PIECES == 2:
+        x_low = (x - x_high.to(tl.float32)).to(tl.float16)
+        product = tl.dot(low, x_high)
+        product = tl.dot(high, x_low, product)
+        product = tl.dot(high, x_high, product)
+    else:
+        product = tl.dot(high, x_high)
+    return product
+
+
+@triton.jit
+def multiply_quarter(high, low, x, total, PIECES: tl.constexpr):
+    """total + (high + low) x^T for increments x, which float16 holds exactly."""
+    x = tl.trans(x.to(tl.float16))
+    if PIECES == 2:
+        total = tl.dot(low, x, total)
+    return tl.dot(high, x, total)
+
+
+@triton.jit
+def in_halves(x):
+    """Two numbers that add up to x; the first is the nearest TF32 number."""
+    high = ((x.to(tl.int32, bitcast=True) + 4096) & -8192).to(tl.float32, bitcast=True)
+    return high, x - high
+
+
+@triton.jit
+def multiply_in_tf32(a_high, a_low, b, total, PIECES: tl.constexpr):
+    """total + (a_high + a_low) b in TF32, small terms first."""
+    b_high, b_low = in_halves(b)
+    if PIECES == 2:
+        total = tl.dot(a_low, b_high, total, input_precision="tf32")
+        total = tl.dot(a_high, b_low, total, input_precision="tf32")
+    return tl.dot(a_high, b_high, total, input_precision="tf32")
+
+
+@triton.jit
+def multiply_tf32(a_high, a_low, b, total, PIECES: tl.constexpr):
+    """The same for b that are TF32 numbers."""
+    if PIECES == 2:
+        total = tl.dot(a_low, b, total, input_precision="tf32")
+    return tl.dot(a_high, b, total, input_precision="tf32")

@@ -1,0 +1,178 @@
+"""Networks of any size: products of a library, and a CUDA graph of many steps."""
+
+import math
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
+from ssn_estimators.simulation.gpu.columns import NEVER
+from ssn_estimators.simulation.schemes import COEFFICIENTS
+
+__all__ = ["CHUNK_ELEMENTS", "Library", "precision"]
+
+CHUNK_ELEMENTS = 2**28  # of a buffer over time: 1 GiB
+GRAPH_STEPS = 32  # of a CUDA graph
+AB2_NOW, AB2_BEFORE = COEFFICIENTS["ab2"]
+
+
+class Library:
+    """Networks of any size: library products, step by step, replayed as a CUDA graph.
+
+    Time passes in stretches of `n_steps` through buffers that stay where they are.
+    """
+
+    def __init__(self, run, weights, noise_factor):
+        self.run, setup, columns = run, run.setup, run.columns
+        self.weights, self.noise_factor = setup.k * weights, noise_factor
+        tau = torch.tensor(np.asarray(setup.tau), dtype=torch.float32, device=columns.device)
+        self.speed, self.solver = setup.dt / tau, setup.solver
+        self.n_steps = max(1, min(GRAPH_STEPS, CHUNK_ELEMENTS // math.prod(columns.shape)))
+        self.u, self.z, self.slope = run.buffer(), run.buffer(), run.buffer()
+        self.sums, self.rate_sums = run.buffer(), run.buffer()
+        self.forcing, self.path = run.buffer(self.n_steps + 1), run.buffer(self.n_steps + 1)
+        self.predictions = run.buffer(self.n_steps) if self.solver == "heun" else None
+        self.stretch, self.stretch_back = _Replayed(self.steps), _Replayed(self.steps_back)
+
+    def begin(self):
+        for x in (self.u, self.slope, self.sums, self.rate_sums):
+            x.zero_()
+        shape = self.run.columns.shape[:2]
+        self.first = torch.full(shape, NEVER, dtype=torch.int32, device=self.u.device)
+        self.run.columns.noise(self.z, 0, 0)
+
+    def forward(self, start, stop, sums=False, path=None, predictions=None):
+        for at in range(start, stop, self.n_steps):
+            size = min(self.n_steps, stop - at)
+            self.force(at, at + size)
+            if at == 0:
+                self.slope.copy_(self.change(self.u, self.forcing[0]))
+            self.path[0] = self.u
+            self.stretch(size, replay=size == self.n_steps)
+            self.u.copy_(self.path[size])
+            after = self.path[1 : size + 1]
+            steps = torch.arange(at + 1, at + size + 1, dtype=torch.int32, device=after.device)
+            large = ~(after.abs().amax(-1) <= DIVERGENCE_THRESHOLD)
+            times = torch.where(large, steps[:, None, None], NEVER)
+            self.first = torch.minimum(self.first, times.amin(0))
+            if sums:
+                self.sums += after.sum(0)
+                self.rate_sums += self.rates(after).sum(0)
+            here = slice(at - start, at - start + size)
+            if path is not None:
+                path[here] = after
+            if predictions is not None:
+                predictions[here] = self.predictions[:size]
+
+    def force(self, start, stop):
+        """Forcing of the steps from `start` to `stop`, the latter included."""
+        run = self.run
+        forcing = self.forcing[: stop - start + 1]
+        run.columns.noise(self.z, start, stop, self.path)
+        torch.matmul(self.path[: len(forcing)], self.noise_factor.mT, out=forcing)
+        drive = run.drive[:, None]
+        if run.moving:
+            times = torch.arange(start, stop + 1, device=forcing.device)
+            drive = run.drive[:, times.clamp_max(run.drive.shape[1] - 1)]
+        run.by_input(forcing).add_(drive.transpose(0, 1)[:, :, :, None])
+
+    def rates(self, u):
+        return torch.relu(u).pow_(self.run.setup.gamma)
+
+    def gains(self, u):
+        gamma = self.run.setup.gamma
+        return (u > 0) * 1.0 if gamma == 1 else gamma * torch.relu(u).pow_(gamma - 1)
+
+    def change(self, u, forcing):
+        """du/dt times dt."""
+        return torch.baddbmm(forcing, self.rates(u), self.weights.mT).sub_(u).mul_(self.speed)
+
+    def steps(self, n_steps):
+        for t in range(n_steps):
+            now = self.change(self.path[t], self.forcing[t])
+            if self.solver == "heun":
+                torch.add(self.path[t], now, out=self.predictions[t])
+                now = (now + self.change(self.predictions[t], self.forcing[t + 1])) / 2
+            elif self.solver == "ab2":
+                before, now = now, AB2_NOW * now + AB2_BEFORE * self.slope
+                self.slope.copy_(before)
+            torch.add(self.path[t], now, out=self.path[t + 1])
+
+    def begin_backward(self):
+        run, n = self.run, self.n_steps
+        self.grad, self.carried = run.buffer(), run.buffer()
+        self.source, self.x = run.buffer(n), run.buffer(n)
+        self.x_ahead = run.buffer(n) if self.solver == "heun" else None
+
+    def backward(self, start, stop, sources, x, x_ahead):
+        run, mean, kept = self.run, sources["mean"][:, :, None], self.run.kept
+        for end in range(stop, start, -self.n_steps):
+            at = max(start, end - self.n_steps)
+            size, here = end - at, slice(at - start, end - start)
+            self.path[: size + 1] = run.path[at : end + 1]
+            source = run.by_input(self.source[:size])
+            source.copy_(kept * mean)
+            if sources["rates"] is not None:
+                gains = self.gains(run.by_input(self.path[1 : size + 1]))
+                source += kept * sources["rates"][:, :, None] * gains
+            if sources["path"] is not None:
+                self.source[:size] += sources["path"][here]
+            if run.predictions is not None:
+                self.predictions[:size] = run.predictions[at:end]
+            cold = at == 0 and run.setup.n_burn == 0
+            self.stretch_back(size, cold, replay=size == self.n_steps and not cold)
+            x[here] = self.x[:size]
+            if x_ahead is not None:
+                x_ahead[here] = self.x_ahead[:size]
+
+    def steps_back(self, n_steps, cold=False):
+        for t in reversed(range(n_steps)):
+            self.grad.add_(self.source[t])
+            if self.solver == "heun":
+                torch.mul(self.grad, self.speed / 2, out=self.x_ahead[t])
+                of_predicted = self.through(self.x_ahead[t], self.predictions[t])
+                of_slope = self.grad / 2 + of_predicted
+                self.grad.add_(of_predicted)
+            elif self.solver == "ab2":
+                of_slope = AB2_NOW * self.grad + self.carried
+                torch.mul(self.grad, AB2_BEFORE, out=self.carried)
+                if cold and t == 0:
+                    of_slope += self.carried
+            else:
+                of_slope = self.grad
+            torch.mul(of_slope, self.speed, out=self.x[t])
+            self.grad.add_(self.through(self.x[t], self.path[t]))
+
+    def through(self, x, u):
+        """Gradient of u from that of the forcing, of dt du/dt = (forcing + W r(u) - u) dt / tau."""
+        return (x @ self.weights).mul_(self.gains(u)).sub_(x)
+
+
+class _Replayed:
+    """A function that works on fixed buffers; on CUDA, a graph of it runs from its second time."""
+
+    def __init__(self, function):
+        self.function, self.graph, self.warm = function, None, False
+
+    def __call__(self, *arguments, replay):
+        if not (replay and self.warm and torch.cuda.is_available()):
+            self.warm |= replay
+            self.function(*arguments)
+            return
+        if self.graph is None:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.function(*arguments)
+        self.graph.replay()
+
+
+@contextmanager
+def precision(setup):
+    """Precision of library products; PyTorch's setting holds for the whole process."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if setup.precision == "tf32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
