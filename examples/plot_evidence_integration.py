@@ -55,8 +55,8 @@ network, cell = networks["evolution strategy"], MorrisLecar()
 chosen = [np.flatnonzero(network.predict(X_test) == kind)[0] for kind in network.classes_[:2]]
 words = torch.tensor(X_test[chosen] / network.input_scale_, dtype=torch.float32)
 words = words.reshape(2, network.n_words, -1)
-from_words = cell.gain * words @ torch.tensor(network.input_weights_) + cell.onset
-weights = cell.gain * torch.tensor(network.recurrent_weights_)
+from_words = cell.gain * words @ torch.tensor(network.input_weights_).T + cell.onset
+weights = cell.gain * torch.tensor(network.recurrent_weights_).T
 v = torch.full((2, network.n_cells), -20.0)  # where prediction starts
 w, trace = cell.open_share(v), []
 for word in from_words.repeat_interleave(round(network.word_duration / network.dt), 1).unbind(1):

@@ -9,6 +9,7 @@ from ssn_estimators.exceptions import DivergenceError
 __all__ = [
     "LogitsMixin",
     "check_answers",
+    "check_same_classes",
     "classes_of",
     "labels_of",
     "probabilities_of",
@@ -33,6 +34,14 @@ def refuse_one_class(classes, estimator):
         raise ValueError(
             f"{type(estimator).__name__} needs samples of at least 2 classes, got one class: "
             f"{classes[0]!r}."
+        )
+
+
+def check_same_classes(classes, estimator):
+    """Raise ValueError unless they are those of the network that a fit goes on from."""
+    if not np.array_equal(classes, estimator.classes_):
+        raise ValueError(
+            f"classes {classes} differ from those of the fitted network, {estimator.classes_}."
         )
 
 

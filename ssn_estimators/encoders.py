@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
-from numbers import Real
 
 import numpy as np
 import torch
@@ -15,32 +13,26 @@ from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._sklearn import (
     COUNT,
-    NOT_NEGATIVE,
-    POSITIVE,
     BaseEstimator,
-    CallbackSupportMixin,
-    FitProgress,
-    Interval,
     fit_context,
     validate_data,
     with_callbacks,
 )
+from ssn_estimators._stepwise import StepwiseMixin
 from ssn_estimators._torch import (
     check_trained,
     in_blocks,
     in_pieces,
     minibatches,
     resolve_device,
-    until_interrupted,
+    to_tensor,
 )
 
 __all__ = ["AutoencoderEncoder"]
 
-EVALUATION_INTERVAL = 100  # steps between two looks at the validation loss
-
 
 class AutoencoderEncoder(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, CallbackSupportMixin, BaseEstimator
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, StepwiseMixin, BaseEstimator
 ):
     r"""Autoencoder whose sigmoid code serves as input to a circuit.
 
@@ -63,21 +55,22 @@ class AutoencoderEncoder(
     learning_rate_init : float, default=0.002
         Peak rate of Adam, under a one-cycle schedule.
     early_stopping : bool, default=False
-        Whether to hold out `validation_fraction` of the samples, stop when their cost has
-        not fallen by `tol` for `n_iter_no_change` looks (one every 100 steps), and keep the
-        weights that were best on them.
+        Whether to hold out `validation_fraction` of the samples, stop when their
+        cost no longer falls, and keep what was best on them.
     validation_fraction : float, default=0.1
-        Share of the samples held out for early stopping.
+        Share of the samples held out.
     n_iter_no_change : int, default=5
-        Looks without progress before training stops.
+        Looks at them (one every 100 steps) without progress before training stops.
     tol : float, default=1e-4
-        Least fall of the validation cost that counts as progress.
+        Least growth of minus the cost that counts as progress.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the fitted layers and scaling.
     device : str, default="auto"
         Torch device; "auto" takes a GPU where there is one.
     random_state : int, RandomState instance or None, default=None
         Source of initial weights, batches and the validation split.
     verbose : bool, default=False
-        Whether to print the cost every 100 steps.
+        Whether to print a line every 100 steps.
 
     Attributes
     ----------
@@ -89,8 +82,10 @@ class AutoencoderEncoder(
         The map of the inputs to [0, 1].
     loss_curve_ : list of float
         Cost at every step, in nats per feature.
-    validation_losses_ : list of float or None
-        Cost on the held-out samples at every look.
+    validation_scores_ : list of float or None
+        Minus the cost on the held-out samples at every look.
+    best_validation_score_ : float or None
+        The largest of them.
     n_iter_ : int
         Number of steps done.
     n_features_in_ : int
@@ -113,20 +108,13 @@ class AutoencoderEncoder(
     (1797, 10)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict = StepwiseMixin._stepwise_constraints | {
         "n_components": COUNT,
         "hidden_layer_sizes": ["array-like"],
-        "max_iter": COUNT,
-        "batch_size": COUNT,
-        "learning_rate_init": POSITIVE,
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": COUNT,
-        "tol": NOT_NEGATIVE,
         "device": [str],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
+
+    _look_every = 100
 
     _fitted_shapes = {"scaler_": MinMaxScaler, "coefs_": list, "intercepts_": list}
 
@@ -142,6 +130,7 @@ class AutoencoderEncoder(
         validation_fraction=0.1,
         n_iter_no_change=5,
         tol=1e-4,
+        warm_start=False,
         device="auto",
         random_state=None,
         verbose=False,
@@ -155,6 +144,7 @@ class AutoencoderEncoder(
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
+        self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -176,89 +166,67 @@ class AutoencoderEncoder(
         self : AutoencoderEncoder
         """
         device = resolve_device(self.device)
+        going_on = self._goes_on("coefs_")
+        sizes = self._sizes()
+        X = validate_data(self, X, reset=not going_on)
+        rng = check_random_state(self.random_state)
+        if going_on:
+            self._check_fitted()
+        else:
+            scaler = MinMaxScaler(clip=True).set_output(transform="default")
+            self.scaler_ = scaler.fit(X)
+        inputs = torch.from_numpy(self.scaler_.transform(X).astype(np.float32)).to(device)
+        score = None
+        if self.early_stopping:
+            inputs, held_out = self._split(rng, inputs)
+
+            def score():
+                with torch.no_grad():
+                    return -network.cost(held_out).item()
+
+        network = _Autoencoder([X.shape[1], *sizes])
+        if going_on:
+            network.restore(self.coefs_, self.intercepts_, torch.float32)
+        else:
+            network.start(rng)
+        network.to(device)
+        optimizer = torch.optim.Adam(network.parameters())
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.learning_rate_init, total_steps=int(self.max_iter) + 1
+        )
+        batches = minibatches(len(inputs), self.batch_size, rng)
+
+        def step(_):
+            optimizer.zero_grad()
+            loss = network.cost(inputs[next(batches).to(device)])
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            return loss.item()
+
+        samples = (X, y)
+        fitted = self._take_steps(step, network.arrays, samples, score=score, going_on=going_on)
+        check_trained(network.parameters(), self.learning_rate_init)
+        for name, value in fitted.items():
+            setattr(self, name, value)
+        return self
+
+    def _sizes(self):
+        """Of the layers of the encoder after its input."""
         hidden = list(self.hidden_layer_sizes)
         if not all(isinstance(size, (int, np.integer)) and size > 0 for size in hidden):
             raise ValueError(
                 f"hidden_layer_sizes must hold positive integers, got {self.hidden_layer_sizes!r}."
             )
-        X = validate_data(self, X)
-        rng = check_random_state(self.random_state)
-        self.scaler_ = MinMaxScaler(clip=True).set_output(transform="default").fit(X)
-        inputs = torch.from_numpy(self.scaler_.transform(X).astype(np.float32)).to(device)
-        held_out = None
-        if self.early_stopping:
-            order = rng.permutation(len(inputs))
-            n_held = math.ceil(self.validation_fraction * len(inputs))
-            if n_held == len(inputs):
-                raise ValueError(
-                    f"early_stopping leaves no samples to train on: {len(inputs)} samples, "
-                    f"validation_fraction={self.validation_fraction}."
-                )
-            held_out, inputs = inputs[order[:n_held]], inputs[order[n_held:]]
+        return [*hidden, self.n_components]
 
-        sizes = [X.shape[1], *hidden, self.n_components]
-        sizes += sizes[-2::-1]
-        parameters = _initial_layers(sizes, rng, device)
-        progress = FitProgress(self, 1, X, y, self._fitted)
-        progress.begin_stage("autoencoder", self.max_iter)
-
-        self.loss_curve_ = []
-        self.validation_losses_ = [] if self.early_stopping else None
-        best = None
-        optimizer = torch.optim.Adam([p for layer in parameters for p in layer])
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.learning_rate_init, total_steps=int(self.max_iter) + 1
-        )
-        batches = minibatches(len(inputs), self.batch_size, rng)
-        with until_interrupted():
-            for step in range(1, self.max_iter + 1):
-                batch = inputs[next(batches).to(device)]
-                optimizer.zero_grad()
-                loss = _cost(parameters, batch)
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                self.loss_curve_.append(loss.item())
-                stop = progress.step(lambda: parameters)
-                if step % EVALUATION_INTERVAL == 0 or step == self.max_iter:
-                    if self.verbose:
-                        print(f"[{type(self).__name__}] step {step}: cost {loss.item():.4f}")
-                    if self.early_stopping:
-                        best = self._look(parameters, held_out, best)
-                        looks = self.validation_losses_
-                        recent = looks[-self.n_iter_no_change :]
-                        before = looks[: -self.n_iter_no_change]
-                        stop |= bool(before) and min(recent) > min(before) - self.tol
-                if stop:
-                    break
-        check_trained([p for layer in parameters for p in layer], self.learning_rate_init)
-        for name, value in (best or self._fitted(parameters)).items():
-            setattr(self, name, value)
-        self.n_iter_ = len(self.loss_curve_)
-        progress.end_stage(lambda: parameters)
-        progress.end(parameters)
-        return self
-
-    def _look(self, parameters, held_out, best):
-        """Note the validation cost; the fitted attributes that are best so far."""
-        with torch.no_grad():
-            cost = _cost(parameters, held_out).item()
-        improved = cost < min(self.validation_losses_, default=math.inf)
-        self.validation_losses_.append(cost)
-        return self._fitted(parameters) if improved or best is None else best
-
-    def _fitted(self, parameters):
-        arrays = [[p.detach().cpu().numpy().copy() for p in layer] for layer in parameters]
-        return {
-            "coefs_": [weights for weights, _ in arrays],
-            "intercepts_": [bias for _, bias in arrays],
-            "scaler_": self.scaler_,
-            "n_features_in_": self.n_features_in_,
-        }
+    def _completed(self, attributes):
+        others = ("scaler_", "n_features_in_")
+        return attributes | {name: getattr(self, name) for name in others}
 
     def _check_fitted(self):
         """Raise ValueError unless the layers of encoder and decoder follow each other."""
-        sizes = [self.n_features_in_, *self.hidden_layer_sizes, self.n_components]
+        sizes = [self.n_features_in_, *self._sizes()]
         sizes += sizes[-2::-1]
         found = [np.shape(weights) for weights in self.coefs_]
         if found != list(pairwise(sizes)) or [(b,) for _, b in found] != [
@@ -269,6 +237,18 @@ class AutoencoderEncoder(
             raise ValueError("weights must be finite.")
         if self.scaler_.n_features_in_ != self.n_features_in_:
             raise ValueError("the scaler is of other features.")
+
+    def _network(self):
+        """The fitted one, in double precision.
+
+        Some libraries round rows of one product differently; there it is too little to be seen in
+        the float32 result.
+        """
+        n_layers = len(self.coefs_) // 2
+        sizes = [len(weights) for weights in self.coefs_[: n_layers + 1]]
+        network = _Autoencoder(sizes)
+        network.restore(self.coefs_, self.intercepts_, torch.float64)
+        return network.to(resolve_device(self.device)).requires_grad_(False)
 
     def transform(self, X):
         """Codes of the inputs.
@@ -285,10 +265,10 @@ class AutoencoderEncoder(
         """
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
-        layers = slice(None, len(self.coefs_) // 2)
+        encoder = self._network().encoder
 
         def code(rows):
-            return self._half(self.scaler_.transform(rows).astype(np.float32), layers)
+            return _applied(encoder, self.scaler_.transform(rows).astype(np.float32))
 
         return in_pieces(code, X).astype(X.dtype, copy=False)
 
@@ -310,53 +290,62 @@ class AutoencoderEncoder(
             raise ValueError(
                 f"codes must have shape (n_samples, {self.n_components}), got {codes.shape}."
             )
-        layers = slice(len(self.coefs_) // 2, None)
+        network = self._network()
+        decoder = torch.nn.Sequential(network.decoder, torch.nn.Sigmoid())
 
         def reconstruction(rows):
-            scaled = self._half(rows, layers).astype(np.float64)
+            scaled = _applied(decoder, rows).astype(np.float64)
             data = self.scaler_.inverse_transform(scaled)
             return np.where(self.scaler_.data_range_ > 0, data, self.scaler_.data_min_)
 
         return in_pieces(reconstruction, codes)
-
-    def _half(self, inputs, layers):
-        # Some libraries round rows of one product differently; in double precision that is too
-        # little to be seen in the float32 result.
-        kind = {"device": resolve_device(self.device), "dtype": torch.float64}
-        layers = [
-            [torch.tensor(array, **kind) for array in layer]
-            for layer in zip(self.coefs_[layers], self.intercepts_[layers], strict=True)
-        ]
-        return in_blocks(
-            lambda block: torch.sigmoid(_forward(layers, block.to(**kind))).float().cpu(), inputs
-        )
 
     @property
     def _n_features_out(self):
         return self.coefs_[len(self.coefs_) // 2 - 1].shape[1]
 
 
-def _initial_layers(sizes, rng, device):
-    """He-normal weights and zero biases, drawn from the estimator's own random state."""
+def _applied(layers, inputs):
+    """Of inputs in single precision, and so the result."""
+    like = next(layers.parameters())
+    return in_blocks(lambda block: layers(block.to(like)).float().cpu(), inputs)
+
+
+class _Autoencoder(torch.nn.Module):
+    """Rectified layers, but for the code, which is sigmoid, and the logits of reconstructions."""
+
+    def __init__(self, sizes):
+        super().__init__()
+        with torch.device("meta"):
+            self.encoder = _layers(sizes, torch.nn.Sigmoid())
+            self.decoder = _layers(sizes[::-1])
+        self.linear = [layer for layer in self.modules() if isinstance(layer, torch.nn.Linear)]
+
+    def cost(self, inputs):
+        logits = self.decoder(self.encoder(inputs))
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, inputs)
+
+    def start(self, rng):
+        """He-normal weights and zero biases."""
+        sizes = [(layer.in_features, layer.out_features) for layer in self.linear]
+        weights = [rng.normal(scale=np.sqrt(2 / n), size=(n, m)) for n, m in sizes]
+        self.restore(weights, [np.zeros(m) for _, m in sizes], torch.float32)
+
+    def restore(self, weights, biases, dtype):
+        """Layers from arrays, weights from rows to columns."""
+        for layer, weight, bias in zip(self.linear, weights, biases, strict=True):
+            layer.weight = torch.nn.Parameter(to_tensor(weight).to(dtype).T.contiguous())
+            layer.bias = torch.nn.Parameter(to_tensor(bias).to(dtype))
+
+    def arrays(self):
+        """Copies of weights, from rows to columns as scikit-learn has them, and of biases."""
+        weights = [layer.weight.detach().cpu().numpy().T.copy() for layer in self.linear]
+        biases = [layer.bias.detach().cpu().numpy().copy() for layer in self.linear]
+        return {"coefs_": weights, "intercepts_": biases}
+
+
+def _layers(sizes, last=None):
     layers = []
     for n_in, n_out in pairwise(sizes):
-        weights = rng.normal(scale=np.sqrt(2 / n_in), size=(n_in, n_out)).astype(np.float32)
-        bias = np.zeros(n_out, np.float32)
-        layer = [torch.tensor(array, device=device) for array in (weights, bias)]
-        layers.append([p.requires_grad_() for p in layer])
-    return layers
-
-
-def _forward(layers, x):
-    """The layers with rectification between them, and nothing after the last."""
-    for i, (weights, bias) in enumerate(layers):
-        x = torch.addmm(bias, torch.relu(x) if i else x, weights)
-    return x
-
-
-def _cost(layers, inputs):
-    half = len(layers) // 2
-    code = torch.sigmoid(_forward(layers[:half], inputs))
-    return torch.nn.functional.binary_cross_entropy_with_logits(
-        _forward(layers[half:], code), inputs
-    )
+        layers += [torch.nn.Linear(n_in, n_out), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers[:-1], *([] if last is None else [last]))

@@ -7,6 +7,7 @@ memory than the file is long; what does not fit together is refused.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -32,7 +33,7 @@ from ssn_estimators.spiking.rls import PENDING, RecursiveLeastSquares
 
 __all__ = ["load", "save"]
 
-FORMAT = 1
+FORMAT = 2
 KIND = "ssn_estimators"
 NUMERIC = "biuf"  # kinds of arrays
 SCALARS = (bool, int, str)
@@ -274,7 +275,7 @@ class _Reader:
     """What an archive holds, checked before memory is taken."""
 
     def __init__(self, archive):
-        self.archive, self.used = archive, set()
+        self.archive, self.used, self.format = archive, set(), FORMAT
         for info in archive.infolist():
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
                 raise ValueError("members of the archive must not be compressed.")
@@ -298,7 +299,7 @@ class _Reader:
                 f"it is of format {content['format']!r}, and this version of {KIND} reads up to "
                 f"format {FORMAT}; a later one wrote it."
             )
-        wrote = content["versions"][KIND]
+        wrote, self.format = content["versions"][KIND], content["format"]
         model = self.decoded(content["model"])
         if not isinstance(model, (Circuit, BaseEstimator)):
             raise ValueError("it holds no estimator and no circuit.")
@@ -364,6 +365,8 @@ class _Reader:
             return Circuit(**state)
         if not issubclass(cls, BaseEstimator):
             return _part(cls, state)
+        if self.format < FORMAT:
+            state = _upgraded(cls, state, self.format)
         return _estimator(cls, state, requests and self.decoded(requests))
 
 
@@ -436,6 +439,18 @@ def _known(model, size):
     for attribute in size.split("."):
         model = getattr(model, attribute, None)
     return model
+
+
+def _upgraded(cls, state, file_format):
+    """State of an estimator of an earlier format, as it is now.
+
+    Parameters that it did not have yet have their defaults.
+    """
+    if hasattr(cls, "_upgraded"):
+        state = cls._upgraded(state, file_format)
+    parameters = inspect.signature(cls).parameters.values()
+    new = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return new | state
 
 
 def _estimator(cls, state, requests):

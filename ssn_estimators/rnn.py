@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from ssn_estimators._classifiers import (
     check_answers,
+    check_same_classes,
     classes_of,
     labels_of,
     probabilities_of,
@@ -27,21 +28,28 @@ from ssn_estimators._sklearn import (
     Interval,
     fit_context,
     validate_data,
+    with_callbacks,
 )
+from ssn_estimators._stepwise import StepwiseMixin
 from ssn_estimators._torch import (
     check_trained,
     in_blocks,
     in_pieces,
     minibatches,
-    until_interrupted,
 )
 from ssn_estimators.initial_weights import initial_matrix, low_rank_init
 
 __all__ = ["RNNClassifier"]
 
+WEIGHTS = ("input_weights_", "recurrent_weights_", "readout_weights_")
+
 
 class RNNClassifier(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ClassifierMixin,
+    StepwiseMixin,
+    BaseEstimator,
 ):
     r"""Rate network on sequences, trained by backpropagation through time.
 
@@ -72,10 +80,22 @@ class RNNClassifier(
         Rate of stochastic gradient descent.
     momentum : float, default=0.9
         Its momentum.
+    early_stopping : bool, default=False
+        Whether to hold out `validation_fraction` of the samples, stop when accuracy on
+        them no longer grows, and keep what was best on them.
+    validation_fraction : float, default=0.1
+        Share of the samples held out, stratified by class unless labels are of
+        every step.
+    n_iter_no_change : int, default=10
+        Looks at them (one every 50 steps) without progress before training stops.
+    tol : float, default=1e-4
+        Least growth of accuracy that counts as progress.
     warm_start : bool, default=False
         Whether `fit` goes on from the fitted network, whatever `init`.
     random_state : int, RandomState instance or None, default=None
-        Source of initial weights and batches.
+        Source of initial weights, batches and the validation split.
+    verbose : bool, default=False
+        Whether to print a line every 50 steps.
 
     Attributes
     ----------
@@ -87,6 +107,10 @@ class RNNClassifier(
         Readout weights.
     loss_curve_ : list of float
         Cross-entropy in nats of every step.
+    validation_scores_ : list of float or None
+        Accuracy on the held-out samples at every look.
+    best_validation_score_ : float or None
+        The largest of them.
     n_iter_ : int
         Steps so far.
     n_features_in_ : int
@@ -112,18 +136,14 @@ class RNNClassifier(
     (2, 8)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict = StepwiseMixin._stepwise_constraints | {
         "n_hidden": COUNT,
         "n_steps": COUNT,
         "init": ["array-like", callable, None],
         "dt": POSITIVE,
         "tau": POSITIVE,
         "max_iter": [Interval(Integral, 0, MOST, closed="both")],
-        "batch_size": COUNT,
-        "learning_rate_init": POSITIVE,
         "momentum": [Interval(Real, 0, 1, closed="left")],
-        "warm_start": ["boolean"],
-        "random_state": ["random_state"],
     }
 
     _fitted_shapes = {
@@ -146,8 +166,13 @@ class RNNClassifier(
         batch_size=32,
         learning_rate_init=0.003,
         momentum=0.9,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
         warm_start=False,
         random_state=None,
+        verbose=False,
     ):
         self.n_hidden = n_hidden
         self.n_steps = n_steps
@@ -158,9 +183,15 @@ class RNNClassifier(
         self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
         self.momentum = momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
         self.warm_start = warm_start
         self.random_state = random_state
+        self.verbose = verbose
 
+    @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y):
         """Train the network.
@@ -183,7 +214,7 @@ class RNNClassifier(
         FloatingPointError
             If the loss is no longer finite.
         """
-        going_on = self.warm_start and hasattr(self, "readout_weights_")
+        going_on = self._goes_on("readout_weights_")
         X, y = validate_data(self, X, y, multi_output=True, reset=not going_on)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
@@ -194,8 +225,8 @@ class RNNClassifier(
             )
         known, labels = classes_of(y)
         refuse_one_class(known, self)
-        if going_on and not np.array_equal(known, self.classes_):
-            raise ValueError(f"classes {known} differ from those fitted, {self.classes_}.")
+        if going_on:
+            check_same_classes(known, self)
         sequences = torch.from_numpy(self._sequences(X))
         if not 0 < self.dt <= self.tau:
             raise ValueError(f"dt must not exceed tau={self.tau:g} ms, got {self.dt:g}.")
@@ -210,29 +241,48 @@ class RNNClassifier(
             self._start(known, sequences.shape[2], rng)
         self._every_step = y.ndim == 2
         labels = torch.from_numpy(labels.reshape(y.shape))
-        names = ("input_weights_", "recurrent_weights_", "readout_weights_")
-        weights = [torch.tensor(getattr(self, name), requires_grad=True) for name in names]
+        samples = (X, y)
+        score = None
+        if self.early_stopping:
+            stratify = labels if labels.ndim == 1 else None
+            sequences, held_out, labels, right = self._split(
+                rng, sequences, labels, stratify=stratify
+            )
+
+            def score():
+                with torch.no_grad():
+                    found = self._logits(held_out, weights).argmax(-1)
+                return float((found.view(right.shape) == right).float().mean())
+
+        weights = [torch.tensor(getattr(self, name), requires_grad=True) for name in WEIGHTS]
         optimizer = torch.optim.SGD(weights, self.learning_rate_init, momentum=self.momentum)
-        batches = minibatches(len(X), self.batch_size, rng)
-        with until_interrupted():
-            for _ in range(self.max_iter):
-                batch = next(batches)
-                logits = self._outputs(self._run(sequences[batch], *weights[:2]), weights[2])
-                loss = cross_entropy(logits.flatten(0, -2), labels[batch].flatten())
-                optimizer.zero_grad()
-                loss.backward()
-                if not torch.isfinite(loss):
-                    raise FloatingPointError(
-                        f"the loss of step {self.n_iter_ + 1} is not finite; lower "
-                        f"learning_rate_init (now {self.learning_rate_init:g})."
-                    )
-                optimizer.step()
-                self.loss_curve_.append(loss.item())
-                self.n_iter_ += 1
+        batches = minibatches(len(sequences), self.batch_size, rng)
+
+        def step(_):
+            batch = next(batches)
+            logits = self._logits(sequences[batch], weights)
+            loss = cross_entropy(logits.flatten(0, -2), labels[batch].flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss.item()
+
+        def attributes():
+            arrays = (value.detach().numpy().copy() for value in weights)
+            return dict(zip(WEIGHTS, arrays, strict=True))
+
+        fitted = self._take_steps(step, attributes, samples, score=score, going_on=going_on)
         check_trained(weights, self.learning_rate_init)
-        for name, value in zip(names, weights, strict=True):
-            setattr(self, name, value.detach().numpy())
+        for name, value in fitted.items():
+            setattr(self, name, value)
         return self
+
+    def _completed(self, attributes):
+        others = ("classes_", "n_features_in_", "_every_step")
+        return attributes | {name: getattr(self, name) for name in others}
+
+    def _logits(self, sequences, weights):
+        return self._outputs(self._run(sequences, *weights[:2]), weights[2])
 
     def _start(self, classes, n_inputs, rng):
         n = self.n_hidden
@@ -243,7 +293,6 @@ class RNNClassifier(
         if init is None:
             init = low_rank_init(n, n, random_state=rng)
         self.recurrent_weights_ = initial_matrix(init, n, rng).astype(np.float32)
-        self.loss_curve_, self.n_iter_ = [], 0
 
     def _sequences(self, X):
         if X.shape[1] % self.n_steps:

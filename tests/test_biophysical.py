@@ -69,7 +69,7 @@ def test_steps_follow_the_equations_before_the_first_spike():
 def test_networks_side_by_side_respond_as_each_alone():
     rng = torch.Generator().manual_seed(0)
     inputs = torch.rand(3, 2, 4, generator=rng)
-    into, among = torch.randn(5, 4, 6, generator=rng), torch.randn(5, 6, 6, generator=rng)
+    into, among = torch.randn(5, 6, 4, generator=rng), torch.randn(5, 6, 6, generator=rng)
     start, grid = torch.full((6,), -20.0), {"n_steps": 50, "n_read": 20, "dt": 0.1}
     together = MorrisLecar().respond(inputs, into, among, start, **grid)
     assert together.shape == (5, 3, 6)
@@ -85,11 +85,28 @@ def test_networks_side_by_side_respond_as_each_alone():
     assert_allclose(each[1, 2], alone, rtol=1e-4)
 
 
+def test_weights_are_from_columns_to_rows():
+    """W[post, pre]: an input, or a cell, that excites only the second cell."""
+    rest, grid = torch.full((2,), -60.0), {"n_steps": 100, "n_read": 50, "dt": 0.1}
+    into = torch.tensor([[0.0], [1.0]])
+    quiet, other = MorrisLecar(onset=0.0).respond(
+        torch.ones(1, 1, 1), into, torch.zeros(2, 2), rest, **grid
+    )[0]
+    assert other > 3 * quiet
+    among, start = torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([20.0, -60.0])
+    alone, led = (
+        MorrisLecar(onset=0.0).respond(torch.zeros(1, 1, 1), into, w, start, **grid)[0]
+        for w in (0 * among, among)
+    )
+    assert led[1] > 1.3 * alone[1]
+    assert led[0] == alone[0]
+
+
 def test_compiled_steps_are_those_of_the_equations(monkeypatch):
     pytest.importorskip("numba")
     rng = torch.Generator().manual_seed(0)
     inputs, start = torch.rand(3, 2, 4, generator=rng), 20 * torch.randn(3, 6, generator=rng)
-    into, among = torch.randn(5, 4, 6, generator=rng), torch.randn(6, 6, generator=rng)
+    into, among = torch.randn(5, 6, 4, generator=rng), torch.randn(6, 6, generator=rng)
     grid = {"n_steps": 60, "n_read": 30, "dt": 0.1}
     fast = MorrisLecar().respond(inputs, into, among, start, **grid)
     monkeypatch.setattr(morris_lecar, "_compiled", None)
@@ -124,7 +141,7 @@ def test_recurrent_weights_move_as_far_for_their_range(task, trainer, scaling):
     settings = SMALL | {"input_scaling": 2.0, "recurrent_scaling": scaling, "max_iter": 1}
     cells = MorrisLecarClassifier(trainer=trainer, learning_rate="constant", **settings)
     start, moved = (clone(cells).set_params(learning_rate_init=r).fit(*task) for r in (1e-12, 1e-3))
-    n_inputs = len(start.input_weights_)
+    n_inputs = start.input_weights_.shape[1]
     ranges = 2.0 / np.sqrt(n_inputs), (scaling or 1.0) / np.sqrt(settings["n_cells"])
     # the first step of Adam is as long as the rate for every weight
     for name, reach in zip(("input_weights_", "recurrent_weights_"), ranges, strict=True):

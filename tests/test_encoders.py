@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.callback import ScoringMonitor
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import cross_validate
+from sklearn.model_selection import cross_validate, train_test_split
 from sklearn.pipeline import make_pipeline
 
 from ssn_estimators import AutoencoderEncoder, make_stability_scorer
@@ -82,7 +82,7 @@ def test_layers(encoder):
     assert [bias.shape for bias in encoder.intercepts_] == [shape[1:] for shape in shapes]
     assert all(type(array) is np.ndarray for array in encoder.coefs_ + encoder.intercepts_)
     assert encoder.n_iter_ == len(encoder.loss_curve_) == 400
-    assert encoder.validation_losses_ is None
+    assert encoder.validation_scores_ is None
 
 
 def test_no_hidden_layers(digits):
@@ -102,12 +102,13 @@ def test_early_stopping_keeps_the_best(digits):
     encoder = AutoencoderEncoder(
         10, max_iter=3000, learning_rate_init=0.02, early_stopping=True, **SMALL
     ).fit(X)
-    losses = encoder.validation_losses_
+    losses = -np.array(encoder.validation_scores_)
     assert len(losses) < 30
     assert encoder.n_iter_ == 100 * len(losses)
     assert np.argmin(losses) < len(losses) - 1
-    held_out = np.random.RandomState(0).permutation(60)[:6]  # as the docstring says, first drawn
-    assert validation_cost(encoder, X[held_out]) == pytest.approx(min(losses), rel=1e-3)
+    _, held_out = train_test_split(X, test_size=0.1, random_state=0)  # what is drawn first
+    assert validation_cost(encoder, held_out) == pytest.approx(min(losses), rel=1e-3)
+    assert encoder.best_validation_score_ == -min(losses)
 
 
 def test_random_state(digits):

@@ -173,9 +173,9 @@ def test_versions_and_formats(network, path):
         save(network, path)
     with pytest.warns(UserWarning, match=r"written by ssn_estimators '0\.0\.1'"):
         load(path)
-    with mock.patch("ssn_estimators.persistence.FORMAT", 2):
+    with mock.patch("ssn_estimators.persistence.FORMAT", 3):
         save(network, path)
-    with pytest.raises(ValueError, match=r"of format 2, .* reads up to format 1; a later one"):
+    with pytest.raises(ValueError, match=r"of format 3, .* reads up to format 2; a later one"):
         load(path)
     with pytest.raises(FileNotFoundError):
         load(path.with_name("nowhere"))

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._classifiers import (
     LogitsMixin,
     check_answers,
+    check_same_classes,
     classes_of,
     refuse_one_class,
     uniform_weights,
@@ -24,14 +25,15 @@ from ssn_estimators._sklearn import (
     StrOptions,
     fit_context,
     validate_data,
+    with_callbacks,
 )
+from ssn_estimators._stepwise import StepwiseMixin
 from ssn_estimators._torch import (
     in_blocks,
     in_pieces,
     learning_rate,
     minibatches,
     resolve_device,
-    until_interrupted,
 )
 from ssn_estimators.biophysical.morris_lecar import MorrisLecar
 from ssn_estimators.evolution import ESTIMATORS, EvolutionStrategy
@@ -39,10 +41,16 @@ from ssn_estimators.evolution import ESTIMATORS, EvolutionStrategy
 __all__ = ["MorrisLecarClassifier"]
 
 START = -20.0  # mean of potentials, in mV
+SCORED = 256  # held-out sequences at once
 
 
 class MorrisLecarClassifier(
-    LogitsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
+    LogitsMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ClassifierMixin,
+    StepwiseMixin,
+    BaseEstimator,
 ):
     """Classifier of sequences by a recurrent network of Morris-Lecar cells.
 
@@ -98,12 +106,21 @@ class MorrisLecarClassifier(
         Rate of Adam, for recurrent weights in units as under `sigma`.
     max_grad_norm : float, default=None
         Longer gradients are scaled down to it.
+    early_stopping : bool, default=False
+        Whether to hold out `validation_fraction` of the samples, stop when accuracy on
+        them no longer grows, and keep what was best on them.
+    validation_fraction : float, default=0.1
+        Share of the samples held out, stratified by class.
+    n_iter_no_change : int, default=10
+        Looks at them (one every 10 steps) without progress before training stops.
+    tol : float, default=1e-4
+        Least growth of accuracy that counts as progress.
     warm_start : bool, default=False
         Whether `fit` goes on from the fitted weights.
     device : str, default="auto"
         Torch device; "auto" takes a GPU where there is one.
     random_state : int, RandomState instance or None, default=None
-        Source of initial weights, potentials, batches and perturbations.
+        Source of initial weights, potentials, batches, perturbations and the validation split.
     verbose : bool, default=False
         Whether to print a line every 10 steps.
 
@@ -113,15 +130,19 @@ class MorrisLecarClassifier(
         Class labels.
     input_scale_ : float
         Largest absolute value seen during fit, or 1 if it is less; inputs are divided by it.
-    input_weights_ : ndarray of shape (n_inputs, n_cells)
+    input_weights_ : ndarray of shape (n_cells, n_inputs)
     recurrent_weights_ : ndarray of shape (n_cells, n_cells)
-        From rows to columns.
+        W[post, pre].
     readout_weights_ : ndarray of shape (n_classes, n_cells)
         Readout weights.
     readout_bias_ : ndarray of shape (n_classes,)
         Readout biases.
     loss_curve_ : list of float
         Cross-entropy of every step, under "es" the mean over perturbations.
+    validation_scores_ : list of float or None
+        Accuracy on the held-out samples at every look.
+    best_validation_score_ : float or None
+        The largest of them.
     n_iter_ : int
         Steps so far.
     n_forward_ : int
@@ -153,7 +174,10 @@ class MorrisLecarClassifier(
     (3,)
     """
 
-    _parameter_constraints: dict = {
+    _look_every = 10
+    _checks_loss = False  # steps without a gradient are skipped, if not too many
+
+    _parameter_constraints: dict = StepwiseMixin._stepwise_constraints | {
         "n_cells": COUNT,
         "n_words": COUNT,
         "word_duration": POSITIVE,
@@ -168,21 +192,15 @@ class MorrisLecarClassifier(
         "n_samples": COUNT,
         "sigma": POSITIVE,
         "estimator": [StrOptions(set(ESTIMATORS))],
-        "max_iter": COUNT,
-        "batch_size": COUNT,
         "learning_rate": [StrOptions({"cosine", "constant"})],
-        "learning_rate_init": POSITIVE,
         "max_grad_norm": [*POSITIVE, None],
-        "warm_start": ["boolean"],
         "device": [str],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     _fitted_shapes = {
         "classes_": ("classes",),
         "input_scale_": float,
-        "input_weights_": ("inputs", "cells"),
+        "input_weights_": ("cells", "inputs"),
         "recurrent_weights_": ("cells", "cells"),
         "readout_weights_": ("classes", "cells"),
         "readout_bias_": ("classes",),
@@ -210,6 +228,10 @@ class MorrisLecarClassifier(
         learning_rate="cosine",
         learning_rate_init=0.004,
         max_grad_norm=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
         warm_start=False,
         device="auto",
         random_state=None,
@@ -234,11 +256,16 @@ class MorrisLecarClassifier(
         self.learning_rate = learning_rate
         self.learning_rate_init = learning_rate_init
         self.max_grad_norm = max_grad_norm
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
 
+    @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y):
         """Train the network.
@@ -262,13 +289,11 @@ class MorrisLecarClassifier(
             If in a step no loss, or with backpropagation in ten steps in a row no gradient,
             is finite; or the responses to whole classes are not.
         """
-        going_on = self.warm_start and hasattr(self, "readout_weights_")
+        going_on = self._goes_on("readout_weights_")
         X, y = validate_data(self, X, y, reset=not going_on)
         known, labels = classes_of(y)
-        if going_on and not np.array_equal(known, self.classes_):
-            raise ValueError(
-                f"classes {known} differ from those of the fitted network, {self.classes_}."
-            )
+        if going_on:
+            check_same_classes(known, self)
         refuse_one_class(known, self)
         self._grid()
         if not going_on:
@@ -282,23 +307,29 @@ class MorrisLecarClassifier(
         else:
             self.classes_ = known
             self._start(sequences.shape[2], rng)
+        data = sequences, labels
         if self._weights_through_time():
+            held_out = None
+            if self.early_stopping:
+                parts = self._split(rng, sequences, labels, stratify=labels)
+                data, held_out = (parts[0], parts[2]), (parts[1], parts[3])
             if not going_on:
-                varied = self._potentials((len(sequences), self.n_cells), rng)
-                self._fit_readout(sequences, labels, varied)
-            self._train(sequences, labels, rng, device)
-        self._fit_readout(sequences, labels, START)
+                varied = self._potentials((len(data[0]), self.n_cells), rng)
+                self._fit_readout(*data, varied)
+            self._train(data, held_out, (X, y), _Trainer(self, device, rng), going_on)
+        self._fit_readout(*data, START)
         return self
 
     def _start(self, n_inputs, rng):
         n, n_classes = self.n_cells, len(self.classes_)
-        self.input_weights_ = uniform_weights(rng, n_inputs, n_inputs, n) * np.float32(
+        self.input_weights_ = uniform_weights(rng, n_inputs, n, n_inputs) * np.float32(
             self.input_scaling
         )
         self.recurrent_weights_ = uniform_weights(rng, n, n, n) * np.float32(self.recurrent_scaling)
         self.readout_weights_ = np.zeros((n_classes, n), np.float32)
         self.readout_bias_ = np.zeros(n_classes, np.float32)
         self.loss_curve_, self.n_iter_, self.n_forward_, self.n_dropped_ = [], 0, 0, 0
+        self.validation_scores_ = self.best_validation_score_ = None
         self._progress = {}
 
     def _weights_through_time(self):
@@ -333,24 +364,44 @@ class MorrisLecarClassifier(
         """Potentials at the start of training samples, in mV."""
         return rng.normal(START, self.start_sd, shape).astype(np.float32)
 
-    def _train(self, sequences, labels, rng, device):
-        data = torch.from_numpy(sequences), torch.from_numpy(labels)
-        trainer = _Trainer(self, device, rng)
-        batches = minibatches(len(sequences), self.batch_size, rng)
-        with until_interrupted():
-            for i in range(self.max_iter):
-                trainer.set_rate(learning_rate(self, i / self.max_iter))
-                batch = trainer.draw(batches)
-                loss = trainer.step(*(x[batch].to(device) for x in data))
-                self.loss_curve_.append(loss)
-                self.n_iter_ += 1
-                if self.verbose and (i + 1) % 10 == 0:
-                    print(f"[Morris-Lecar] step {self.n_iter_:5d}   loss {loss:.4f}", flush=True)
-        for name, value in (trainer.weights(trainer.through_time) | trainer.readout).items():
-            setattr(self, name, value.detach().cpu().numpy())
-        self.n_forward_ += trainer.n_forward
-        self.n_dropped_ += trainer.n_dropped
+    def _train(self, data, held_out, samples, trainer, going_on):
+        tensors = [torch.from_numpy(x) for x in data]
+        batches = minibatches(len(data[0]), self.batch_size, trainer.rng)
+        n_forward, n_dropped = self.n_forward_, self.n_dropped_
+
+        def step(i):
+            trainer.set_rate(learning_rate(self, i / self.max_iter))
+            batch = trainer.draw(batches)
+            return trainer.step(*(x[batch].to(trainer.device) for x in tensors))
+
+        def attributes():
+            values = trainer.weights(trainer.through_time) | trainer.readout
+            arrays = {name: value.detach().cpu().numpy().copy() for name, value in values.items()}
+            counts = {"n_forward_": n_forward + trainer.n_forward}
+            return arrays | counts | {"n_dropped_": n_dropped + trainer.n_dropped}
+
+        score = None if held_out is None else lambda: trainer.accuracy(*held_out)
+        kept = self._take_steps(step, attributes, samples, score=score, going_on=going_on)
+        for name, value in kept.items():
+            setattr(self, name, value)
+        self.n_forward_ = n_forward + trainer.n_forward
+        self.n_dropped_ = n_dropped + trainer.n_dropped
         self._progress = trainer.progress()
+
+    def _completed(self, attributes):
+        fixed = [
+            *("input_weights_", "recurrent_weights_", "readout_weights_", "readout_bias_"),
+            *("classes_", "input_scale_", "n_features_in_", "_progress"),
+        ]
+        return {name: getattr(self, name) for name in fixed} | attributes
+
+    @staticmethod
+    def _upgraded(state, file_format):
+        """State of a file of an earlier format, as it is now."""
+        if file_format == 1:  # weights went from rows to columns
+            for name in {"input_weights_", "recurrent_weights_"} & set(state):
+                state[name] = state[name].T.copy()
+        return state
 
     def _grid(self):
         """Time steps of a word, and those that are read out."""
@@ -375,9 +426,9 @@ class MorrisLecarClassifier(
 
     def _check_size(self, n_inputs):
         size = self.input_weights_.shape
-        if size != (n_inputs, self.n_cells):
+        if size != (self.n_cells, n_inputs):
             raise ValueError(
-                f"the fitted network has {size[0]} inputs to {size[1]} cells, but by n_words and "
+                f"the fitted network has {size[1]} inputs to {size[0]} cells, but by n_words and "
                 f"n_cells it would be {n_inputs} to {self.n_cells}; fit anew."
             )
 
@@ -453,7 +504,7 @@ class _Trainer:
     """Steps of one fit, by either kind of gradient."""
 
     def __init__(self, estimator, device, rng):
-        self.estimator, self.rng = estimator, rng
+        self.estimator, self.device, self.rng = estimator, device, rng
         self._kind = estimator.trainer, estimator.trained
         state, readout = estimator._progress.get(
             self._kind,
@@ -473,7 +524,7 @@ class _Trainer:
         # searched in units of the initial range, over that of the input weights; what starts from
         # nothing counts as if it had started from a scaling of 1
         scaling = (estimator.recurrent_scaling or 1.0) / (estimator.input_scaling or 1.0)
-        n_inputs, n_cells = weights["input_weights_"].shape
+        n_cells, n_inputs = weights["input_weights_"].shape
         recurrent = scaling * np.sqrt(n_inputs / n_cells)
         self.units = {"input_weights_": 1.0, "recurrent_weights_": recurrent}
         self.through_time = {
@@ -552,6 +603,18 @@ class _Trainer:
         self._descend()
         return loss.item()
 
+    @torch.no_grad()
+    def accuracy(self, sequences, labels):
+        """Of the present weights and readout, from the potentials at which answers begin."""
+        right = 0
+        for rows in gen_batches(len(labels), SCORED):
+            words = torch.from_numpy(sequences[rows]).to(self.device)
+            start = words.new_full((len(words), self.estimator.n_cells), START)
+            free = {name: value.detach() for name, value in self.through_time.items()}
+            logits = self._logits(self._respond(free, words, start))
+            right += int((logits.argmax(-1).cpu().numpy() == labels[rows]).sum())
+        return right / len(labels)
+
     def weights(self, free):
         """Arrays of the network, of what is trained."""
         return {name: value * self.units[name] for name, value in free.items()}
@@ -565,9 +628,12 @@ class _Trainer:
         self.n_forward += mean.shape[:-1].numel()
         return mean
 
+    def _logits(self, mean):
+        return mean @ self.readout["readout_weights_"].T + self.readout["readout_bias_"]
+
     def _losses(self, mean, targets):
         """Cross-entropy, of each network."""
-        logits = mean @ self.readout["readout_weights_"].T + self.readout["readout_bias_"]
+        logits = self._logits(mean)
         losses = torch.nn.functional.cross_entropy(
             logits.flatten(0, -2), targets.flatten(), reduction="none"
         )

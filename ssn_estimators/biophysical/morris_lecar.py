@@ -124,9 +124,9 @@ class MorrisLecar:
         ----------
         inputs : Tensor of shape (..., n_samples, n_words, n_inputs)
             With any leading axes, here as below, of networks that are simulated side by side.
-        input_weights : Tensor of shape (..., n_inputs, n_cells)
+        input_weights : Tensor of shape (..., n_cells, n_inputs)
         recurrent_weights : Tensor of shape (..., n_cells, n_cells)
-            From rows to columns.
+            W[post, pre].
         start : Tensor of shape (..., n_samples, n_cells) or (n_cells,)
             Potentials at the start.
         n_steps, n_read : int
@@ -146,10 +146,11 @@ class MorrisLecar:
         v = start.expand(shape)
         w = self.open_share(v)
         n_total = inputs.shape[-2] * n_steps
-        total, from_cells = 0.0, self.gain * recurrent_weights
+        total, from_cells = 0.0, self.gain * recurrent_weights.mT
         for i in range(n_total):
             if i % n_steps == 0:
-                from_input = inputs[..., i // n_steps, :] @ (self.gain * input_weights) + self.onset
+                words = inputs[..., i // n_steps, :]
+                from_input = words @ (self.gain * input_weights.mT) + self.onset
             current = from_input + self.transmitter(v) @ from_cells
             v, w = self.step(v, w, current, dt)
             if i >= n_total - n_read:
@@ -169,8 +170,8 @@ class MorrisLecar:
             return np.broadcast_to(x, (*leading, *shape)).reshape(-1, *shape)
 
         words = networks(inputs, *inputs.shape[-3:])
-        into = networks(gain * input_weights, *input_weights.shape[-2:])
-        among = networks(gain * recurrent_weights, n_cells, n_cells)
+        turned = [np.swapaxes(gain * x, -1, -2) for x in (input_weights, recurrent_weights)]
+        into, among = (networks(x, *x.shape[-2:]) for x in turned)
         start = networks(start, n_samples, n_cells)
         constants = tuple(np.float32(x) for x in (dt, *astuple(self)))
 
@@ -193,4 +194,4 @@ def _shape(inputs, input_weights, recurrent_weights, start):
     """Of the state: leading axes of networks, samples and cells."""
     own = (inputs.shape[:-3], input_weights.shape[:-2], recurrent_weights.shape[:-2])
     leading = torch.broadcast_shapes(*own, start.shape[:-2])
-    return (*leading, inputs.shape[-3], input_weights.shape[-1])
+    return (*leading, inputs.shape[-3], input_weights.shape[-2])

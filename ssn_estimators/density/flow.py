@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from numbers import Integral, Real
 from threading import Lock
 
@@ -20,13 +21,14 @@ from ssn_estimators._classifiers import check_answers
 from ssn_estimators._sklearn import (
     COUNT,
     MOST,
-    POSITIVE,
     BaseEstimator,
     Interval,
     StrOptions,
     fit_context,
     validate_data,
+    with_callbacks,
 )
+from ssn_estimators._stepwise import StepwiseMixin
 from ssn_estimators._torch import (
     check_parameters,
     check_trained,
@@ -36,7 +38,6 @@ from ssn_estimators._torch import (
     minibatches,
     on_cpu,
     to_tensor,
-    until_interrupted,
 )
 from ssn_estimators.density.dynamics import Langevin
 from ssn_estimators.density.stationarity import fokker_planck_residual, generator_moments
@@ -60,7 +61,7 @@ CHANCE, UNSETTLED = 5.0, 0.15
 _DRAWING = Lock()
 
 
-class GMMFlow(DensityMixin, BaseEstimator):
+class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
     r"""Density as a mixture of Gaussians in the latent space of a normalising flow.
 
     .. math::
@@ -102,8 +103,21 @@ class GMMFlow(DensityMixin, BaseEstimator):
         Samples in a step.
     learning_rate_init : float, default=0.01
         Learning rate at first; it falls to 0 along a cosine.
+    early_stopping : bool, default=False
+        Whether to hold out `validation_fraction` of the samples, stop when the
+        objective on them no longer falls, and keep what was best on them.
+    validation_fraction : float, default=0.1
+        Share of the samples held out.
+    n_iter_no_change : int, default=10
+        Looks at them (one every 50 steps) without progress before training stops.
+    tol : float, default=1e-4
+        Least growth of minus the objective that counts as progress.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the fitted density.
     random_state : int, RandomState instance or None, default=None
-        Source of initial weights and batches.
+        Source of initial weights, batches and the validation split.
+    verbose : bool, default=False
+        Whether to print a line every 50 steps.
 
     Attributes
     ----------
@@ -121,6 +135,10 @@ class GMMFlow(DensityMixin, BaseEstimator):
         Those of T.
     loss_curve_ : list of float
         The objective in every step; minus the likelihood in those that come before it.
+    validation_scores_ : list of float or None
+        Minus the objective on the held-out samples at every look.
+    best_validation_score_ : float or None
+        The largest of them.
     n_iter_ : int
         Number of steps.
     n_features_in_ : int
@@ -145,17 +163,13 @@ class GMMFlow(DensityMixin, BaseEstimator):
     ((3,), (5, 2))
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict = StepwiseMixin._stepwise_constraints | {
         "n_components": [*COUNT, None],
         "flow": [StrOptions({"additive", "affine"})],
         "n_layers": [Interval(Integral, 0, MOST, closed="both")],
         "hidden_layer_sizes": ["array-like"],
         "objective": [StrOptions(set(OBJECTIVES)), Mapping],
         "dynamics": [Langevin, None],
-        "max_iter": COUNT,
-        "batch_size": COUNT,
-        "learning_rate_init": POSITIVE,
-        "random_state": ["random_state"],
     }
 
     _fitted_shapes = {
@@ -180,7 +194,13 @@ class GMMFlow(DensityMixin, BaseEstimator):
         max_iter=1000,
         batch_size=256,
         learning_rate_init=0.01,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        warm_start=False,
         random_state=None,
+        verbose=False,
     ):
         self.n_components = n_components
         self.flow = flow
@@ -191,8 +211,15 @@ class GMMFlow(DensityMixin, BaseEstimator):
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
         self.random_state = random_state
+        self.verbose = verbose
 
+    @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Fit the density.
@@ -222,41 +249,71 @@ class GMMFlow(DensityMixin, BaseEstimator):
         ConvergenceWarning
             If samples that are carried along do not reach a stationary state.
         """
-        objective = self._weights()
-        X = validate_data(self, X, squared=True, dtype=np.float64)
-        n_components = self.n_components or min(MOST_COMPONENTS, max(1, len(X) // SAMPLES_EACH))
-        if len(X) < n_components:
-            raise ValueError(
-                f"n_samples={len(X)} is less than n_components={n_components}: every "
-                "component starts as a cluster of samples."
-            )
+        objective, going_on = self._weights(), self._goes_on("means_")
+        X = samples = validate_data(self, X, squared=True, dtype=np.float64, reset=not going_on)
+        n_components = self._n_components(len(X), going_on)
         rng = check_random_state(self.random_state)
-        warm_up = 0 if "likelihood" in objective else self.max_iter // 4
+        warm_up = 0 if "likelihood" in objective or going_on else self.max_iter // 4
+        carried = set(objective) == {"fokker_planck"}
+        held_out = None
+        if self.early_stopping:
+            if carried:
+                raise ValueError(
+                    "early_stopping judges by samples that are held out, but under "
+                    'objective="fokker_planck" samples need not be of the density.'
+                )
+            X, held_out = map(to_tensor, self._split(rng, X))
         places = to_tensor(X)
-        if set(objective) == {"fokker_planck"}:
+        if carried:
             places = _Carried(places, self.dynamics, rng)
             X = places.all()
             objective = {"likelihood": 1.0, **{k: RESIDUAL * w for k, w in objective.items()}}
-        self.center_, spread = X.mean(0), X.std(0)
-        self.scale_ = np.where(spread > 0, spread, 1.0)
-        density = self._start((X - self.center_) / self.scale_, n_components, rng)
-        self._train(density, places, objective, warm_up, rng)
+        if going_on:
+            density = deepcopy(self._fitted()).requires_grad_(True)
+        else:
+            X = np.asarray(X)
+            self.center_, spread = X.mean(0), X.std(0)
+            self.scale_ = np.where(spread > 0, spread, 1.0)
+            density = self._start((X - self.center_) / self.scale_, n_components, rng)
+        cost = self._cost(density, objective)
+        step = self._step(density, places, cost, warm_up, rng)
+        score = None if held_out is None else lambda: -float(cost(held_out).detach())
+        fitted = self._take_steps(
+            step, density.arrays, (samples, y), score=score, going_on=going_on
+        )
         check_trained(density.parameters(), self.learning_rate_init)
-        if isinstance(places, _Carried) and places.unsettled():
+        if carried and places.unsettled():
             warnings.warn(
                 "the dynamics have not brought samples to a stationary state: there is none, or it "
                 "is far away, or slow. Raise max_iter, or begin with samples nearer to it.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        state = {name: value.numpy() for name, value in density.state_dict().items()}
-        self.weights_ = density.log_weights.detach().softmax(0).numpy()
-        self.means_ = state.pop("means")
-        self.variance_ = float(np.exp(state.pop("log_variance")))
-        state.pop("log_weights")
-        self.flow_parameters_ = state
-        self.modes_ = _distinct(self._descend(self.means_, 10_000))
+        for name, value in fitted.items():
+            setattr(self, name, value)
         return self
+
+    def _n_components(self, n_samples, going_on):
+        if going_on:
+            if self.n_components not in (None, len(self.means_)):
+                raise ValueError(
+                    f"the fitted density has {len(self.means_)} components, and cannot go on with "
+                    f"n_components={self.n_components}. Fit anew with warm_start=False."
+                )
+            return len(self.means_)
+        n = self.n_components or min(MOST_COMPONENTS, max(1, n_samples // SAMPLES_EACH))
+        if n_samples < n:
+            raise ValueError(
+                f"n_samples={n_samples} is less than n_components={n}: every "
+                "component starts as a cluster of samples."
+            )
+        return n
+
+    def _completed(self, attributes):
+        others = {name: getattr(self, name) for name in ("center_", "scale_", "n_features_in_")}
+        mixture = [attributes[name] for name in ("weights_", "means_", "variance_")]
+        modes = _distinct(_descended(attributes["means_"], 10_000, *mixture))
+        return attributes | others | {"modes_": modes}
 
     def _weights(self):
         """Weight of every objective, checked."""
@@ -304,11 +361,9 @@ class GMMFlow(DensityMixin, BaseEstimator):
         with on_cpu():
             return _Density(n_components, d, self.flow, n_layers, hidden)
 
-    def _train(self, density, places, objective, warm_up, rng):
+    def _cost(self, density, objective):
+        """The objective as a function of samples and, if others are wanted, of its weights."""
         center, scale = torch.from_numpy(self.center_), torch.from_numpy(self.scale_)
-        optimizer = torch.optim.Adam(density.parameters(), self.learning_rate_init)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.max_iter)
-        batches = minibatches(len(places), self.batch_size, rng)
 
         def log_density(x):
             return density((x - center) / scale)
@@ -316,32 +371,38 @@ class GMMFlow(DensityMixin, BaseEstimator):
         def score(x):
             return grad(lambda rows: log_density(rows).sum())(x)
 
-        self.loss_curve_, self.n_iter_ = [], 0
-        with until_interrupted():
-            for i in range(self.max_iter):
-                x, loss = places[next(batches)], 0.0
-                weights = {"likelihood": 1.0} if i < warm_up else objective
-                if "likelihood" in weights:
-                    loss = loss - weights["likelihood"] * log_density(x).mean()
-                if "score_matching" in weights:
-                    loss = loss + weights["score_matching"] * _score_matching(log_density, x)
-                if "fokker_planck" in weights:
-                    residual = fokker_planck_residual(self.dynamics, score, x)
-                    size = residual.detach().abs().median().clamp_min(TINY)
-                    ratio = residual / size
-                    loss = loss + weights["fokker_planck"] * torch.log1p(ratio**2).mean()
-                if not torch.isfinite(loss):
-                    raise FloatingPointError(
-                        f"the objective of step {self.n_iter_ + 1} is not finite; lower "
-                        f"learning_rate_init (now {self.learning_rate_init:g})."
-                    )
-                optimizer.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(density.parameters(), 10.0)
-                optimizer.step()
-                schedule.step()
-                self.loss_curve_.append(loss.item())
-                self.n_iter_ += 1
+        def cost(x, weights=objective):
+            loss = 0.0
+            if "likelihood" in weights:
+                loss = loss - weights["likelihood"] * log_density(x).mean()
+            if "score_matching" in weights:
+                loss = loss + weights["score_matching"] * _score_matching(log_density, x)
+            if "fokker_planck" in weights:
+                residual = fokker_planck_residual(self.dynamics, score, x)
+                size = residual.detach().abs().median().clamp_min(TINY)
+                ratio = residual / size
+                loss = loss + weights["fokker_planck"] * torch.log1p(ratio**2).mean()
+            return loss
+
+        return cost
+
+    def _step(self, density, places, cost, warm_up, rng):
+        """A function that takes one step of training."""
+        optimizer = torch.optim.Adam(density.parameters(), self.learning_rate_init)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.max_iter)
+        batches = minibatches(len(places), self.batch_size, rng)
+
+        def step(i):
+            x = places[next(batches)]
+            loss = cost(x, {"likelihood": 1.0}) if i < warm_up else cost(x)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(density.parameters(), 10.0)
+            optimizer.step()
+            schedule.step()
+            return loss.item()
+
+        return step
 
     def _fitted(self):
         check_is_fitted(self)
@@ -490,20 +551,23 @@ class GMMFlow(DensityMixin, BaseEstimator):
         return self._of_rows(cluster, X)
 
     def _descend(self, z, n_steps):
-        """Latent places after steps of the procedure, or where each stands still before."""
-        z = z.copy()
-        for rows in gen_batches(len(z), MOST_ROWS):
-            moving = np.arange(len(z))[rows]
-            for _ in range(n_steps):
-                old = z[moving]
-                distance = _squared_distances(old, self.means_)
-                logits = np.log(self.weights_) - distance / (2 * self.variance_)
-                share = np.exp(logits - logits.max(1, keepdims=True))
-                z[moving] = share @ self.means_ / share.sum(1, keepdims=True)
-                moving = moving[np.abs(z[moving] - old).max(1) >= STILL]
-                if not len(moving):
-                    break
-        return z
+        return _descended(z, n_steps, self.weights_, self.means_, self.variance_)
+
+
+def _descended(z, n_steps, weights, means, variance):
+    """Latent places after steps of the procedure, or where each stands still before."""
+    z = z.copy()
+    for rows in gen_batches(len(z), MOST_ROWS):
+        moving = np.arange(len(z))[rows]
+        for _ in range(n_steps):
+            old = z[moving]
+            logits = np.log(weights) - _squared_distances(old, means) / (2 * variance)
+            share = np.exp(logits - logits.max(1, keepdims=True))
+            z[moving] = share @ means / share.sum(1, keepdims=True)
+            moving = moving[np.abs(z[moving] - old).max(1) >= STILL]
+            if not len(moving):
+                break
+    return z
 
 
 class _Carried:
@@ -587,6 +651,17 @@ class _Density(torch.nn.Module):
         self.couplings = torch.nn.ModuleList(
             [_coupling(d, i, flow, hidden) for i in range(n_layers)]
         )
+
+    def arrays(self):
+        """Fitted attributes: copies."""
+        state = {name: value.numpy().copy() for name, value in self.state_dict().items()}
+        log_weights = torch.from_numpy(state.pop("log_weights"))
+        return {
+            "weights_": log_weights.softmax(0).numpy(),
+            "means_": state.pop("means"),
+            "variance_": float(np.exp(state.pop("log_variance"))),
+            "flow_parameters_": state,
+        }
 
     def forward(self, x):
         z, log_volume = self.encode(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from numbers import Real
 
 import numpy as np
@@ -15,19 +16,21 @@ from torch.nn import functional
 from ssn_estimators._classifiers import (
     LogitsMixin,
     check_answers,
+    check_same_classes,
     classes_of,
     refuse_one_class,
 )
 from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
-    POSITIVE,
     BaseEstimator,
     Interval,
     StrOptions,
     fit_context,
     validate_data,
+    with_callbacks,
 )
+from ssn_estimators._stepwise import StepwiseMixin
 from ssn_estimators._torch import (
     check_parameters,
     check_trained,
@@ -37,7 +40,6 @@ from ssn_estimators._torch import (
     minibatches,
     resolve_device,
     to_tensor,
-    until_interrupted,
 )
 from ssn_estimators.images.shape import image_shape_of
 from ssn_estimators.lateral.rule import CoActivation, gated, shares_of_features
@@ -48,7 +50,7 @@ N_UPDATES = 5  # times that lateral weights are learned in the second half, and 
 MOST_SEEN = 4000  # images in each
 
 
-class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
+class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
     r"""Convolutional network whose feature maps may be gated by their surround.
 
     Layers of rectified convolutions, each followed by its lateral gate and by maximum pooling;
@@ -87,10 +89,23 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         Images in each.
     learning_rate_init : float, default=0.002
         Learning rate at first; it falls to 0 along a cosine.
+    early_stopping : bool, default=False
+        Whether to hold out `validation_fraction` of the samples, stop when accuracy on
+        them no longer grows, and keep what was best on them.
+    validation_fraction : float, default=0.1
+        Share of the samples held out, stratified by class.
+    n_iter_no_change : int, default=10
+        Looks at them (one every 50 steps) without progress before training stops.
+    tol : float, default=1e-4
+        Least growth of accuracy that counts as progress.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the fitted network.
     device : str, default="auto"
         Torch device of training; "auto" takes a GPU where there is one.
     random_state : int, RandomState instance or None, default=None
-        Source of initial weights, batches and dropout.
+        Source of initial weights, batches, dropout and the validation split.
+    verbose : bool, default=False
+        Whether to print a line every 50 steps.
 
     Attributes
     ----------
@@ -104,6 +119,10 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         Mean and standard deviation of all pixels seen during fit.
     loss_curve_ : list of float
         Cross-entropy of every step.
+    validation_scores_ : list of float or None
+        Accuracy on the held-out samples at every look.
+    best_validation_score_ : float or None
+        The largest of them.
     n_iter_ : int
         Number of steps.
     n_features_in_ : int
@@ -123,7 +142,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
     (5,)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict = StepwiseMixin._stepwise_constraints | {
         "filters": ["array-like"],
         "kernel_size": COUNT,
         "pool_size": COUNT,
@@ -134,11 +153,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": NOT_NEGATIVE,
         "image_shape": ["array-like", None],
-        "max_iter": COUNT,
-        "batch_size": COUNT,
-        "learning_rate_init": POSITIVE,
         "device": [str],
-        "random_state": ["random_state"],
     }
 
     _fitted_shapes = {
@@ -165,8 +180,14 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         max_iter=2000,
         batch_size=128,
         learning_rate_init=0.002,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        warm_start=False,
         device="auto",
         random_state=None,
+        verbose=False,
     ):
         self.filters = filters
         self.kernel_size = kernel_size
@@ -181,9 +202,16 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
+        self.verbose = verbose
 
+    @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y):
         """Train the network.
@@ -206,29 +234,51 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         FloatingPointError
             If the loss is not finite at some step.
         """
-        X, y = validate_data(self, X, y)
-        self.classes_, labels = classes_of(y)
-        refuse_one_class(self.classes_, self)
+        going_on = self._goes_on("parameters_")
+        X, y = validate_data(self, X, y, reset=not going_on)
+        known, labels = classes_of(y)
+        refuse_one_class(known, self)
+        if going_on:
+            check_same_classes(known, self)
         self._check_layers(X.shape[1])
         rng, device = check_random_state(self.random_state), resolve_device(self.device)
-        self.input_mean_, spread = float(X.mean()), float(X.std())
-        self.input_scale_ = spread if spread > 0 else 1.0
-        images = torch.from_numpy(self._images(X))
-        labels = torch.from_numpy(labels)
-        network = self._network(X.shape[1], len(self.classes_))
+        if not going_on:
+            self.classes_, spread = known, float(X.std())
+            self.input_mean_, self.input_scale_ = float(X.mean()), spread if spread > 0 else 1.0
+        images, labels = torch.from_numpy(self._images(X)), torch.from_numpy(labels)
+        network = self._network(X.shape[1], len(known))
         own = np.random.RandomState(rng.randint(2**31 - 1))
         draw_parameters(network, own, torch.float32)
+        if going_on:
+            self._restore(network, torch.float32)
         network.to(device).seed(int(own.randint(2**31 - 1)))
+        score = None
+        if self.early_stopping:
+            images, held_out, labels, right = self._split(rng, images, labels, stratify=labels)
+            score = partial(accuracy, network, held_out, right)
         # drawn without gates too: networks of one seed see the same batches
-        seen = images[rng.permutation(len(X))[:MOST_SEEN]]
-        batches = minibatches(len(X), self.batch_size, rng)
-        self._train(network, images, labels, batches, seen)
+        seen = images[rng.permutation(len(images))[:MOST_SEEN]]
+        step = self._step(
+            network, images, labels, seen, minibatches(len(images), self.batch_size, rng)
+        )
+
+        def attributes():
+            parameters = {k: v.cpu().numpy().copy() for k, v in network.state_dict().items()}
+            lateral = [x.cpu().numpy().copy() for x in network.weights]
+            return {"parameters_": parameters, "lateral_weights_": lateral}
+
+        fitted = self._take_steps(step, attributes, (X, y), score=score, going_on=going_on)
         check_trained(network.parameters(), self.learning_rate_init)
-        self.parameters_ = {k: v.cpu().numpy() for k, v in network.state_dict().items()}
-        self.lateral_weights_ = [x.cpu().numpy() for x in network.weights]
+        for name, value in fitted.items():
+            setattr(self, name, value)
+        if self.lateral is not None:
+            self._restore(network, torch.float32)
+            network.learn_context(seen)
+            self.lateral_weights_ = attributes()["lateral_weights_"]
         return self
 
-    def _train(self, network, images, labels, batches, seen):
+    def _step(self, network, images, labels, seen, batches):
+        """A function that takes one step of training."""
         device = next(network.parameters()).device
         optimizer = torch.optim.AdamW(
             network.parameters(), self.learning_rate_init, weight_decay=self.weight_decay
@@ -236,27 +286,33 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.max_iter)
         half = self.max_iter // 2
         every = max(1, (self.max_iter - half) // N_UPDATES)
-        self.loss_curve_, self.n_iter_ = [], 0
-        with until_interrupted():
-            for i in range(self.max_iter):
-                batch = next(batches)
-                if self.lateral is not None and i >= half and (i - half) % every == 0:
-                    network.learn_context(seen)
-                logits = network(images[batch].to(device))
-                loss = functional.cross_entropy(logits, labels[batch].to(device))
-                if not torch.isfinite(loss):
-                    raise FloatingPointError(
-                        f"the loss of step {i + 1} is not finite; lower learning_rate_init (now "
-                        f"{self.learning_rate_init:g})."
-                    )
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                self.loss_curve_.append(loss.item())
-                self.n_iter_ += 1
-        if self.lateral is not None:
-            network.learn_context(seen)
+
+        def step(i):
+            batch = next(batches)
+            if self.lateral is not None and i >= half and (i - half) % every == 0:
+                network.learn_context(seen)
+            logits = network(images[batch].to(device))
+            loss = functional.cross_entropy(logits, labels[batch].to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            return loss.item()
+
+        return step
+
+    def _completed(self, attributes):
+        others = ("classes_", "n_features_in_", "input_mean_", "input_scale_")
+        return attributes | {name: getattr(self, name) for name in others}
+
+    def _restore(self, network, dtype):
+        """Fitted values into a network of that size, on its device."""
+        kind = {"dtype": dtype}
+        if not network.hidden.weight.is_meta:
+            kind["device"] = network.hidden.weight.device
+        state = {name: to_tensor(value).to(**kind) for name, value in self.parameters_.items()}
+        network.load_state_dict(state, assign=network.hidden.weight.is_meta)
+        network.weights = [to_tensor(x).to(**kind) for x in self.lateral_weights_]
 
     def _check_layers(self, n_features):
         filters = np.asarray(self.filters)
@@ -316,9 +372,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, reset=False)
         # in double precision: libraries round the rows of a product differently
         network = self._network(X.shape[1], len(self.classes_))
-        parameters = {name: to_tensor(value) for name, value in self.parameters_.items()}
-        network.load_state_dict(parameters, assign=True)
-        network.weights = [to_tensor(x) for x in self.lateral_weights_]
+        self._restore(network, torch.float64)
         network.eval().requires_grad_(False)
 
         def answers(rows):
@@ -326,6 +380,16 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, BaseEstimator):
 
         logits = check_answers(in_pieces(answers, X), self)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+
+def accuracy(network, images, labels):
+    """Of a network as it predicts."""
+    network.eval()
+    device = network.hidden.weight.device
+    with torch.no_grad():
+        parts = [network(block.to(device)).argmax(1).cpu() for block in images.split(256)]
+    network.train()
+    return float((torch.cat(parts) == labels).float().mean())
 
 
 class _Network(torch.nn.Module):

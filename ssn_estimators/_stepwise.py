@@ -1,0 +1,124 @@
+"""Estimators that a single optimiser trains, step by step: one loop for all of them."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+from sklearn.model_selection import train_test_split
+
+from ssn_estimators._sklearn import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    CallbackSupportMixin,
+    FitProgress,
+    Interval,
+)
+from ssn_estimators._torch import Patience, until_interrupted
+
+__all__ = ["StepwiseMixin"]
+
+
+class StepwiseMixin(CallbackSupportMixin):
+    """Callbacks, early stopping, warm start, verbosity and interruption, the same for all.
+
+    Their `fit` hands `_take_steps` a function that takes one step, and one that gives the fitted
+    attributes of the state it has led to.
+    """
+
+    _stepwise_constraints: dict = {
+        "max_iter": COUNT,
+        "batch_size": COUNT,
+        "learning_rate_init": POSITIVE,
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": COUNT,
+        "tol": NOT_NEGATIVE,
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    _look_every = 50  # steps between two scores, and two lines of `verbose`
+    _checks_loss = True  # whether one that is not finite ends the fit
+
+    def _goes_on(self, fitted):
+        """Whether this fit goes on from an earlier one, which has left this attribute."""
+        return self.warm_start and hasattr(self, fitted)
+
+    def _split(self, rng, *arrays, stratify=None):
+        """Training and held-out parts of every array, one after the other."""
+        n, fraction = len(arrays[0]), self.validation_fraction
+        if math.ceil(fraction * n) >= n:
+            raise ValueError(
+                f"early_stopping leaves no samples to train on: {n} samples, "
+                f"validation_fraction={fraction}."
+            )
+        return train_test_split(*arrays, test_size=fraction, stratify=stratify, random_state=rng)
+
+    def _completed(self, attributes):
+        """Fitted attributes with what follows from them, and is not worth it at every step."""
+        return attributes
+
+    def _take_steps(self, step, attributes, samples, *, score=None, going_on=False):
+        """Train, and set what tells of it.
+
+        Parameters
+        ----------
+        step : callable
+            ``step(i)`` takes step i of this call, and returns its loss.
+        attributes : callable
+            ``attributes()`` are the fitted attributes of the present state: copies.
+        samples : pair
+            X and y, for callbacks that ask for them.
+        score : callable, default=None
+            ``score()`` of the present state on held-out data, greater is better. The best state is
+            kept, and training ends when scores no longer grow.
+        going_on : bool, default=False
+            Whether curves go on.
+
+        Returns
+        -------
+        fitted : dict
+            Attributes of the state that is kept.
+
+        Raises
+        ------
+        FloatingPointError
+            If a loss is not finite.
+        """
+        if not going_on:
+            self.loss_curve_, self.n_iter_ = [], 0
+        progress = FitProgress(self, 1, *samples, self._completed)
+        progress.begin_stage(type(self).__name__, self.max_iter)
+        scores, best = [], None
+        patience = Patience(self.n_iter_no_change, self.tol)
+        with until_interrupted():
+            for i in range(self.max_iter):
+                loss = step(i)
+                if self._checks_loss and not math.isfinite(loss):
+                    raise FloatingPointError(
+                        f"the loss of step {self.n_iter_ + 1} is not finite; lower "
+                        f"learning_rate_init (now {self.learning_rate_init:g})."
+                    )
+                self.loss_curve_.append(loss)
+                self.n_iter_ += 1
+                stop = progress.step(attributes)
+                if (i + 1) % self._look_every == 0 or i + 1 == self.max_iter:
+                    if self.verbose:
+                        name = type(self).__name__
+                        print(f"[{name}] step {self.n_iter_:6d}   loss {loss:.4f}", flush=True)
+                    if score:
+                        scores.append(score())
+                        if scores[-1] > max(scores[:-1], default=-math.inf):
+                            best = attributes()
+                        stop |= patience.exhausted(scores)
+                if stop:
+                    break
+        self.validation_scores_ = scores if score else None
+        self.best_validation_score_ = max(scores, default=None)
+        kept = self._completed(best or attributes())
+        progress.end_stage(lambda: kept)
+        progress.end(kept)
+        return kept
