@@ -22,17 +22,21 @@ from ssn_estimators._sklearn import (
     StrOptions,
     validate_data,
 )
-from ssn_estimators._torch import Patience
-from ssn_estimators.circuit import CONSTANTS
+from ssn_estimators.circuit import CONSTANTS, Circuit
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.growth import SHARES, stage_sizes
-from ssn_estimators.simulation import SCHEMES, Trials, simulate, simulate_trials
-from ssn_estimators.simulation.trials import PRECISIONS
+from ssn_estimators.simulation import PRECISIONS, SCHEMES, Trials, simulate, simulate_trials
 from ssn_estimators.stationary import stationary_moments
 from ssn_estimators.structures import STRUCTURES
-from ssn_estimators.training.loop import train
-from ssn_estimators.training.plan import Growth, Phase, Plan
-from ssn_estimators.training.starts import random_circuit, stable_pair
+from ssn_estimators.training import (
+    Growth,
+    Patience,
+    Phase,
+    Plan,
+    random_circuit,
+    stable_pair,
+    train,
+)
 
 __all__ = ["BaseSSN"]
 
@@ -81,6 +85,8 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    _fitted_shapes: dict = {"circuit_": Circuit, "noise_seed_": int, "n_features_in_": int}
 
     # --- the fit -------------------------------------------------------------------------------
 

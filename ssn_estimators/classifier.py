@@ -33,15 +33,18 @@ from ssn_estimators._sklearn import (
 )
 from ssn_estimators._torch import in_blocks, in_pieces, resolve_device, to_tensor
 from ssn_estimators.base import BaseSSN
-from ssn_estimators.circuit import Circuit
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.initial_weights import initial_matrix
 from ssn_estimators.structures import STRUCTURES
-from ssn_estimators.training.classification import Classification
-from ssn_estimators.training.gradients import Searched, Simulated
-from ssn_estimators.training.penalties import Penalties
-from ssn_estimators.training.plan import INFORMED, Model
-from ssn_estimators.training.side_by_side import run_together
+from ssn_estimators.training import (
+    INFORMED,
+    Classification,
+    Model,
+    Penalties,
+    Searched,
+    Simulated,
+    run_together,
+)
 
 __all__ = ["SSNClassifier"]
 
@@ -341,10 +344,7 @@ class SSNClassifier(
         "es_sigma": POSITIVE,
     }
 
-    _fitted_shapes = {
-        "circuit_": Circuit,
-        "noise_seed_": int,
-        "n_features_in_": int,
+    _fitted_shapes = BaseSSN._fitted_shapes | {
         "classes_": ("classes",),
         "readout_weights_": ("classes", "circuit_.n_excitatory"),
         "readout_bias_": ("classes",),
@@ -533,18 +533,7 @@ class SSNClassifier(
         if going_on:
             self._check_changes(dense, sizes[-1])
         device = resolve_device(self.device)
-        held_out, given_later = self._given_validation(X_val, y_val)
-        if self.early_stopping and held_out is None:
-            X, X_val, y, y_val = train_test_split(
-                X, y, test_size=self.validation_fraction, stratify=y, random_state=rng
-            )
-            held_out = (X_val, y_val)
-        for name, labels in (("y", y), ("y_val", held_out[1] if held_out else y)):
-            unknown = np.setdiff1d(labels, known)
-            if len(unknown):
-                raise ValueError(
-                    f"{name} contains labels {unknown} that are not in classes {known}."
-                )
+        X, y, held_out, given_later = self._samples(X, y, X_val, y_val, known, rng)
         scaler = self.scaler_ if going_on else _scaler(dense).fit(X)
         for later in given_later + ([X] if going_on else []):
             self._heed_range(later, scaler)
@@ -569,18 +558,8 @@ class SSNClassifier(
         if one_pass:
             epoch = -(-len(X) // min(self.batch_size, len(X)))
             shorter = {"max_iter": epoch, "learning_rate": "constant"}
+        source, trials = self._source()
         score = self._score_of(*held_out) if held_out else None
-        trials = self._trials(
-            n_trials=self.n_trials,
-            duration=self.window,
-            shared_noise=self.shared_noise,
-            precision=self.precision,
-            covariance=False,
-        )
-        searches = self.trainer == "es"
-        source = Simulated(trials)
-        if searches:
-            source = Searched(trials, self.es_samples, self.es_sigma)
         return self._usual_plan(
             start,
             task,
@@ -590,16 +569,48 @@ class SSNClassifier(
             held_out=inputs(held_out[0]) if held_out else None,
             samples=(X, y),
             state=state,
-            restart=None if going_on or searches else restart,
-            penalties=Penalties(
-                potential=self.potential_penalty,
-                silence=self.potential_penalty,
-                stability=self.stability_penalty,
-            ),
+            restart=None if going_on or self.trainer == "es" else restart,
+            penalties=self._penalties(),
             input_noise=self._noise(X, going_on, one_pass),
             whole=not one_pass,
             device=device,
         )
+
+    def _source(self):
+        """Where gradients come from, and the trials of a step."""
+        trials = self._trials(
+            n_trials=self.n_trials,
+            duration=self.window,
+            shared_noise=self.shared_noise,
+            precision=self.precision,
+            covariance=False,
+        )
+        if self.trainer == "es":
+            return Searched(trials, self.es_samples, self.es_sigma), trials
+        return Simulated(trials), trials
+
+    def _penalties(self):
+        return Penalties(
+            potential=self.potential_penalty,
+            silence=self.potential_penalty,
+            stability=self.stability_penalty,
+        )
+
+    def _samples(self, X, y, X_val, y_val, known, rng):
+        """Those to train on, those held out, and the inputs among these that were given."""
+        held_out, given_later = self._given_validation(X_val, y_val)
+        if self.early_stopping and held_out is None:
+            X, X_val, y, y_val = train_test_split(
+                X, y, test_size=self.validation_fraction, stratify=y, random_state=rng
+            )
+            held_out = (X_val, y_val)
+        for name, labels in (("y", y), ("y_val", held_out[1] if held_out else y)):
+            unknown = np.setdiff1d(labels, known)
+            if len(unknown):
+                raise ValueError(
+                    f"{name} contains labels {unknown} that are not in classes {known}."
+                )
+        return X, y, held_out, given_later
 
     def _known_classes(self, y, classes, going_on):
         """Those of the data, those given, or those of the fit that goes on."""

@@ -216,31 +216,8 @@ class RNNClassifier(
         """
         going_on = self._goes_on("readout_weights_")
         X, y = validate_data(self, X, y, multi_output=True, reset=not going_on)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        if y.ndim == 2 and y.shape[1] != self.n_steps:
-            raise ValueError(
-                f"y has labels for {y.shape[1]} steps, but n_steps={self.n_steps}; give one label "
-                "for each sequence or for each step."
-            )
-        known, labels = classes_of(y)
-        refuse_one_class(known, self)
-        if going_on:
-            check_same_classes(known, self)
-        sequences = torch.from_numpy(self._sequences(X))
-        if not 0 < self.dt <= self.tau:
-            raise ValueError(f"dt must not exceed tau={self.tau:g} ms, got {self.dt:g}.")
         rng = check_random_state(self.random_state)
-        if going_on and self.input_weights_.shape != (self.n_hidden, sequences.shape[2]):
-            raise ValueError(
-                f"warm_start goes on with {len(self.input_weights_)} cells and "
-                f"{self.input_weights_.shape[1]} inputs, but n_hidden={self.n_hidden} and n_steps="
-                f"{self.n_steps} ask for {self.n_hidden} and {sequences.shape[2]}."
-            )
-        if not going_on:
-            self._start(known, sequences.shape[2], rng)
-        self._every_step = y.ndim == 2
-        labels = torch.from_numpy(labels.reshape(y.shape))
+        sequences, labels = self._prepared(X, y, rng, going_on)
         samples = (X, y)
         score = None
         if self.early_stopping:
@@ -276,6 +253,33 @@ class RNNClassifier(
         for name, value in fitted.items():
             setattr(self, name, value)
         return self
+
+    def _prepared(self, X, y, rng, going_on):
+        """Sequences and labels as tensors, and a network to train on them, all checked."""
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if y.ndim == 2 and y.shape[1] != self.n_steps:
+            raise ValueError(
+                f"y has labels for {y.shape[1]} steps, but n_steps={self.n_steps}; give one label "
+                "for each sequence or for each step."
+            )
+        known, labels = classes_of(y)
+        refuse_one_class(known, self)
+        if going_on:
+            check_same_classes(known, self)
+        sequences = torch.from_numpy(self._sequences(X))
+        if not 0 < self.dt <= self.tau:
+            raise ValueError(f"dt must not exceed tau={self.tau:g} ms, got {self.dt:g}.")
+        if going_on and self.input_weights_.shape != (self.n_hidden, sequences.shape[2]):
+            raise ValueError(
+                f"warm_start goes on with {len(self.input_weights_)} cells and "
+                f"{self.input_weights_.shape[1]} inputs, but n_hidden={self.n_hidden} and n_steps="
+                f"{self.n_steps} ask for {self.n_hidden} and {sequences.shape[2]}."
+            )
+        if not going_on:
+            self._start(known, sequences.shape[2], rng)
+        self._every_step = y.ndim == 2
+        return sequences, torch.from_numpy(labels.reshape(y.shape))
 
     def _completed(self, attributes):
         others = ("classes_", "n_features_in_", "_every_step")

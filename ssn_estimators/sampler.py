@@ -25,16 +25,11 @@ from ssn_estimators._sklearn import (
 )
 from ssn_estimators._torch import in_blocks, in_pieces, resolve_device
 from ssn_estimators.base import BaseSSN
-from ssn_estimators.circuit import Circuit
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.growth import choose_parents
-from ssn_estimators.images.gabor import GaborEncoder
-from ssn_estimators.images.scale_mixture import GaussianScaleMixture
-from ssn_estimators.stationary.moments import CLOSURES, stationary_moments
+from ssn_estimators.images import GaborEncoder, GaussianScaleMixture
+from ssn_estimators.stationary import CLOSURES, stationary_moments
 from ssn_estimators.structures import STRUCTURES, GaussianRing, InLogs
-from ssn_estimators.training.gradients import Simulated, Solved
-from ssn_estimators.training.penalties import Penalties
-from ssn_estimators.training.plan import Growth, Model
+from ssn_estimators.training import Growth, Model, Penalties, Simulated, Solved, run_together
 from ssn_estimators.training.posterior import (
     AVERAGES,
     COST_WEIGHTS,
@@ -46,9 +41,9 @@ from ssn_estimators.training.posterior import (
     check_together,
     moment_errors,
     named,
+    parents_in_pairs,
     percepts,
 )
-from ssn_estimators.training.side_by_side import run_together
 
 __all__ = ["SSNSampler"]
 
@@ -260,10 +255,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         "n_trials_predict": [Interval(Integral, N_GROUPS, None, closed="left")],
     }
 
-    _fitted_shapes = {
-        "circuit_": Circuit,
-        "noise_seed_": int,
-        "n_features_in_": int,
+    _fitted_shapes = BaseSSN._fitted_shapes | {
         "input_scale_": float,
         "potential_shift_": float,
     }
@@ -405,19 +397,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         inputs = self._inputs(X, n_latents, going_on)
         if not going_on:
             self.noise_seed_ = int(rng.randint(2**31 - 1))
-        tensors = [
-            torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
-            for x in (inputs, mean + self.potential_shift_, covariance)
-        ]
-        data = (tensors[0].to(device), Inference.targets(*tensors[1:]).to(device))
-        held_out = None
-        if self.early_stopping:
-            order = torch.from_numpy(rng.permutation(len(X)))
-            n_held = max(1, round(self.validation_fraction * len(X)))
-            if n_held == len(X):
-                raise ValueError(f"early_stopping leaves none of {len(X)} samples to train on.")
-            held_out = tuple(x[order[:n_held]] for x in data)
-            data = tuple(x[order[n_held:]] for x in data)
+        data, held_out = self._data(inputs, mean, covariance, rng, device)
         sizes = self._sizes((n_latents, n_latents))
 
         def restart():
@@ -449,17 +429,36 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             samples=(X, None),
             state=state,
             restart=None if going_on else restart,
-            growth=Growth(_pairs(self.parents), self.clone_shares),
-            penalties=Penalties(
-                potential=self.potential_penalty,
-                stability=self.stability_penalty,
-                settling=self.settling_penalty,
-                dt=self.dt,
-                solver=self.solver,
-            ),
+            growth=Growth(parents_in_pairs(self.parents), self.clone_shares),
+            penalties=self._penalties(),
             grows_fully=True,
             device=device,
         )
+
+    def _penalties(self):
+        return Penalties(
+            potential=self.potential_penalty,
+            stability=self.stability_penalty,
+            settling=self.settling_penalty,
+            dt=self.dt,
+            solver=self.solver,
+        )
+
+    def _data(self, inputs, mean, covariance, rng, device):
+        """Inputs and targets as tensors, and those held out."""
+        tensors = [
+            torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+            for x in (inputs, mean + self.potential_shift_, covariance)
+        ]
+        data = (tensors[0].to(device), Inference.targets(*tensors[1:]).to(device))
+        if not self.early_stopping:
+            return data, None
+        n = len(inputs)
+        order = torch.from_numpy(rng.permutation(n))
+        n_held = max(1, round(self.validation_fraction * n))
+        if n_held == n:
+            raise ValueError(f"early_stopping leaves none of {n} samples to train on.")
+        return tuple(x[order[n_held:]] for x in data), tuple(x[order[:n_held]] for x in data)
 
     def _targets(self, X, mean, covariance, rng, going_on):
         """Moments that potentials are to have, but for their shift: given, or the model's."""
@@ -852,15 +851,3 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
                 + ("fit was given targets instead." if model is None else f"{model!r} has none.")
             )
         return model
-
-
-def _pairs(how):
-    """The same choice of parents for E and for I cells."""
-    if callable(how):
-        return how
-
-    def parents(circuit, n_excitatory, n_inhibitory, random_state):
-        chosen = choose_parents(circuit, n_excitatory, circuit.n_inhibitory, how, random_state)
-        return np.concatenate([chosen, chosen + circuit.n_excitatory])
-
-    return parents

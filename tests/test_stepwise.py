@@ -19,12 +19,15 @@ from ssn_estimators import (
 RNG = np.random.RandomState(0)
 X = np.vstack([RNG.normal(m, 1, (40, 9)) for m in (0, 1.5, 3)])
 Y = np.repeat(["a", "b", "c"], 40)
+TIMES = {"word_duration": 5.0, "read_duration": 5.0}
 MADE = {
     "autoencoder": lambda **p: AutoencoderEncoder(3, hidden_layer_sizes=(8,), **p),
     "rnn": lambda **p: RNNClassifier(12, **p),
     "cnn": lambda **p: CNNClassifier((4,), lateral="linear", **p),
     "flow": lambda **p: GMMFlow(3, n_layers=2, hidden_layer_sizes=(8,), **p),
-    "morris-lecar": lambda **p: MorrisLecarClassifier(6, word_duration=5.0, read_duration=5.0, n_samples=4, **p),
+    "morris-lecar": lambda **p: MorrisLecarClassifier(
+        6, word_duration=5.0, read_duration=5.0, n_samples=4, **p
+    ),
 }
 OUTPUTS = ("transform", "decision_function", "score_samples")
 

@@ -7,6 +7,14 @@ from ssn_estimators.simulation.simulate import (
     simulate_many,
     simulate_trials,
 )
-from ssn_estimators.simulation.trials import Trials
+from ssn_estimators.simulation.trials import PRECISIONS, Trials
 
-__all__ = ["SCHEMES", "Simulation", "Trials", "simulate", "simulate_many", "simulate_trials"]
+__all__ = [
+    "PRECISIONS",
+    "SCHEMES",
+    "Simulation",
+    "Trials",
+    "simulate",
+    "simulate_many",
+    "simulate_trials",
+]

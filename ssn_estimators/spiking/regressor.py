@@ -405,17 +405,20 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         self.baseline_ = np.zeros(n)
         self._n_times = y.shape[1]
         untrained = self._simulate(X, UNTRAINED_TRIALS, y.shape[1], self._rng)
+        self._heed_silence(untrained, n_inputs[0])
+        if self.baseline == "untrained":
+            self.baseline_ = untrained.drive.mean((0, 1, 2))
+
+    def _heed_silence(self, untrained, n_inputs):
         if untrained.rates().mean() < SILENT:
             warnings.warn(
                 f"the untrained network is nearly silent ({untrained.rates().mean():.2g} Hz): "
                 "cells that do not spike cannot be trained. Raise external_drive (now "
                 f"{self.external_drive:g}) until it times 1.5 times the square root of the "
-                f"number of excitatory inputs, {n_inputs[0]}, is well above 1.",
+                f"number of excitatory inputs, {n_inputs}, is well above 1.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
-        if self.baseline == "untrained":
-            self.baseline_ = untrained.drive.mean((0, 1, 2))
 
     def _penalty(self):
         """C0 of the regression, for each cell or for all alike."""

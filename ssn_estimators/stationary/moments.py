@@ -180,6 +180,14 @@ class _Stationary(torch.autograd.Function):
         return to_weights, to_noise, to_drive, None, None, None
 
 
+def _paced(pace, change, before, legal):
+    """Inverse of the next step: as long as changes shrink, steps grow, the sooner the faster."""
+    longer = pace / torch.clamp(before / change, 0.5, 4.0)
+    longer[(change < CLOSE) & (pace < 1 / FIRST_STEP)] = 0.0
+    worse = legal & (pace == 0) & (change > CLOSE) & (change > 2 * before)
+    return torch.where(legal & ~worse, longer, (4 * pace).clamp_min(1 / FIRST_STEP))
+
+
 def _search(system, drive, tol, max_iter):
     """Mean, variance and covariance, whether they were found, and whether they are stable."""
     n, gaussian = drive.shape[1], system.closure == "gaussian"
@@ -223,11 +231,7 @@ def _search(system, drive, tol, max_iter):
         following = accelerate(result, result - state, infinite & steady)
         # extrapolation must not cost a variance its sign
         following[:, n:] = torch.maximum(following[:, n:], 0.3 * result[:, n:])
-        # as long as the change shrinks, the steps grow, the sooner the faster
-        longer = pace / torch.clamp(before / change, 0.5, 4.0)
-        longer[(change < CLOSE) & (pace < 1 / FIRST_STEP)] = 0.0
-        worse = infinite & (change > CLOSE) & (change > 2 * before)
-        pace = torch.where(legal & ~worse, longer, (4 * pace).clamp_min(1 / FIRST_STEP))
+        pace = _paced(pace, change, before, legal)
         before = torch.where(legal, change, before)
         cross, covariance = (
             torch.where(legal[..., None], new, old)
@@ -239,8 +243,12 @@ def _search(system, drive, tol, max_iter):
             now = tuple(x[going_on] for x in now)
             accelerate.keep(going_on)
 
-    mean, variance = states.split(n, 1)
-    stable = found.clone()
+    return _judged(system, *states.split(n, 1), covariances, found)
+
+
+def _judged(system, mean, variance, covariances, found):
+    """What the search led to, with whether it is stable; under "linear", with covariances."""
+    gaussian, stable = system.closure == "gaussian", found.clone()
     ask = mean.isfinite().all(1) & (~found if gaussian else True)
     _, covariance, stable[ask] = system.covariances(
         mean[ask], variance[ask], mean.new_zeros(int(ask.sum()), 1), 0, 0

@@ -9,6 +9,7 @@ import torch
 from sklearn.utils import gen_batches
 
 from ssn_estimators._sklearn import check_array
+from ssn_estimators.growth import choose_parents
 
 __all__ = [
     "AVERAGES",
@@ -20,6 +21,8 @@ __all__ = [
     "check_moments",
     "check_together",
     "moment_errors",
+    "named",
+    "parents_in_pairs",
     "percepts",
 ]
 
@@ -240,3 +243,15 @@ class Inference:
 
     def grow(self, arrays, old, new, origin, shares):
         return arrays
+
+
+def parents_in_pairs(how):
+    """The same choice of parents for E and for I cells."""
+    if callable(how):
+        return how
+
+    def parents(circuit, n_excitatory, n_inhibitory, random_state):
+        chosen = choose_parents(circuit, n_excitatory, circuit.n_inhibitory, how, random_state)
+        return np.concatenate([chosen, chosen + circuit.n_excitatory])
+
+    return parents
