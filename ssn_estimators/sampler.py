@@ -25,8 +25,8 @@ from ssn_estimators._sklearn import (
 )
 from ssn_estimators._torch import in_blocks, in_pieces, resolve_device
 from ssn_estimators.base import BaseSSN
-from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.images import GaborEncoder, GaussianScaleMixture
+from ssn_estimators.images.generative import named, percepts
 from ssn_estimators.stationary import CLOSURES, stationary_moments
 from ssn_estimators.structures import STRUCTURES, GaussianRing, InLogs
 from ssn_estimators.training import Growth, Model, Penalties, Simulated, Solved, run_together
@@ -40,9 +40,7 @@ from ssn_estimators.training.posterior import (
     check_moments,
     check_together,
     moment_errors,
-    named,
     parents_in_pairs,
-    percepts,
 )
 
 __all__ = ["SSNSampler"]
@@ -730,8 +728,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
                 covariance=False,
                 rates=False,
             )
-            if simulation.diverged.any():
-                raise DivergenceError(f"The network does not stay finite: {simulation.message}")
+            simulation.check_finite()
             samples[rows] = simulation.u[every - 1 :: every, :, 0, :n].swapaxes(0, 1)
         return samples - X.dtype.type(self.potential_shift_)
 

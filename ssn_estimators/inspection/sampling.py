@@ -11,8 +11,8 @@ from scipy.spatial.distance import cdist
 from sklearn.utils import check_random_state
 
 from ssn_estimators._sklearn import check_array
+from ssn_estimators.images.generative import named
 from ssn_estimators.inspection.stability import network_and_inputs
-from ssn_estimators.training.posterior import named
 
 __all__ = ["SamplingReport", "energy_distance", "sampling_report"]
 

@@ -8,10 +8,9 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ssn_estimators.exceptions import DivergenceError
+from ssn_estimators.images.generative import named, percepts
 from ssn_estimators.inspection.stability import network_and_inputs
 from ssn_estimators.simulation import simulate
-from ssn_estimators.training.posterior import named, percepts
 
 __all__ = ["StimulusSwitch", "stimulus_switch"]
 
@@ -156,8 +155,7 @@ def stimulus_switch(
             covariance=False,
             rates=False,
         )
-        if simulation.diverged.any():
-            raise DivergenceError(f"The network does not stay finite: {simulation.message}")
+        simulation.check_finite()
         latents = simulation.u[:, 0, :, :n] - shift
         means.append(latents.mean(1))
         variances.append(latents.var(1, ddof=1))

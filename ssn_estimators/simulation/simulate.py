@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 
 from ssn_estimators._torch import on_cpu
 from ssn_estimators.circuit import CONSTANTS, DIVERGENCE_THRESHOLD
+from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.simulation import cpu
 from ssn_estimators.simulation.setup import Setup
 from ssn_estimators.simulation.trials import Trials
@@ -67,6 +68,11 @@ class Simulation:
             f"{n_diverged} of {n_trials} trials diverged (|u| > {DIVERGENCE_THRESHOLD:g} mV), "
             f"the first {first:g} ms after the start."
         )
+
+    def check_finite(self):
+        """Raise DivergenceError if a trial has diverged."""
+        if self.diverged.any():
+            raise DivergenceError(f"The network does not stay finite: {self.message}")
 
     def __repr__(self):
         n_inputs, n_neurons = self.mean.shape
