@@ -1,11 +1,14 @@
 """The one place that touches what scikit-learn may still change: callbacks and private names."""
 
 import functools
+import inspect
 import platform
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager
 from importlib.metadata import version
 from numbers import Integral, Real
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +37,7 @@ __all__ = [
     "FitProgress",
     "HasMethods",
     "Interval",
+    "OnlyWith",
     "StrOptions",
     "check_array",
     "check_matplotlib_support",
@@ -46,8 +50,33 @@ __all__ = [
 ]
 
 
+class OnlyWith(NamedTuple):
+    """When a parameter counts: if another one is so."""
+
+    other: str
+    counts: Callable  # of its value
+    how: str
+
+
 class BaseEstimator(_BaseEstimator):
-    """Scikit-learn's, whose pickles know the version of this package."""
+    """Scikit-learn's, whose pickles know the version of this package.
+
+    It warns of parameters that are set, but count only together with others.
+    """
+
+    _only_with: dict = {}  # by name, an `OnlyWith`
+
+    def _heed_ignored(self):
+        defaults = inspect.signature(type(self)).parameters
+        for name, (other, counts, how) in self._only_with.items():
+            value, usual = getattr(self, name), defaults[name].default
+            same = value is usual or (np.ndim(value) == 0 and value == usual)
+            if not same and not counts(getattr(self, other)):
+                warnings.warn(
+                    f"{type(self).__name__} ignores {name}={value!r}: it counts with {how} only.",
+                    UserWarning,
+                    stacklevel=4,
+                )
 
     def __getstate__(self):
         return dict(super().__getstate__(), _package_version=version("ssn_estimators"))
@@ -95,6 +124,7 @@ def fit_context(*, prefer_skip_nested_validation):
         @functools.wraps(fit)
         def whole(estimator, *args, **kwargs):
             with _all_or_nothing(estimator):
+                estimator._heed_ignored()
                 return validated(estimator, *args, **kwargs)
 
         return whole
@@ -151,6 +181,7 @@ def _of_numbers(name):
 def fit_contexts(estimator):
     """What `fit_context` does around a fit, where fits are not calls of their own."""
     estimator._validate_params()
+    estimator._heed_ignored()
     with callback_management_context(estimator), _all_or_nothing(estimator):
         yield
 

@@ -14,6 +14,7 @@ from ssn_estimators._sklearn import (
     CallbackSupportMixin,
     FitProgress,
     Interval,
+    OnlyWith,
 )
 from ssn_estimators._torch import Patience, until_interrupted
 
@@ -39,6 +40,11 @@ class StepwiseMixin(CallbackSupportMixin):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    _only_with: dict = dict.fromkeys(
+        ("validation_fraction", "n_iter_no_change", "tol"),
+        OnlyWith("early_stopping", bool, "early_stopping=True"),
+    )
 
     _look_every = 50  # steps between two scores, and two lines of `verbose`
     _checks_loss = True  # whether one that is not finite ends the fit

@@ -19,6 +19,7 @@ from ssn_estimators._sklearn import (
     CallbackSupportMixin,
     FitProgress,
     Interval,
+    OnlyWith,
     StrOptions,
     validate_data,
 )
@@ -84,6 +85,14 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         "device": [str],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
+    }
+
+    _only_with: dict = {
+        **dict.fromkeys(
+            ("growth_iter", "parents", "clone_shares"),
+            OnlyWith("growth", lambda growth: growth is not None, "growth"),
+        ),
+        "validation_fraction": OnlyWith("early_stopping", bool, "early_stopping=True"),
     }
 
     _fitted_shapes: dict = {"circuit_": Circuit, "noise_seed_": int, "n_features_in_": int}

@@ -26,6 +26,7 @@ from ssn_estimators._sklearn import (
     NOT_NEGATIVE,
     POSITIVE,
     Interval,
+    OnlyWith,
     StrOptions,
     fit_context,
     validate_data,
@@ -343,6 +344,10 @@ class SSNClassifier(
         "es_samples": [Interval(Integral, 2, MOST, closed="both")],
         "es_sigma": POSITIVE,
     }
+
+    _only_with = BaseSSN._only_with | dict.fromkeys(
+        ("es_samples", "es_sigma"), OnlyWith("trainer", lambda name: name == "es", "trainer='es'")
+    )
 
     _fitted_shapes = BaseSSN._fitted_shapes | {
         "classes_": ("classes",),

@@ -285,6 +285,7 @@ class AutoencoderEncoder(
         X_original : ndarray of shape (n_samples, n_features)
         """
         check_is_fitted(self)
+        dtype = getattr(X, "dtype", None)
         codes = np.asarray(X, dtype=np.float32)
         if codes.ndim != 2 or codes.shape[1] != self.n_components:
             raise ValueError(
@@ -298,7 +299,8 @@ class AutoencoderEncoder(
             data = self.scaler_.inverse_transform(scaled)
             return np.where(self.scaler_.data_range_ > 0, data, self.scaler_.data_min_)
 
-        return in_pieces(reconstruction, codes)
+        found = in_pieces(reconstruction, codes)
+        return found.astype(np.float32) if dtype == np.float32 else found
 
     @property
     def _n_features_out(self):

@@ -17,6 +17,7 @@ from ssn_estimators._sklearn import (
     POSITIVE,
     HasMethods,
     Interval,
+    OnlyWith,
     StrOptions,
     check_array,
     fit_context,
@@ -251,6 +252,16 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         "settling_penalty": NOT_NEGATIVE,
         "n_trials": [Interval(Integral, N_GROUPS, None, closed="left")],
         "n_trials_predict": [Interval(Integral, N_GROUPS, None, closed="left")],
+    }
+
+    _only_with = BaseSSN._only_with | {
+        **dict.fromkeys(
+            ("finetune_iter", "finetune_rate"),
+            OnlyWith("moments", lambda name: name == "closure", "moments='closure'"),
+        ),
+        **dict.fromkeys(
+            ("n_iter_no_change", "tol"), OnlyWith("early_stopping", bool, "early_stopping=True")
+        ),
     }
 
     _fitted_shapes = BaseSSN._fitted_shapes | {

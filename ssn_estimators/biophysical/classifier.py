@@ -22,6 +22,7 @@ from ssn_estimators._sklearn import (
     NOT_NEGATIVE,
     POSITIVE,
     BaseEstimator,
+    OnlyWith,
     StrOptions,
     fit_context,
     validate_data,
@@ -196,6 +197,11 @@ class MorrisLecarClassifier(
         "max_grad_norm": [*POSITIVE, None],
         "device": [str],
     }
+
+    _only_with = StepwiseMixin._only_with | dict.fromkeys(
+        ("n_samples", "sigma", "estimator"),
+        OnlyWith("trainer", lambda name: name == "es", "trainer='es'"),
+    )
 
     _fitted_shapes = {
         "classes_": ("classes",),

@@ -23,6 +23,7 @@ from ssn_estimators._sklearn import (
     MOST,
     BaseEstimator,
     Interval,
+    OnlyWith,
     StrOptions,
     fit_context,
     validate_data,
@@ -170,6 +171,15 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         "hidden_layer_sizes": ["array-like"],
         "objective": [StrOptions(set(OBJECTIVES)), Mapping],
         "dynamics": [Langevin, None],
+    }
+
+    _only_with = StepwiseMixin._only_with | {
+        "dynamics": OnlyWith(
+            "objective", lambda objective: "fokker_planck" in objective, 'objective="fokker_planck"'
+        ),
+        **dict.fromkeys(
+            ("flow", "hidden_layer_sizes"), OnlyWith("n_layers", bool, "n_layers above 0")
+        ),
     }
 
     _fitted_shapes = {

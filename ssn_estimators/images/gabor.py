@@ -16,6 +16,7 @@ from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
     BaseEstimator,
+    OnlyWith,
     StrOptions,
     check_array,
     fit_context,
@@ -177,6 +178,11 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     }
 
     _fitted_shapes = {"components_": ("components", "n_features_in_")}
+
+    _only_with = dict.fromkeys(
+        ("n_components", "image_shape", "max_iter", "tol"),
+        OnlyWith("filters", lambda filters: filters is None, "filters=None"),
+    )
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from ssn_estimators._sklearn import (
     NOT_NEGATIVE,
     BaseEstimator,
     Interval,
+    OnlyWith,
     check_array,
     fit_context,
     validate_data,
@@ -140,6 +141,11 @@ class GaussianScaleMixture(
         "z_rate_": float,
     }
 
+    _only_with = dict.fromkeys(
+        ("n_components", "image_shape"),
+        OnlyWith("filters", lambda filters: filters is None, "filters=None"),
+    )
+
     def __init__(
         self,
         n_components=50,
@@ -188,11 +194,10 @@ class GaussianScaleMixture(
         """
         X = validate_data(self, X, squared=True, ensure_min_samples=2)
         rng = check_random_state(self.random_state)
-        encoder = GaborEncoder(
-            self.n_components,
-            filters=self.filters,
-            image_shape=self.image_shape,
-        ).fit(X)
+        if self.filters is None:
+            encoder = GaborEncoder(self.n_components, image_shape=self.image_shape).fit(X)
+        else:
+            encoder = GaborEncoder(filters=self.filters).fit(X)
         self.components_ = encoder.components_
         self.explained_energy_ = encoder.explained_energy_
 

@@ -25,6 +25,7 @@ from ssn_estimators._sklearn import (
     NOT_NEGATIVE,
     BaseEstimator,
     Interval,
+    OnlyWith,
     StrOptions,
     fit_context,
     validate_data,
@@ -155,6 +156,11 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         "image_shape": ["array-like", None],
         "device": [str],
     }
+
+    _only_with = StepwiseMixin._only_with | dict.fromkeys(
+        ("lateral_extent", "lateral_alpha"),
+        OnlyWith("lateral", lambda form: form is not None, "lateral gates"),
+    )
 
     _fitted_shapes = {
         "classes_": ("classes",),

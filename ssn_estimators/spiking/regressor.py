@@ -17,6 +17,7 @@ from ssn_estimators._sklearn import (
     POSITIVE,
     BaseEstimator,
     Interval,
+    OnlyWith,
     StrOptions,
     check_array,
     fit_context,
@@ -185,6 +186,8 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         "_rls": RecursiveLeastSquares,
         "_rng": np.random.RandomState,
     }
+
+    _only_with = {"n_plastic": OnlyWith("static_weights", bool, "static_weights=True")}
 
     def __init__(
         self,

@@ -1,11 +1,16 @@
-"""Estimators do the same wherever they are called, and leave no trace there.
+"""What every estimator that takes a table promises, each written once and asked of all.
 
-Of every estimator that takes a table: whatever the caller has set for torch and scikit-learn,
-however the table lies in memory, in threads and in forked processes.
+The answer to a row does not depend on company; the same seed gives the same network; pickles
+answer and go on as before; what is interrupted keeps what it has; what is not finite is an error;
+dtypes and global state stay; whatever the caller has set for torch and scikit-learn, however the
+table lies in memory, in threads and in forked processes, the outcome is the same; parameters that
+do not count are named.
 """
 
 import contextlib
+import inspect
 import multiprocessing
+import pickle
 import signal
 import threading
 import time
@@ -16,11 +21,13 @@ import numpy as np
 import pytest
 import sklearn
 import torch
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_info
 from zoo import ESTIMATORS, METHODS, short_confirmations, small
+
+from ssn_estimators import DivergenceError, SpikingRegressor
 
 # numbers that half precision holds, so that arrays of any precision are the same table
 X = np.random.RandomState(0).randint(0, 64, (60, 9)) / 8
@@ -65,6 +72,121 @@ def short():
 def case(request):
     """An estimator and its answers under no special circumstances."""
     return request.param, answers(fitted(request.param))
+
+
+def test_a_row_alone_is_the_row_in_company(case):
+    estimator, expected = case
+    model = fitted(estimator)
+    for name in METHODS:
+        if hasattr(model, name):
+            method = getattr(model, name)
+            alone = np.concatenate([method(X[i : i + 1]) for i in range(9)])
+            turned = method(X[8::-1])[::-1]
+            for found in (alone, turned):
+                if found.dtype.kind == "f":
+                    assert_allclose(found, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
+                else:
+                    assert_array_equal(found, expected[name], err_msg=name)
+
+
+def test_same_seed_same_network(case):
+    estimator, expected = case
+    assert_same(answers(fitted(estimator)), expected)
+    generator = {"random_state": np.random.RandomState(0)}
+    if "random_state" in estimator.get_params():
+        made = small(estimator).set_params(**generator)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            assert_same(answers(made.fit(X, y)), expected)
+
+
+def test_pickles_answer_as_before_and_go_on(case):
+    estimator, expected = case
+    model = fitted(estimator)
+    again = pickle.loads(pickle.dumps(model))
+    assert_same(answers(again), expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for one in (model, again):
+            if "warm_start" in one.get_params():
+                one.set_params(warm_start=True)
+            one.fit(X, y)
+    assert_same(answers(again), answers(model))
+
+
+@pytest.mark.parametrize("size", [1e30, 1e300])
+def test_an_answer_is_finite_or_an_error(case, size):
+    """Also far away from all that was seen."""
+    estimator, _ = case
+    model, far = fitted(estimator), np.vstack([X[:3], size * np.ones((1, 9))])
+    for name in METHODS:
+        if hasattr(model, name):
+            try:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    found = np.asarray(getattr(model, name)(far))
+            except (DivergenceError, ValueError, FloatingPointError):
+                continue
+            assert found.dtype.kind != "f" or np.isfinite(found).all(), name
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dtype_in_dtype_out(case, dtype):
+    estimator, _ = case
+    model = fitted(estimator, X.astype(dtype))
+    for name in ("transform", "inverse_transform"):
+        if hasattr(model, name):
+            given = X if name == "transform" else model.transform(X)
+            assert getattr(model, name)(given.astype(dtype)).dtype == dtype, name
+
+
+# What a parameter may be set to, by its usual value
+OTHERS = {int: lambda x: x + 2, float: lambda x: x / 2, tuple: lambda x: (*x, 2)}
+CHANGED = {
+    "parents": "random",
+    "clone_shares": "random",
+    "estimator": "plain",
+    "dynamics": None,
+    "flow": "affine",
+    "image_shape": (3, 3),
+    "n_plastic": 3,
+}
+COUNTS_NOT = {  # values of others under which it does not
+    "growth": None,
+    "moments": "simulation",
+    "trainer": "bptt",
+    "lateral": None,
+    "n_layers": 0,
+    "filters": np.eye(9)[:3],
+    "static_weights": False,
+    "early_stopping": False,
+}
+
+
+@pytest.mark.parametrize(
+    "estimator", [*ESTIMATORS, SpikingRegressor()], ids=lambda e: type(e).__name__
+)
+def test_parameters_that_do_not_count_are_named(estimator):
+    """A set one that does not; not one that does, nor one that is as usual."""
+    defaults = inspect.signature(type(estimator)).parameters
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        type(estimator)()._heed_ignored()
+        estimator._heed_ignored()
+    for name, (other, *_) in type(estimator)._only_with.items():
+        usual = defaults[name].default
+        value = CHANGED[name] if name in CHANGED else OTHERS[type(usual)](usual)
+        if value is None or other == "objective":
+            continue
+        value = "equal" if value == usual else value
+        made = type(estimator)(**{name: value, other: COUNTS_NOT[other]})
+        with pytest.warns(UserWarning, match=rf"ignores {name}=.* it counts with "):
+            made._heed_ignored()
+
+
+def test_parameters_that_do_not_count_are_named_by_fits():
+    estimator = ESTIMATORS[0]
+    with pytest.warns(UserWarning, match="ignores es_samples=4: it counts with trainer='es' only"):
+        small(estimator).set_params(es_samples=4).fit(X, y)
 
 
 @contextlib.contextmanager
