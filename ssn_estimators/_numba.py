@@ -4,7 +4,9 @@ from contextlib import suppress
 
 from numba import njit
 
-__all__ = ["compiled"]
+__all__ = ["OPTIONS", "compiled", "polynomial"]
+
+OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 
 
 class _Cache:
@@ -41,3 +43,12 @@ def compiled(**options):
         return dispatcher
 
     return decorate
+
+
+@compiled(**OPTIONS)
+def polynomial(coefficients, x):
+    """Its value, coefficients from the highest power."""
+    value = coefficients[0]
+    for k in range(1, len(coefficients)):
+        value = value * x + coefficients[k]
+    return value

@@ -41,7 +41,7 @@ from ssn_estimators.training import (
 
 __all__ = ["BaseSSN"]
 
-METHODS = ("simulation", "moments")
+METHODS = ("simulation", "closure", "moments")  # the last two are the same
 
 
 class BaseSSN(CallbackSupportMixin, BaseEstimator):
@@ -217,7 +217,7 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         if not torch.isfinite(drive).all():
             raise DivergenceError("The input function of the network is not finite.")
         moments, found = None, torch.zeros(len(drive), dtype=torch.bool, device=drive.device)
-        if method == "moments":
+        if method != "simulation":
             moments = stationary_moments(circuit, drive, closure=closure)
             found = moments.converged
             if found.all():

@@ -290,7 +290,7 @@ class Circuit:
         n_steps : int, default=None
             Number of time steps of a drive that changes in time, if it may.
         dtype : torch.dtype, default=None
-            Of the result; None means that of the circuit.
+            Precision of the result; None means that of the circuit.
 
         Returns
         -------

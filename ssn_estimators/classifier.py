@@ -181,7 +181,7 @@ class SSNClassifier(
         gradient less noisy and a step about twice as long. (In prediction noise is always
         shared, so that a row's prediction does not depend on the other rows.)
     precision : {"float32", "tf32"}, default="float32"
-        Of matrix products in training on a GPU, see :func:`simulate`.
+        Precision of matrix products in training on a GPU, see :func:`simulate`.
     trainer : {"bptt", "es"}, default="bptt"
         Whether gradients come from backpropagation through time, or are estimated from costs
         at perturbed parameters by an evolution strategy ([2]_; antithetic pairs, with the
@@ -825,10 +825,11 @@ class SSNClassifier(
         ----------
         X : array-like of shape (n_samples, n_features)
             Inputs.
-        method : {"simulation", "moments"}, default="simulation"
+        method : {"simulation", "closure"}, default="simulation"
             Whether potentials are averaged over simulated trials, or their stationary means
             are taken from the Gaussian closure (:func:`stationary_moments`): without noise,
             but with the closure's bias. Inputs for which it finds no stable state are simulated.
+            ("moments" is another name for it.)
 
         Returns
         -------
@@ -850,10 +851,11 @@ class SSNClassifier(
         ----------
         X : array-like of shape (n_samples, n_features)
             Inputs.
-        method : {"simulation", "moments"}, default="simulation"
+        method : {"simulation", "closure"}, default="simulation"
             Whether potentials are averaged over simulated trials, or their stationary means
             are taken from the Gaussian closure (:func:`stationary_moments`): without noise,
             but with the closure's bias. Inputs for which it finds no stable state are simulated.
+            ("moments" is another name for it.)
 
         Returns
         -------
@@ -869,10 +871,11 @@ class SSNClassifier(
         ----------
         X : array-like of shape (n_samples, n_features)
             Inputs.
-        method : {"simulation", "moments"}, default="simulation"
+        method : {"simulation", "closure"}, default="simulation"
             Whether potentials are averaged over simulated trials, or their stationary means
             are taken from the Gaussian closure (:func:`stationary_moments`): without noise,
             but with the closure's bias. Inputs for which it finds no stable state are simulated.
+            ("moments" is another name for it.)
 
         Returns
         -------
@@ -887,10 +890,11 @@ class SSNClassifier(
         ----------
         X : array-like of shape (n_samples, n_features)
             Inputs.
-        method : {"simulation", "moments"}, default="simulation"
+        method : {"simulation", "closure"}, default="simulation"
             Whether potentials are averaged over simulated trials, or their stationary means
             are taken from the Gaussian closure (:func:`stationary_moments`): without noise,
             but with the closure's bias. Inputs for which it finds no stable state are simulated.
+            ("moments" is another name for it.)
 
         Returns
         -------

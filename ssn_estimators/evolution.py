@@ -95,7 +95,7 @@ class EvolutionStrategy:
     optimizer : {"adam", "rmsprop", "sgd"} or callable, default="adam"
         From torch; a callable is called with the list of parameters.
     learning_rate_init : float, default=0.005
-        Of the named optimisers.
+        Rate of the named optimisers.
     max_grad_norm : float, default=None
         Longer estimates are scaled down to it.
     evaluation : {"loop", "vmap", "batch"}, default="loop"
@@ -103,9 +103,9 @@ class EvolutionStrategy:
         workers of joblib; all at once through :func:`torch.func.vmap`; or once with tensors
         that have a leading axis of samples, for a tensor of losses.
     n_jobs : int, default=None
-        Of "loop", as in :class:`joblib.Parallel`; any backend of joblib's will do. With threads,
-        a loss must leave shared things as they are: :func:`torch.func.functional_call` does not,
-        it puts the parameters into the module for the time of the call.
+        Workers of "loop", as in :class:`joblib.Parallel`; any backend of joblib's will do. With
+        threads, a loss must leave shared things as they are: :func:`torch.func.functional_call`
+        does not, it puts the parameters into the module for the time of the call.
     random_state : int, RandomState instance or None, default=None
         Source of the perturbations.
 

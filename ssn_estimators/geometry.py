@@ -61,7 +61,7 @@ def gaussian_ring(
     Returns
     -------
     circuit : Circuit
-        Of NumPy arrays in float64.
+        One of NumPy arrays in float64.
 
     References
     ----------

@@ -132,7 +132,7 @@ def block_init(sizes, probability, mean, deviation, signs, *, norm=None, random_
     mean, deviation : array-like of shape (n_types, n_types)
         Mean and standard deviation of the logarithms of the weights.
     signs : sequence of {-1, 1}
-        Of each presynaptic type.
+        Sign of each presynaptic type.
     norm : float, default=None
         Frobenius norm to scale to.
     random_state : int, RandomState instance or None, default=None
@@ -180,7 +180,7 @@ def from_connectivity(
     n : int, default=None
         Cells to choose at random; None takes all.
     signs : array-like of shape (n_cells,), default=None
-        Of the presynaptic cells, by which the magnitudes are multiplied; None leaves the
+        Signs of the presynaptic cells, by which the magnitudes are multiplied; None leaves the
         matrix as it is.
     center : bool, default=False
         Whether to subtract the mean.

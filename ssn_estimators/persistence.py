@@ -72,8 +72,8 @@ def save(model, path):
     Parameters
     ----------
     model : estimator or Circuit
-        Of this package, or one of scikit-learn's that holds numbers, strings and arrays, such as
-        a Pipeline of an encoder and a network. A circuit of tensors is saved as one of arrays.
+        One of this package, or one of scikit-learn's that holds numbers, strings and arrays, such
+        as a Pipeline of an encoder and a network. A circuit of tensors is saved as one of arrays.
     path : str or path-like
         File to write. It is written aside and renamed, so that there is never half of one.
 

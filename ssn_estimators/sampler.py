@@ -122,7 +122,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         over inputs and elements (Eq. 12). A mean's squared length counts at least as 1% of
         the posterior's total variance.
     precision : {"float32", "tf32"}, default="float32"
-        Of matrix products in training on a GPU, see :func:`simulate`.
+        Precision of matrix products in training on a GPU, see :func:`simulate`.
     max_iter : int, default=2500
         Optimiser steps at the final size, each on one mini-batch.
     finetune_iter : int, default=500
@@ -637,7 +637,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             Whether to return standard deviations too.
         return_cov : bool, default=False
             Whether to return covariances too.
-        method : {"simulation", "moments"}, default="simulation"
+        method : {"simulation", "closure"}, default="simulation"
             Whether moments are those of simulated trials, over `window_predict`, or the
             stationary ones of the `closure`; inputs for which it finds none are simulated.
 
@@ -790,7 +790,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         averaging : {"per_input", "pooled"}, default=None
             Over inputs; by default that of the network, or "per_input" if that is
             "unnormalized".
-        method : {"simulation", "moments"}, default="simulation"
+        method : {"simulation", "closure"}, default="simulation"
             See `predict`.
 
         Returns

@@ -337,3 +337,13 @@ def test_dense_input_of_pixels_stays_alive_and_learns(small_ssn, seed):
     ssn = small_ssn(**settings, growth_iter=40, max_iter=40, random_state=seed).fit(X, y)
     assert (ssn.drive(X) > 0).any(0).all()
     assert ssn.score(X, y) > 0.8
+
+
+def test_closure_and_moments_are_one_method(network, blobs):
+    X = blobs[0][:20]
+    assert_array_equal(
+        network.decision_function(X, method="closure"),
+        network.decision_function(X, method="moments"),
+    )
+    with pytest.raises(ValueError, match="method must be one of .*closure.* got 'solved'"):
+        network.predict(X, method="solved")

@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from ssn_estimators._numba import compiled
+from ssn_estimators._numba import OPTIONS, compiled, polynomial
 
 __all__ = ["run"]
 
-options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 
 # tanh(x) as x P(x^2) / Q(x^2) for |x| < LARGE, where it rounds to 1; from the highest power.
 # The coefficients are those of the library Eigen; the error is some units of the last place.
@@ -29,23 +28,15 @@ EVEN = tuple(
 )
 
 
-@compiled(**options)
-def _polynomial(coefficients, x):
-    value = coefficients[0]
-    for k in range(1, len(coefficients)):
-        value = value * x + coefficients[k]
-    return value
-
-
-@compiled(**options)
+@compiled(**OPTIONS)
 def _tanh(x):
     x = LARGE if x > LARGE else x
     x = -LARGE if x < -LARGE else x
     square = x * x
-    return x * _polynomial(ODD, square) / _polynomial(EVEN, square)
+    return x * polynomial(ODD, square) / polynomial(EVEN, square)
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _step(v, w, t, current, outside, constants):
     """One step of dt, as `MorrisLecar.step`, under both currents; `t` gets the transmitter."""
     dt, g_ca, g_k, g_l, e_ca, e_k, e_l = constants[:7]
@@ -65,7 +56,7 @@ def _step(v, w, t, current, outside, constants):
         t[i] = HALF + HALF * _tanh((u - v_t) * by_k)
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def run(v, w, t, total, among, outside, constants, n_steps, n_read):
     """A word of networks side by side; `total` gets the sum of the last `n_read` transmitters.
 

@@ -95,8 +95,8 @@ def circuit_dynamics(circuit, drive):
     Returns
     -------
     dynamics : Langevin
-        Of 2 `n_neurons` dimensions, with times in ms. Its diffusion is singular: noise reaches
-        the potentials only through :math:`\eta`.
+        Dynamics of 2 `n_neurons` dimensions, with times in ms. Its diffusion is singular: noise
+        reaches the potentials only through :math:`\eta`.
 
     Examples
     --------

@@ -84,7 +84,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
     n_layers : int, default=6
         Number of couplings; 0 leaves a mixture. There are none for one-dimensional data.
     hidden_layer_sizes : tuple of int, default=(64, 64)
-        Of the perceptron in each.
+        Units of the perceptron in each.
     objective : str or dict of str to float, default="likelihood"
         What is minimised, or the weights of a sum: "likelihood", minus the mean log-likelihood
         of the samples; "score_matching", after Hyvärinen [3]_; "fokker_planck", the mean of
@@ -97,7 +97,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         the likelihood are minimised from the density that its first steps lead to, a quarter of
         all: scores are too large before.
     dynamics : Langevin, default=None
-        Of "fokker_planck". Its drift gets tensors.
+        What "fokker_planck" is about. Its drift gets tensors.
     max_iter : int, default=1000
         Steps of Adam.
     batch_size : int, default=256

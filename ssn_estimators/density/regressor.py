@@ -343,7 +343,7 @@ class _Problem:
     Parameters
     ----------
     sums : list of ndarray of shape (n_blocks, n_tests, n_coefficients + 1)
-        Of moments over the samples of a block: factors of the coefficients and of 1.
+        Sums of moments over the samples of a block: factors of the coefficients and of 1.
     counts : list of ndarray of shape (n_blocks,)
         Numbers of samples.
     signs : ndarray of shape (n_coefficients,)
@@ -503,7 +503,7 @@ def circuit_from_samples(circuit, X, drive, *, dale=True, **options):
         Whether weights keep Dale's law. Without, they may break it, and are returned only in
         `regressor`.
     **options
-        Of :class:`.FokkerPlanckRegressor`: `n_frequencies`, `length_scale`, `alpha`,
+        Parameters of :class:`.FokkerPlanckRegressor`: `n_frequencies`, `length_scale`, `alpha`,
         `random_state`.
 
     Returns

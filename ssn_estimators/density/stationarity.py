@@ -108,7 +108,7 @@ class GeneratorMoments:
         Test functions.
     mean : ndarray of shape (n_tests,)
     standard_error : ndarray of shape (n_tests,)
-        Of the means; with autocorrelations where samples have an order.
+        Standard errors of the means; with autocorrelations where samples have an order.
     """
 
     names: list
@@ -309,14 +309,14 @@ def stationarity_test(dynamics, X, *, drive=None, tests="quadratic"):
         "eta", or for each input potentials and noise side by side, shape (n_inputs, n_samples,
         2 * n_neurons) or (n_inputs, n_steps, n_chains, 2 * n_neurons).
     drive : array-like of shape (n_inputs, n_neurons), default=None
-        Of a circuit: its external drive f(h) in mV.
+        External drive f(h) of a circuit, in mV.
     tests : "quadratic" or array-like of shape (n_frequencies, d), default="quadratic"
         See :func:`generator_moments`.
 
     Returns
     -------
     moments : GeneratorMoments
-        Of a circuit, those of all inputs.
+        Those of all inputs, if it is a circuit.
 
     Examples
     --------

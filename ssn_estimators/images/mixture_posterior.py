@@ -62,7 +62,7 @@ class Mixture:
         Lower triangular L.
     noise_variance, shape, rate : float
     n_nodes : int
-        Of the integral over z.
+        Nodes of the integral over z.
     n_jobs : int or None
         Threads.
     """

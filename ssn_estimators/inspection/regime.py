@@ -173,7 +173,7 @@ def tangent_kernel(model, X, *, parameters=None):
     X : array-like, or for a Module anything that it can be called with
         Inputs.
     parameters : list of str, default=None
-        Of a Module: the names of its parameters to differentiate with respect to; all if
+        Names of the parameters of a Module to differentiate with respect to; all if
         None.
 
     Returns
@@ -295,16 +295,16 @@ class LearningRegime:
     weight_change : float
         Frobenius norm of the change of the recurrent weights, NaN if their number has changed.
     representation_alignment : float
-        Of the activities, by :func:`representation_alignment`; near 1 is lazy.
+        Alignment of the activities, by :func:`representation_alignment`; near 1 is lazy.
     kernel_alignment : float
-        Of the tangent kernels, by :func:`kernel_alignment`; near 1 is lazy.
+        Alignment of the tangent kernels, by :func:`kernel_alignment`; near 1 is lazy.
     sign_similarity : float
         Share of cells and inputs whose activity has kept its sign; NaN if the number of cells
         has changed.
     effective_rank : float
-        Of the recurrent weights before, by :func:`effective_rank`.
+        Rank of the recurrent weights before, by :func:`effective_rank`.
     spectral_radius : float
-        Of the recurrent weights before.
+        Largest absolute eigenvalue of the recurrent weights before.
     """
 
     weight_change: float
@@ -321,11 +321,11 @@ def learning_regime(before, after, X, *, parameters=None):
     Parameters
     ----------
     before, after : RNNClassifier, SSNClassifier or torch Module
-        Of one kind. An SSN may have been grown in between.
+        Networks of one kind. An SSN may have been grown in between.
     X : array-like
         Inputs, chosen before training; the tangent kernel costs the square of their number.
     parameters : list of str, default=None
-        Of Modules: the names of the (matrix) parameters that count, see
+        Names of the (matrix) parameters of Modules that count, see
         :func:`tangent_kernel`; the first of them stands for the recurrent weights, and the
         outputs for the representation.
 

@@ -142,7 +142,7 @@ def energy_distance(x, y):
     Parameters
     ----------
     x, y : array-likes of shape (n_samples, n_dimensions)
-        Of any numbers of samples.
+        Samples, any number of each.
 
     Returns
     -------

@@ -24,9 +24,9 @@ class StimulusSwitch:
     times : ndarray of shape (n_times,)
         In ms from the switch.
     mean, variance : ndarrays of shape (n_times, n_pairs, n_latents)
-        Of the latents that the potentials of E cells stand for, over trials.
+        Moments of the latents that the potentials of E cells stand for, over trials.
     old_mean, new_mean, old_variance, new_variance : ndarrays of shape (n_pairs, n_latents)
-        Of the generative model's posterior for each stimulus; None without such a model.
+        Moments of the generative model's posterior for each stimulus; None without such a model.
     percepts : ndarray of shape (n_times, n_pairs, n_features), or None
         Images that the means stand for, if the generative model can make them: at the
         contrast that it finds in the stimulus shown, if it knows that. Contrast therefore changes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 from numbers import Real
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         Probability of a cell of the pooled maps and of the rectified layer to be left out in a
         step.
     weight_decay : float, default=0.0
-        Of the filters and weights (decoupled, as in AdamW).
+        Decay of the filters and weights (decoupled, as in AdamW).
     image_shape : tuple of int, default=None
         Rows and columns of the images, and channels if more than one (last in X). None means
         images of one channel, as close to a square as can be.
@@ -115,7 +116,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
     parameters_ : dict of str to ndarray
         Filters, weights and biases.
     lateral_weights_ : list of ndarray of shape (side, side, n_filters, n_filters)
-        Of every layer, as in :class:`LateralContext`; empty without gates.
+        Weights of every layer, as in :class:`LateralContext`; empty without gates.
     input_mean_, input_scale_ : float
         Mean and standard deviation of all pixels seen during fit.
     loss_curve_ : list of float
@@ -360,7 +361,16 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
     def _network(self, n_features, n_classes):
         """Of this size, without values."""
         with torch.device("meta"):
-            return _Network(self, self._shape(n_features), n_classes)
+            return _Network(
+                self._shape(n_features),
+                n_classes,
+                filters=self.filters,
+                kernel_size=self.kernel_size,
+                pool_size=self.pool_size,
+                n_hidden=self.n_hidden,
+                dropout=self.dropout,
+                gate=Gate(self.lateral, self.lateral_alpha, self.lateral_extent, self.kernel_size),
+            )
 
     def decision_function(self, X):
         """Logits of the classes.
@@ -388,6 +398,15 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
 
+class Gate(NamedTuple):
+    """How surrounds gate a layer; see :class:`LateralContext`."""
+
+    form: str | None
+    alpha: float
+    extent: int
+    spacing: int
+
+
 def accuracy(network, images, labels):
     """Of a network as it predicts."""
     network.eval()
@@ -401,20 +420,20 @@ def accuracy(network, images, labels):
 class _Network(torch.nn.Module):
     """Convolutions, gates, pooling and the dense layers."""
 
-    def __init__(self, estimator, shape, n_classes):
+    def __init__(
+        self, shape, n_classes, *, filters, kernel_size, pool_size, n_hidden, dropout, gate
+    ):
         super().__init__()
         rows, columns, n = shape
         self.convolutions = torch.nn.ModuleList()
-        for n_filters in estimator.filters:
-            kernel = estimator.kernel_size
-            self.convolutions.append(torch.nn.Conv2d(n, n_filters, kernel, padding=kernel // 2))
+        for n_filters in filters:
+            padding = kernel_size // 2
+            self.convolutions.append(torch.nn.Conv2d(n, n_filters, kernel_size, padding=padding))
             n = n_filters
-            rows, columns = (-(-size // estimator.pool_size) for size in (rows, columns))
-        self.hidden = torch.nn.Linear(rows * columns * n, estimator.n_hidden)
-        self.readout = torch.nn.Linear(estimator.n_hidden, n_classes)
-        self.pool_size, self.dropout = estimator.pool_size, estimator.dropout
-        self.extent, self.spacing = estimator.lateral_extent, estimator.kernel_size
-        self.form, self.alpha = estimator.lateral, estimator.lateral_alpha
+            rows, columns = (-(-size // pool_size) for size in (rows, columns))
+        self.hidden = torch.nn.Linear(rows * columns * n, n_hidden)
+        self.readout = torch.nn.Linear(n_hidden, n_classes)
+        self.pool_size, self.dropout, self.gate = pool_size, dropout, gate
         self.weights = []
 
     def seed(self, seed):
@@ -438,7 +457,8 @@ class _Network(torch.nn.Module):
         maps = functional.relu(self.convolutions[i](x))
         if i < len(self.weights):
             maps = maps.permute(0, 2, 3, 1).contiguous()
-            options = {"spacing": self.spacing, "form": self.form, "alpha": self.alpha}
+            gate = self.gate
+            options = {"spacing": gate.spacing, "form": gate.form, "alpha": gate.alpha}
             shares = shares_of_features(maps)
             maps = gated(maps, shares, self.weights[i], **options).permute(0, 3, 1, 2)
         return functional.max_pool2d(maps, self.pool_size, ceil_mode=True)
@@ -450,7 +470,7 @@ class _Network(torch.nn.Module):
         blocks = [block.to(device) for block in images.split(256)]
         self.weights = []
         for i, convolution in enumerate(self.convolutions):
-            seen = CoActivation(convolution.out_channels, self.extent, self.spacing)
+            seen = CoActivation(convolution.out_channels, self.gate.extent, self.gate.spacing)
             for block in blocks:
                 maps = functional.relu(convolution(block)).permute(0, 2, 3, 1).contiguous()
                 seen.add(shares_of_features(maps), all_places=False)

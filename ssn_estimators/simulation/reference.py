@@ -27,7 +27,7 @@ def integrate(circuit, u, forcing, dt, solver, slope=None):
     Parameters
     ----------
     circuit : Circuit
-        Of torch tensors.
+        One of torch tensors.
     u : Tensor of shape (n_columns, n_neurons)
         Potentials at the start, in mV.
     forcing : iterable of Tensors of shape (n_columns, n_neurons)

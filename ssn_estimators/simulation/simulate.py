@@ -140,7 +140,7 @@ def simulate(
         [2]_: moments of the potentials change by less than the scheme's own error, for a
         third of the cost.
     precision : {"float32", "tf32"}, default="float32"
-        Of matrix products on a GPU, for circuits in single precision: "tf32" rounds their
+        Precision of matrix products on a GPU, for circuits in single precision: "tf32" rounds their
         factors to 10 bits of mantissa and is several times faster.
     random_state : int, RandomState instance or None, default=None
         Source of the noise.
@@ -254,7 +254,7 @@ def _run(circuits, drives, setup, record):
         torch.stack([getattr(circuit, name) for circuit in circuits])
         for name in ("weights", "noise_factor")
     )
-    mean, covariance, rates, exceeded, u, z = _moments(
+    mean, covariance, rates, diverged_at, u, z = _moments(
         weights, factors, drives, setup, bool(record)
     )
     steps = torch.arange(1, setup.n_window + 1).to(drives)
@@ -267,14 +267,16 @@ def _run(circuits, drives, setup, record):
             recorded["r"] = circuit.rates(u[i])
         if "eta" in record:
             recorded["eta"] = z[i] @ circuit.noise_factor.T
-        diverged = exceeded[i] >= 0
+        diverged = diverged_at[i] >= 0
         simulations.append(
             Simulation(
                 mean=mean[i],
                 covariance=None if covariance is None else covariance[i],
                 rates=None if rates is None else rates[i],
                 diverged=diverged,
-                divergence_time=torch.where(diverged, exceeded[i].to(mean) * setup.dt, torch.nan),
+                divergence_time=torch.where(
+                    diverged, diverged_at[i].to(mean) * setup.dt, torch.nan
+                ),
                 times=steps * setup.dt,
                 **recorded,
             )

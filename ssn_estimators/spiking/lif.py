@@ -76,7 +76,7 @@ def random_synapses(n_neurons, groups, weights, rng):
         Presynaptic cells, and how many of them, but not all, to choose for each cell; never
         itself.
     weights : ndarray of shape (n_neurons, n_groups)
-        Of all synapses of a cell from a group.
+        Weight of all synapses of a cell from a group.
     rng : RandomState
 
     Returns
@@ -115,7 +115,7 @@ class LIFState:
     n_trials : int
         Trials side by side.
     rng : RandomState
-        Of the potentials at the start, between reset and threshold.
+        Source of the potentials at the start, between reset and threshold.
     """
 
     def __init__(self, static, plastic, *, tau_m, tau_static, tau_plastic, dt, n_trials, rng):

@@ -93,7 +93,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
     n_trials_predict : int, default=8
         Trials whose mean is predicted.
     dtype : {"float64", "float32"}, default="float64"
-        Of the regression.
+        Precision of the regression.
     random_state : int, RandomState instance or None, default=None
         Source of connectivity, initial potentials and the order of conditions.
     verbose : bool, default=False

@@ -46,7 +46,7 @@ class SpikingSimulation:
         Returns
         -------
         counts : ndarray of shape (n_conditions, n_trials, n_bins, n_neurons), int
-            Of whole bins.
+            Spikes in whole bins.
         """
         n_conditions, n_trials, _, n = self.drive.shape
         width = self.times[-1] if bin_width is None else bin_width

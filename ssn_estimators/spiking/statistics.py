@@ -49,7 +49,7 @@ def isi_cv(simulation):
     Returns
     -------
     cv : ndarray of shape (n_neurons,)
-        Of all intervals after the cue; 1 for a Poisson process, NaN for cells with fewer
+        That of all intervals after the cue; 1 for a Poisson process, NaN for cells with fewer
         than three intervals.
     """
     after = simulation.spike_times >= 0
@@ -155,7 +155,7 @@ def paradoxical_response(network, X=None, *, increase=0.1, n_trials=8, random_st
     X : None or array-like, default=None
         Cue currents, as in `fit`.
     increase : float, default=0.1
-        Of the external input of I cells, as a share of it.
+        How much the external input of I cells is raised, as a share of it.
     n_trials : int, default=8
         Trials of each condition.
     random_state : int, default=0

@@ -25,7 +25,7 @@ def rate_moments(mean, variance, k, gamma):
     Parameters
     ----------
     mean, variance : Tensors of one shape, float64
-        Of the potentials, in mV and mV**2; the variance must be positive.
+        Moments of the potentials, in mV and mV**2; the variance must be positive.
     k, gamma : float
         Gain and exponent of the rate function.
 

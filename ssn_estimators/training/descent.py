@@ -30,7 +30,7 @@ class Descent:
     rates : dict, default={}
         Factors of the learning rate by the names of parameters.
     state : dict, default=None
-        Of Adam, as of :meth:`optimizer_state`.
+        What Adam knows, as :meth:`optimizer_state` gives it.
     device : str, default="cpu"
     max_grad_norm : float, default=1.0
         Longer gradients are scaled down to it.

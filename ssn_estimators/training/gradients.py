@@ -37,7 +37,7 @@ class Simulated:
     ----------
     trials : Trials
     n_copies : int, default=1
-        Of every input, with noise of their own.
+        Copies of every input, with noise of their own.
     """
 
     trials: Trials

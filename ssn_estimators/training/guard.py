@@ -53,7 +53,7 @@ class Guard:
     sets : list of Tensors
         Inputs of training and, if there are any, of validation.
     trials : Trials
-        Of the simulations in training.
+        Those of a training step.
     device : str
     rng : RandomState
     """

@@ -49,7 +49,7 @@ def train(plan, rng, progress=None):
     Returns
     -------
     outcome : Outcome
-        Of the best attempt; counts of steps are those of all. Its model has been confirmed
+        That of the best attempt; counts of steps are those of all. Its model has been confirmed
         stable with twice its noise, if ``stability`` is 1.
 
     Warns

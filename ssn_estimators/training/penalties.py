@@ -34,9 +34,10 @@ class Penalties:
     Parameters
     ----------
     potential, silence, stability, settling : float
-        Of :func:`excess_potential`, :func:`silence`, :func:`excess_growth`, :func:`unsettled`.
+        Factors of :func:`excess_potential`, :func:`silence`, :func:`excess_growth` and
+        :func:`unsettled`.
     dt, solver : float and str
-        Of the simulation in :func:`unsettled`.
+        Time step and scheme in :func:`unsettled`.
     """
 
     potential: float = 0.0
@@ -84,7 +85,7 @@ def growth_of_deviations(circuit, mean):
     Parameters
     ----------
     circuit : Circuit
-        Of tensors.
+        One of tensors.
     mean : Tensor of shape (n_inputs, n_neurons)
         Mean potentials in mV.
 
@@ -115,7 +116,7 @@ def excess_growth(circuit, mean):
     Parameters
     ----------
     circuit : Circuit
-        Of tensors.
+        One of tensors.
     mean : Tensor of shape (n_inputs, n_neurons)
         Mean potentials in mV, of inputs in random order.
 
@@ -138,7 +139,7 @@ def unsettled(circuit, drive, mean, dt=1.0, solver="heun", time=SETTLING_TIME):
     Parameters
     ----------
     circuit : Circuit
-        Of tensors.
+        One of tensors.
     drive, mean : Tensors of shape (n_inputs, n_neurons)
         External drive and the mean potentials that it leads to, in mV.
     dt, solver : float and str

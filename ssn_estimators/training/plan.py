@@ -121,7 +121,7 @@ class Plan:
     structure : structure of :mod:`~ssn_estimators.structures`
         What is trained of the circuit.
     trials : Trials
-        Of a training step, and (but for their number, length and noise) of the guard.
+        Those of a training step, and (but for their number, length and noise) of the guard.
     growth : Growth
     penalties : Penalties
     patience : Patience

@@ -99,7 +99,7 @@ def moment_errors(
     Parameters
     ----------
     means : sequence of one or four Tensors of shape (n_inputs, d)
-        Of one exact solution, or of each group of as many trials.
+        Means of one exact solution, or of each group of as many trials.
     covariances : sequence of as many Tensors of shape (n_inputs, d, d)
         About the mean of the same group.
     target_mean, target_covariance : Tensors of such shapes
@@ -113,7 +113,7 @@ def moment_errors(
     Returns
     -------
     errors : Tensor of shape (3,)
-        Of mean, variance and covariance.
+        Those of mean, variance and covariance.
     """
     groups = list(zip(means, covariances, strict=True))
     if len(groups) > 1:
@@ -166,7 +166,7 @@ class Inference:
     Parameters
     ----------
     cost_weights : sequence of 3 floats, or str
-        Of the errors of mean, variance and covariance; or the name of published ones.
+        Weights of the errors of mean, variance and covariance; or the name of published ones.
     averaging : {"per_input", "pooled", "unnormalized"}
     """
 

@@ -12,7 +12,8 @@ import signal
 import threading
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -25,14 +26,14 @@ __all__ = ["Backward", "Forward", "run_together"]
 MOMENTS = ("mean", "covariance", "rates")
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Forward:
     """A simulation that a training asks for.
 
     Parameters
     ----------
     circuit : Circuit
-        Of tensors.
+        One of tensors.
     drive : Tensor
         See :func:`simulate`.
     trials : Trials
@@ -47,8 +48,6 @@ class Forward:
     trials: Trials
     random_state: object
     gradient: bool = True
-    simulation: object = field(default=None, repr=False)
-    batch: object = field(default=None, repr=False)
 
     def kind(self):
         """Equal for simulations that can be run in one batch."""
@@ -59,43 +58,40 @@ class Forward:
         return (*constants, *arrays, *sizes, self.gradient, self.trials)
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Backward:
     """The gradient of a simulation's moments is known, or is not wanted after all."""
 
     forward: Forward
 
-    def kind(self):
-        return id(self.forward.batch)
-
 
 class _Batch:
-    """Simulations that were run as one, for the way back."""
+    """Simulations that are run as one, and the way back through them."""
 
     def __init__(self, forwards, simulate):
         gradient = forwards[0].gradient
-        self.forwards, self.leaves = forwards, []
-        circuits, drives = [], []
-        for forward in forwards:
-            leaves = [x.detach().requires_grad_(gradient) for x in _sources(forward)]
+        self.sources = [_sources(forward) for forward in forwards]
+        self.leaves, circuits, drives = [], [], []
+        for forward, sources in zip(forwards, self.sources, strict=True):
+            leaves = [x.detach().requires_grad_(gradient) for x in sources]
             self.leaves += leaves
             arrays = {"weights": leaves[0], "noise_factor": leaves[1]}
             circuits.append(forward.circuit.with_checked(arrays))
             drives.append(leaves[2])
-        sources = [forward.random_state for forward in forwards]
-        simulations = simulate(circuits, drives, forwards[0].trials, sources)
-        self.moments = []
-        for forward, simulation in zip(forwards, simulations, strict=True):
+        random_states = [forward.random_state for forward in forwards]
+        simulations = simulate(circuits, drives, forwards[0].trials, random_states)
+        self.moments, self.answers = [], []
+        for simulation in simulations:
             own = {name: getattr(simulation, name) for name in MOMENTS}
             own = {name: value for name, value in own.items() if value is not None}
             self.moments.append(own)
             seen = {name: x.detach().requires_grad_(gradient) for name, x in own.items()}
-            forward.simulation, forward.batch = replace(simulation, **seen), self
+            self.answers.append(replace(simulation, **seen))
 
     def backward(self):
         moments, gradients, wanted = [], [], []
-        for forward, own in zip(self.forwards, self.moments, strict=True):
-            found = {name: getattr(forward.simulation, name).grad for name in own}
+        for answer, own in zip(self.answers, self.moments, strict=True):
+            found = {name: getattr(answer, name).grad for name in own}
             found = {name: gradient for name, gradient in found.items() if gradient is not None}
             wanted.append(bool(found))
             moments += [own[name] for name in found]
@@ -103,15 +99,42 @@ class _Batch:
         if not moments:
             return
         found = torch.autograd.grad(moments, self.leaves, gradients)
-        for i, forward in enumerate(self.forwards):
+        for i, sources in enumerate(self.sources):
             if wanted[i]:
-                pairs = zip(_sources(forward), found[3 * i : 3 * i + 3], strict=True)
+                pairs = zip(sources, found[3 * i : 3 * i + 3], strict=True)
                 pairs = [(source, gradient) for source, gradient in pairs if source.requires_grad]
                 torch.autograd.backward(*zip(*pairs, strict=True))
 
 
 def _sources(forward):
     return forward.circuit.weights, forward.circuit.noise_factor, forward.drive
+
+
+class _Batches:
+    """Answers requests, those of one kind together, and knows the way back."""
+
+    def __init__(self, simulate):
+        self.simulate, self.of_forward = simulate, WeakKeyDictionary()
+
+    def groups(self, requests):
+        """Numbers of the requests that can be answered together."""
+        groups = {}
+        for i, request in requests.items():
+            if isinstance(request, Forward):
+                kind = request.kind()
+            else:
+                kind = id(self.of_forward[request.forward])
+            groups.setdefault((type(request), kind), []).append(i)
+        return list(groups.values())
+
+    def answers(self, requests):
+        """To requests of one group, in order."""
+        if isinstance(requests[0], Forward):
+            batch = _Batch(requests, self.simulate)
+            self.of_forward.update(dict.fromkeys(requests, batch))
+            return batch.answers
+        self.of_forward[requests[0].forward].backward()
+        return [None] * len(requests)
 
 
 @contextmanager
@@ -152,7 +175,7 @@ def run_together(trainings, simulate=None):
     Ctrl-C reaches all of them; each keeps what it has. Controls put another function in the place
     of :func:`simulate_trials`.
     """
-    simulate = simulate or simulate_trials
+    batches = _Batches(simulate or simulate_trials)
     results, active, requests = [None] * len(trainings), {}, {}
 
     def advance(i, step, *value):
@@ -169,19 +192,13 @@ def run_together(trainings, simulate=None):
     with _deferred_interrupt() as pressed:
         while active:
             answers, interrupted = {}, pressed()
-            groups = {}
-            for i in active:
-                if requests[i] is not None:
-                    groups.setdefault((type(requests[i]), requests[i].kind()), []).append(i)
+            asked = {i: requests[i] for i in active if requests[i] is not None}
             try:
-                for (kind, _), group in groups.items():
+                for group in batches.groups(asked):
                     if interrupted:
                         break
-                    if kind is Forward:
-                        _Batch([requests[i] for i in group], simulate)
-                        answers |= {i: requests[i].simulation for i in group}
-                    else:
-                        requests[group[0]].forward.batch.backward()
+                    found = batches.answers([asked[i] for i in group])
+                    answers |= dict(zip(group, found, strict=True))
                     interrupted = pressed()
             except KeyboardInterrupt:
                 interrupted = True

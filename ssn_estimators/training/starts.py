@@ -75,7 +75,7 @@ def stable_pair(
     dt, solver : float, default=1.0, and str, default="heun"
         Time step in ms and scheme under which it must not, see :func:`simulate`.
     dtype : NumPy dtype, default=float
-        Of the circuit.
+        Precision of the circuit.
     **constants
         Further parameters of :class:`Circuit`, such as `gamma` or `tau_e`.
 
@@ -148,7 +148,7 @@ def random_circuit(
     random_state : int, RandomState instance or None, default=None
         Source of the weights.
     dtype : NumPy dtype, default=float
-        Of the circuit.
+        Precision of the circuit.
     **constants
         Further parameters of :class:`Circuit`.
 

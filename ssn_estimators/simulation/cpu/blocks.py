@@ -30,7 +30,7 @@ class Network(NamedTuple):
     recurrent: object  # A
     transposed: object
     noise_factor: object  # e n
-    step: object  # e, of shape (n_neurons, 1)
+    relative_step: object  # e, of shape (n_neurons, 1)
 
 
 @dataclass
@@ -43,8 +43,8 @@ class Sums:
         Number of samples.
     u, rates : Tensors of shape (n_inputs, n_neurons), or None
     scatter : Tensor of shape (n_inputs, n_neurons, n_neurons), or None
-        Of squares and products about the mean.
-    exceeded : int Tensor of shape columns, or None
+        Sums of squares and products about the mean.
+    diverged_at : int Tensor of shape columns, or None
         Number of steps after which a trial left the legal range, -1 if it never did; None if none
         did.
     path, noise : Tensors of shape (n_window, n_neurons, n_inputs, n_signs, n_draws), or None
@@ -55,7 +55,7 @@ class Sums:
     u: torch.Tensor | None = None
     rates: torch.Tensor | None = None
     scatter: torch.Tensor | None = None
-    exceeded: torch.Tensor | None = None
+    diverged_at: torch.Tensor | None = None
     path: torch.Tensor | None = None
     noise: torch.Tensor | None = None
 
@@ -67,7 +67,7 @@ class Running:
     totals: object = None  # of u and [u]+^gamma over steps, of shape (1 or 2, n, n_columns)
     centre: torch.Tensor | None = None  # near the mean; products are about it
     products: torch.Tensor | None = None
-    exceeded: torch.Tensor | None = None
+    diverged_at: torch.Tensor | None = None
     path: torch.Tensor | None = None
     noise: torch.Tensor | None = None
 
@@ -83,13 +83,13 @@ class Block:
     arrays : Arrays
         Loops and their kind of arrays.
     network : Network
-        Of such arrays.
+        One of such arrays.
     drive : Tensor of shape (n_neurons, n_inputs) or (n_steps, n_neurons, n_inputs)
         e f(h).
     columns : tuple of 3 ints
         Numbers of inputs, signs and draws.
     seed : tuple of int
-        Of the noise.
+        Seed of the noise.
     """
 
     setup: Setup
@@ -102,7 +102,7 @@ class Block:
     def __post_init__(self):
         self.n, self.n_columns = len(self.network.recurrent), math.prod(self.columns)
         self.shape = (self.n, *self.columns)
-        self.alive = None  # bool, of shape columns, where trials are left out
+        self.finite = None  # bool, of shape columns, where trials are left out
 
     def prepare(self, keep, record, empty):
         """Make ready for `forward`.
@@ -131,9 +131,9 @@ class Block:
     def forward(self):
         """Simulate, once prepared, and keep what `backward` needs."""
         sums = self._run()
-        if sums.exceeded is not None:
-            diverged = sums.exceeded >= 0
-            seen = Running(exceeded=sums.exceeded, path=sums.path, noise=sums.noise)
+        if sums.diverged_at is not None:
+            diverged = sums.diverged_at >= 0
+            seen = Running(diverged_at=sums.diverged_at, path=sums.path, noise=sums.noise)
             if diverged.all():
                 # nothing to add up or to lead back
                 self.states = self.path = self.predictions = None
@@ -142,7 +142,7 @@ class Block:
             elif self.keep or self.setup.covariance:
                 # A trial spoils sums over columns before it is known to diverge: repeat with the
                 # same noise, now knowing which trials to leave out.
-                self.alive = ~diverged
+                self.finite = ~diverged
                 if seen.path is not None:  # a view of the memory that the second run uses
                     seen.path = seen.path.clone()
                 self._start()
@@ -173,20 +173,20 @@ class Block:
         """Potentials at its end, and whether some trial is legal by then."""
         setup, stepper, shape = self.setup, self.stepper, (self.n, self.n_columns)
         ring = self.arrays.empty((min(steps.CHUNK, setup.n_burn), *shape))
-        nothing, t, alive = self.arrays.empty((0, *shape)), 0, True
+        nothing, t, finite = self.arrays.empty((0, *shape)), 0, True
         while t < setup.n_burn:
             u, n_done, legal = stepper.advance(u, ring, setup.n_burn - t, None, nothing)
             t += n_done
             if not legal:
-                alive = not self._note(ring, n_done, t, sums)
-                if not alive and not self.record:
+                finite = not self._note(ring, n_done, t, sums)
+                if not finite and not self.record:
                     break
-        return u, alive
+        return u, finite
 
     def _window(self, u, sums):
         """Add up; whether some trial is legal at the end."""
         setup, stepper, arrays = self.setup, self.stepper, self.arrays
-        t, whole, alive = 0, len(self.path) == setup.n_window, True
+        t, whole, finite = 0, len(self.path) == setup.n_window, True
         totals = sums.totals = arrays.zeros((1 + setup.rates, self.n, self.n_columns))
         # a product of all their samples is taken of what the path holds
         most = steps.CHUNK if setup.covariance and not whole else CHECKPOINT
@@ -201,12 +201,12 @@ class Block:
             totals += few
             t += n_done
             if not legal:
-                alive = not self._note(path, n_done, setup.n_burn + t, sums)
-                if not alive and not self.record:
+                finite = not self._note(path, n_done, setup.n_burn + t, sums)
+                if not finite and not self.record:
                     break
             if setup.covariance:
                 self._add_products(arrays.tensor(path[:n_done]), sums)
-        return alive
+        return finite
 
     def _noise(self, checkpoint):
         """Values from a checkpoint to the next, both included."""
@@ -219,41 +219,41 @@ class Block:
         path = path[: (n_done - 1) % len(path) + 1][-steps.CHUNK :]
         beyond = ~(self.arrays.tensor(path).abs() <= DIVERGENCE_THRESHOLD).all(1)
         first = beyond.to(torch.uint8).argmax(0) + 1 + t - len(path)
-        if sums.exceeded is None:
-            sums.exceeded = torch.full_like(first, -1).view(self.columns)
-        new = beyond.any(0).view(self.columns) & (sums.exceeded < 0)
-        sums.exceeded[new] = first.view(self.columns)[new]
-        return bool((sums.exceeded >= 0).all())
+        if sums.diverged_at is None:
+            sums.diverged_at = torch.full_like(first, -1).view(self.columns)
+        new = beyond.any(0).view(self.columns) & (sums.diverged_at < 0)
+        sums.diverged_at[new] = first.view(self.columns)[new]
+        return bool((sums.diverged_at >= 0).all())
 
     def _add_products(self, path, sums):
         """Add a chunk of the window to the sum of products over samples."""
         samples = path.unflatten(2, self.columns)
         if sums.centre is None:
             # near the mean, so that float32 covariances stay accurate
-            alive = torch.ones(self.columns) if self.alive is None else self.alive
-            centre = torch.nan_to_num(samples[0].sum((2, 3)) / alive.sum((1, 2)).to(path))
+            finite = torch.ones(self.columns) if self.finite is None else self.finite
+            centre = torch.nan_to_num(samples[0].sum((2, 3)) / finite.sum((1, 2)).to(path))
             sums.centre, sums.products = centre[:, :, None, None], 0
         deviation = samples - sums.centre
-        if self.alive is not None:
-            deviation.mul_(self.alive)
+        if self.finite is not None:
+            deviation.mul_(self.finite)
         deviation = deviation.permute(2, 1, 0, 3, 4).flatten(2)
         sums.products = sums.products + deviation @ deviation.mT
 
     def added_up(self):
         """Sums over samples, once simulated."""
         running, self.running, setup = self.running, None, self.setup
-        exceeded, alive = running.exceeded, None
+        diverged_at, finite = running.diverged_at, None
         count = self.drive.new_full(self.columns[:1], math.prod(self.columns[1:]))
-        if exceeded is not None:
-            alive = exceeded < 0
-            count = alive.sum((1, 2)).to(self.drive)
+        if diverged_at is not None:
+            finite = diverged_at < 0
+            count = finite.sum((1, 2)).to(self.drive)
         sums = Sums(
-            count * setup.n_window, exceeded=exceeded, path=running.path, noise=running.noise
+            count * setup.n_window, diverged_at=diverged_at, path=running.path, noise=running.noise
         )
         if running.totals is not None:
             totals = self.arrays.tensor(running.totals).unflatten(2, self.columns)
-            if alive is not None:
-                totals = torch.where(alive, totals, 0)
+            if finite is not None:
+                totals = torch.where(finite, totals, 0)
             totals = totals.sum((3, 4)).mT
             sums.u, sums.rates = totals[0], totals[1] if setup.rates else None
         if running.products is not None:

@@ -8,12 +8,10 @@ in another.
 
 import numpy as np
 
-from ssn_estimators._numba import compiled
+from ssn_estimators._numba import OPTIONS, compiled, polynomial
 from ssn_estimators.simulation.cpu.values import Forcing
 
 __all__ = ["back_heun", "back_multistep", "ornstein_uhlenbeck", "run", "start_process"]
-
-options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 
 
 LONG, SHORT = 1279, 418  # lags, see `noise.LaggedFibonacci`
@@ -43,22 +41,14 @@ TAIL = _coefficients(
 )
 
 
-@compiled(**options)
-def _polynomial(coefficients, x):
-    value = coefficients[0]
-    for k in range(1, len(coefficients)):
-        value = value * x + coefficients[k]
-    return value
-
-
-@compiled(**options)
+@compiled(**OPTIONS)
 def _uniform(integers, x, y):
     for j in range(len(x)):
         x[j] = np.float32(integers[j]) * UNIT
         y[j] = (ONE - x[j]) * (ONE + x[j])
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _split(bits, mantissa, exponent):
     for j in range(len(bits)):
         e = (bits[j] - SQRT_HALF) >> BITS
@@ -66,23 +56,23 @@ def _split(bits, mantissa, exponent):
         exponent[j] = np.float32(e)
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _minus_log(mantissa, w):
     """From the exponents in w."""
     for j in range(len(w)):
         x = mantissa[j] - ONE
-        w[j] = -(x + x * x * (x * _polynomial(LOG, x) - HALF) + w[j] * LOG_2)
+        w[j] = -(x + x * x * (x * polynomial(LOG, x) - HALF) + w[j] * LOG_2)
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _erfinv(x, w, out):
     for j in range(len(x)):
-        middle = _polynomial(MIDDLE, w[j] - np.float32(2.5))
-        tail = _polynomial(TAIL, np.sqrt(w[j]) - np.float32(3))
+        middle = polynomial(MIDDLE, w[j] - np.float32(2.5))
+        tail = polynomial(TAIL, np.sqrt(w[j]) - np.float32(3))
         out[j] = x[j] * (middle if w[j] < np.float32(5) else tail)
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _gaussian(integers, out, room):
     """Normal numbers of variance 1/2, by inversion in float32."""
     for first in range(0, len(out), room.shape[1]):
@@ -94,13 +84,13 @@ def _gaussian(integers, out, room):
         _erfinv(x, w, out[first : first + size])
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _three_point(integers, out):
     for j in range(len(out)):
         out[j] = np.float32(integers[j] > 85) - np.float32(integers[j] < -86)
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _refill(table):
     lanes = len(table) // LONG
     _add(table[: SHORT * lanes], np.int32(1), table[(LONG - SHORT) * lanes :])
@@ -109,7 +99,7 @@ def _refill(table):
         _add(part, np.int32(1), table[(first - SHORT) * lanes : first * lanes])
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _increments(out, table, n_read, room, weak):
     """As `OrnsteinUhlenbeck` draws them; `n_read` are bytes."""
     start, size = 0, 1 if weak else 4
@@ -127,13 +117,13 @@ def _increments(out, table, n_read, room, weak):
         n_read[0] += n * size
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _copy(out, x):
     for j in range(len(out)):  # assignment of a slice takes seconds to compile
         out[j] = x[j]
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def start_process(process):
     """`process` as for `ornstein_uhlenbeck`, but not weak: the start is normal in either case."""
     now, table, n_read, room, _, _, weak = process
@@ -142,7 +132,7 @@ def start_process(process):
         now[j] *= np.sqrt(2)
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def ornstein_uhlenbeck(path, process):
     """Values now, of a shape (n_steps + 1, -1), and after every step."""
     now, table, n_read, room, decay, kick, weak = process
@@ -155,7 +145,7 @@ def ornstein_uhlenbeck(path, process):
     _copy(now, path[-1])
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _groups(step, n_columns):
     """Bounds of the neurons with the same step in a flat array, and that step."""
     bounds, steps, n_groups = np.zeros(len(step) + 1, np.int64), np.empty_like(step[:, 0]), 0
@@ -167,7 +157,7 @@ def _groups(step, n_columns):
     return bounds[: n_groups + 1], steps[:n_groups]
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _rate(u, r, gamma):
     zero = u.dtype.type(0)
     if gamma == 2:
@@ -178,7 +168,7 @@ def _rate(u, r, gamma):
             r[j] = zero if u[j] <= 0 else u[j] ** gamma
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _legal_rate(u, r, gamma, most):
     """Also tell whether all potentials are legal."""
     if gamma != 2:
@@ -191,7 +181,7 @@ def _legal_rate(u, r, gamma, most):
     return not beyond
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _add_gain(grad_u, back, u, gamma):
     zero, one = u.dtype.type(0), u.dtype.type(1)
     if gamma == 2:
@@ -202,13 +192,13 @@ def _add_gain(grad_u, back, u, gamma):
             grad_u[j] += zero if u[j] <= 0 else gamma * back[j] * u[j] ** (gamma - one)
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _add(out, scale, y):
     for j in range(len(out)):
         out[j] += scale * y[j]
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _force(base, kick, column, sign, out):
     """Forcing of one step; in the two common cases without looking up the column."""
     n_neurons, n_columns = out.shape
@@ -225,34 +215,34 @@ def _force(base, kick, column, sign, out):
                 out[i, j] = base[i, j] + sign[j] * kick[i, column[j]]
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _increment(new, force, u, e):
     for j in range(len(u)):
         new[j] += force[j] - e * u[j]
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _move(new, last, u, out, current, before):
     for j in range(len(u)):
         out[j] = u[j] + current * new[j] + before * last[j]
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _predict(new, force, u, predicted, e):
     for j in range(len(u)):
         predicted[j] = u[j] + (new[j] + force[j] - e * u[j])
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _correct(new, force, u, predicted, out, e, half):
     for j in range(len(u)):
         out[j] = half * (u[j] + predicted[j] + (new[j] + force[j] - e * predicted[j]))
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _multistep(u, path, forcing, cells, scheme, room, last, cold):
     before, now, (column, sign) = last, room.increment, forcing.columns
-    bounds, steps = _groups(cells.step, u.shape[1])
+    bounds, steps = _groups(cells.relative_step, u.shape[1])
     flat_r, force, flat_force = room.rates.reshape(-1), room.force[0], room.force[0].reshape(-1)
     start, legal = u.reshape(-1), True
     _rate(start, flat_r, cells.gamma)
@@ -274,10 +264,10 @@ def _multistep(u, path, forcing, cells, scheme, room, last, cold):
     return legal
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _heun(u, path, forcing, cells, scheme, room, predictions):
     base, kicks, (column, sign), half = forcing.base, forcing.kicks, forcing.columns, scheme.current
-    bounds, steps = _groups(cells.step, u.shape[1])
+    bounds, steps = _groups(cells.relative_step, u.shape[1])
     new, flat_new, flat_r = room.increment, room.increment.reshape(-1), room.rates.reshape(-1)
     start, legal = u.reshape(-1), True
     _rate(start, flat_r, cells.gamma)
@@ -302,7 +292,7 @@ def _heun(u, path, forcing, cells, scheme, room, predictions):
     return legal
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals):
     """Steps with their noise, until all are done or some potential is beyond the legal range.
 
@@ -311,7 +301,7 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
     u, predictions, cold
         See `loops.py`; predictions are the increment of the last step in multi-step schemes.
     path : array
-        Of all steps, or of as many as noise is made at a time, to be used in turn.
+        Rows for all steps, or for as many as noise is made at a time, to be used in turn.
     n_steps : int
     source : Source
     cells : Cells
@@ -351,9 +341,9 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
     return done, legal
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _through(grad_u, x, u, cells, grad_recurrent, state):
-    bounds, steps = _groups(cells.step, u.shape[1])
+    bounds, steps = _groups(cells.relative_step, u.shape[1])
     flat_grad, flat_x, flat_u = grad_u.reshape(-1), x.reshape(-1), u.reshape(-1)
     _rate(flat_u, state.rates.reshape(-1), cells.gamma)
     np.dot(x, state.rates.T, state.outer)
@@ -365,7 +355,7 @@ def _through(grad_u, x, u, cells, grad_recurrent, state):
     _add_gain(flat_grad, state.back.reshape(-1), flat_u, cells.gamma)
 
 
-@compiled(**options | {"fastmath": {"contract", "reassoc", "nsz"}})
+@compiled(**OPTIONS | {"fastmath": {"contract", "reassoc", "nsz"}})
 def _signed_sum(x, sign):
     total = x.dtype.type(0)
     for j in range(len(x)):
@@ -373,7 +363,7 @@ def _signed_sum(x, sign):
     return total
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _owe_forcing(x, z, columns, grad_base, grad_noise, state):
     """Add to the gradients what the gradient x of F at one time means for them."""
     (column, sign), kick, outer, (n_neurons, n_columns) = columns, state.kick, state.outer, x.shape
@@ -392,14 +382,14 @@ def _owe_forcing(x, z, columns, grad_base, grad_noise, state):
     _add(grad_noise.reshape(-1), x.dtype.type(1), outer.reshape(-1))
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def _lead(x, carried, grad_u, current, before):
     for j in range(len(x)):
         x[j] = carried[j] + current * grad_u[j]
         carried[j] = before * grad_u[j]
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def back_multistep(owed, cells, scheme, gradients, state, cold):
     """Lead `state` back over a stretch of time; `cold` if that begins with the very first step."""
     flat_grad, flat_carried, flat_x = (
@@ -418,7 +408,7 @@ def back_multistep(owed, cells, scheme, gradients, state, cold):
         _through(state.grad_u, state.x, u[t], cells, recurrent, state)
 
 
-@compiled(**options)
+@compiled(**OPTIONS)
 def back_heun(owed, cells, scheme, gradients, state, predictions):
     """As `back_multistep`."""
     grad_u, y, x = state.grad_u, state.carried, state.x

@@ -41,8 +41,8 @@ def moments(weights, noise_factor, drive, setup, record=False):
     covariance : Tensor of shape (n_networks, n_inputs, n_neurons, n_neurons), or None
     rates : Tensor of shape (n_networks, n_inputs, n_neurons), or None
         Moments over the window and the trials that stayed finite; NaN where none did.
-    exceeded : Tensor of shape (n_networks, n_inputs, n_trials), int
-        Number of steps after which |u| exceeded 1000 mV or was not finite; -1 if it never did.
+    diverged_at : Tensor of shape (n_networks, n_inputs, n_trials), int
+        Number of steps after which |u| diverged_at 1000 mV or was not finite; -1 if it never did.
     u, z : Tensors of shape (n_networks, n_window, n_inputs, n_trials, n_neurons), or None
         Trajectories of the potentials and of the unit noise (a constant for the gradient),
         if recorded; `z` has one input if the noise is shared.
@@ -58,15 +58,15 @@ class _Moments(torch.autograd.Function):
         run.forward(keep, record)
         mean, covariance, rates = run.mean, run.covariance, run.rates
         u, z = (run.recorded(name) if record else None for name in ("path", "noise"))
-        ctx.mark_non_differentiable(run.exceeded, *([z] if record else []))
+        ctx.mark_non_differentiable(run.diverged_at, *([z] if record else []))
         ctx.set_materialize_grads(False)
         # not `save_for_backward`: nobody else sees these tensors, and `mean` is returned detached
         ctx.run = run if keep else None
-        return mean.clone(), covariance, rates, run.exceeded, u, z
+        return mean.clone(), covariance, rates, run.diverged_at, u, z
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, mean, covariance, rates, exceeded, u, z):
+    def backward(ctx, mean, covariance, rates, diverged_at, u, z):
         if ctx.run is None:
             raise RuntimeError("the gradient of a simulation can be taken only once")
         run, ctx.run = ctx.run, None
@@ -79,13 +79,13 @@ class _Run:
     def __init__(self, weights, noise_factor, drive, setup):
         self.setup = setup
         like = {"dtype": drive.dtype, "device": drive.device}
-        self.step = (setup.dt / torch.as_tensor(setup.tau, **like))[:, None]
-        self.recurrent = self.step * setup.k * weights
-        self.noise_factor = self.step * noise_factor
-        self.drive = self.step * drive.mT.contiguous()
+        self.relative_step = (setup.dt / torch.as_tensor(setup.tau, **like))[:, None]
+        self.recurrent = self.relative_step * setup.k * weights
+        self.noise_factor = self.relative_step * noise_factor
+        self.drive = self.relative_step * drive.mT.contiguous()
         self.arrays = backend.arrays(drive.dtype, drive.device)
         self.networks = [
-            Network(*map(self.arrays.array, (a, a.mT.contiguous(), n, self.step)))
+            Network(*map(self.arrays.array, (a, a.mT.contiguous(), n, self.relative_step)))
             for a, n in zip(self.recurrent.detach(), self.noise_factor.detach(), strict=True)
         ]
         self.n_networks, self.n, self.n_inputs = len(drive), *self.drive.shape[-2:]
@@ -161,17 +161,17 @@ class _Run:
     def _merge(self):
         shape, new = (self.n_networks, self.n_inputs), self.drive.new_zeros
         trials = (*shape, self.signs, self.n_draws)
-        exceeded = torch.full(trials, -1, device=self.drive.device)
+        diverged_at = torch.full(trials, -1, device=self.drive.device)
         count = new(shape)
         mean, rates = (new((*shape, self.n)) for _ in range(2))
         for (network, inputs, draws), sums in zip(self.places, self.sums, strict=True):
-            if sums.exceeded is not None:
-                exceeded[network, inputs, :, draws] = sums.exceeded
+            if sums.diverged_at is not None:
+                diverged_at[network, inputs, :, draws] = sums.diverged_at
             count[network, inputs] += sums.count
             for total, own in ((mean, sums.u), (rates, sums.rates)):
                 if own is not None:
                     total[network, inputs] += own
-        self.exceeded = exceeded.flatten(2)
+        self.diverged_at = diverged_at.flatten(2)
         self.count = torch.where(count > 0, count, torch.nan)[:, :, None]
         self.mean = mean / self.count
         self.rates = self.setup.k * rates / self.count if self.setup.rates else None
@@ -223,7 +223,7 @@ class _Run:
                 drive[network, ..., inputs] += part[2]
             if last:
                 for total in totals:
-                    total *= self.step
+                    total *= self.relative_step
                 weights.mul_(self.setup.k)
 
         _in_waves(
@@ -233,13 +233,13 @@ class _Run:
 
     def _owe(self, network, inputs, draws, block, mean, covariance, rates, u):
         """What the loss owes to the potentials of a block directly, see `Block.backward`."""
-        shape, gamma, alive = block.shape, self.setup.gamma, block.alive
+        shape, gamma, finite = block.shape, self.setup.gamma, block.finite
         each = torch.nan_to_num(1 / self.count[network, inputs])
 
         def per_column(gradient):
             gradient = (gradient[network, inputs] * each).T[:, :, None, None].expand(shape)
             # NaN where a loss went through moments that are
-            gradient = gradient if alive is None else torch.where(alive, gradient, 0)
+            gradient = gradient if finite is None else torch.where(finite, gradient, 0)
             return gradient.reshape(self.n, -1)
 
         constant = None if mean is None else per_column(mean)
@@ -260,15 +260,15 @@ class _Run:
                 owed = owed + rates * gain
             if covariance is not None:
                 deviation = path.view(-1, *shape) - centre
-                if alive is not None:
-                    deviation.mul_(alive)
+                if finite is not None:
+                    deviation.mul_(finite)
                 # one product an input, of all times and trials at once
                 deviation = deviation.permute(2, 1, 0, 3, 4)
                 change = _products(covariance, deviation.flatten(2)).view(deviation.shape)
                 owed = owed + change.permute(2, 1, 0, 3, 4).reshape(path.shape)
             if u is not None:
                 part = u[first : first + len(path)]
-                part = part if alive is None else part * alive[..., None]
+                part = part if finite is None else part * finite[..., None]
                 owed = owed + part.permute(0, 4, 1, 2, 3).reshape(path.shape)
             return self.arrays.array(owed.contiguous())
 

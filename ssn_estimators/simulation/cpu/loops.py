@@ -32,7 +32,7 @@ __all__ = ["back_heun", "back_multistep", "run"]
 def _increment(u, force, cells, new, r):
     torch.clamp_min(u, 0.0, out=r)
     torch.mul(r, r, out=r) if cells.gamma == 2 else r.pow_(cells.gamma)
-    torch.addcmul(force, u, cells.step, value=-1.0, out=new)
+    torch.addcmul(force, u, cells.relative_step, value=-1.0, out=new)
     return new.addmm_(cells.recurrent, r)
 
 
@@ -102,7 +102,7 @@ def _through(grad_u, x, u, cells, grad_recurrent, state):
     torch.mm(cells.recurrent, x, out=state.back)
     if gamma != 2:
         gain = gain.pow_(gamma - 1) if gamma > 1 else (u > 0).to(u)
-    grad_u.addcmul_(x, cells.step, value=-1.0).addcmul_(state.back, gain, value=gamma)
+    grad_u.addcmul_(x, cells.relative_step, value=-1.0).addcmul_(state.back, gain, value=gamma)
 
 
 def _owe_forcing(x, z, columns, grad_base, grad_noise, kick):

@@ -96,13 +96,13 @@ class OrnsteinUhlenbeck:
     dt, tau_eta : float
         Time step and correlation time in ms.
     seed : sequence of int
-        Of the generator.
+        Seed of the generator.
     increments : {"gaussian", "weak"}
         Law of :math:`\xi`. "weak" are three-point variables with the mean, variance and
         skewness of normal ones and a kurtosis of 3.05, as in weak schemes of second order
         [1]_; the start is normal in either case.
     dtype, device
-        Of the noise.
+        Kind of the noise.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class OrnsteinUhlenbeck:
         Returns
         -------
         path : array of shape (n_steps + 1, *shape)
-            Of the kind that the loops work on.
+            An array of the kind that the loops work on.
         """
         path = self.arrays.empty((n_steps + 1, len(self.now)))
         if self.arrays.compiled:

@@ -48,8 +48,8 @@ class Stepper:
     def _base(self, drive):
         block, arrays = self.block, self.arrays
         base = arrays.repeat(arrays.array(drive), block.n_columns // block.columns[0], 2)
-        if block.alive is not None:
-            base = base * arrays.array(block.alive.reshape(-1))
+        if block.finite is not None:
+            base = base * arrays.array(block.finite.reshape(-1))
         return base
 
     def advance(self, u, path, n_steps, predictions, totals):
@@ -147,7 +147,7 @@ class Adjoint:
 def _cells(block, matrix):
     number = block.arrays.number
     most = number(DIVERGENCE_THRESHOLD)
-    return Cells(matrix, block.network.step, number(block.setup.gamma), most)
+    return Cells(matrix, block.network.relative_step, number(block.setup.gamma), most)
 
 
 def _scheme(block):
@@ -158,9 +158,9 @@ def _scheme(block):
 def _columns_of(block):
     """The kick that each column gets, and its sign."""
     columns = _columns(block.columns, block.setup.shared_noise, block.arrays)
-    if block.alive is not None:  # trials that are left out rest at u = 0
-        alive = block.arrays.array(block.alive.reshape(-1))
-        columns = columns._replace(sign=columns.sign * alive)
+    if block.finite is not None:  # trials that are left out rest at u = 0
+        finite = block.arrays.array(block.finite.reshape(-1))
+        columns = columns._replace(sign=columns.sign * finite)
     return columns
 
 

@@ -26,7 +26,7 @@ class Cells(NamedTuple):
     """A circuit."""
 
     recurrent: object  # A, on the way back its transpose, of shape (n_neurons, n_neurons)
-    step: object  # e, of shape (n_neurons, 1)
+    relative_step: object  # e, of shape (n_neurons, 1)
     gamma: float
     most: float  # legal potentials do not exceed it
 

@@ -46,11 +46,11 @@ def moments(weights, noise_factor, drive, setup, left_out=None, engine=None):
     Returns
     -------
     mean : Tensor of shape (n_networks, n_inputs, n_neurons)
-        Of the potentials at the end of the window's steps. Trials that diverged are left
+        Mean of the potentials at the end of the window's steps. Trials that diverged are left
         out; an input of which none remains has NaN.
     covariance : Tensor of shape (n_networks, n_inputs, n_neurons, n_neurons) or None
     rates : Tensor of shape (n_networks, n_inputs, n_neurons) or None
-    first : int64 Tensor of shape (n_networks, n_inputs, n_trials)
+    diverged_at : int64 Tensor of shape (n_networks, n_inputs, n_trials)
         Number of steps done when some potential first exceeded 1000 mV or was not finite,
         -1 if none did.
     """
@@ -77,11 +77,11 @@ class _Moments(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         with torch.cuda.device_of(drive), precision(setup):
             run = _Run(weights, noise_factor, drive, setup, engine, keep)
-            *moments, first = run.forward(left_out)
+            *moments, diverged_at = run.forward(left_out)
         if keep:
             ctx.run = run
-        ctx.mark_non_differentiable(first)
-        return *moments, first
+        ctx.mark_non_differentiable(diverged_at)
+        return *moments, diverged_at
 
     @staticmethod
     @once_differentiable
@@ -124,36 +124,36 @@ class _Run:
         setup, engine = self.setup, self.engine
         shape = (self.columns.shape[0], self.columns.n_inputs, self.columns.n_trials, 1)
         everyone = torch.ones(shape, dtype=torch.bool, device=self.drive.device)
-        self.kept = everyone if left_out is None else ~left_out[..., None]
-        chosen = self.kept
+        self.finite = everyone if left_out is None else ~left_out[..., None]
+        chosen = self.finite
         self.simulate()
-        first = engine.first.view(shape)
-        self.kept = chosen & (first == NEVER)
+        diverged_at = engine.diverged_at.view(shape)
+        self.finite = chosen & (diverged_at == NEVER)
         streaming = setup.covariance and not self.keep
-        if streaming and (self.kept != chosen).any():
+        if streaming and (self.finite != chosen).any():
             self.simulate()  # a column was in the sums before it was known to diverge
-        self.n_kept = self.kept.sum(2)  # of shape (n_networks, n_inputs, 1)
-        count = self.n_kept * setup.n_window
-        self.mean = self.kept_sum(engine.sums) / count
+        self.n_finite = self.finite.sum(2)  # of shape (n_networks, n_inputs, 1)
+        count = self.n_finite * setup.n_window
+        self.mean = self.finite_sum(engine.sums) / count
         covariance = rates = None
         if self.keep:
             # a column at rest passes no gradient, and none that is infinite
             for path in (self.path, self.predictions):
-                if path is not None and not self.kept.all():
-                    path.masked_fill_(~self.kept.flatten(1, 2), 0.0)
+                if path is not None and not self.finite.all():
+                    path.masked_fill_(~self.finite.flatten(1, 2), 0.0)
         if setup.covariance:
             if self.keep:
-                self.centre = self.kept_sum(self.path[0]) / self.n_kept
+                self.centre = self.finite_sum(self.path[0]) / self.n_finite
                 products = [self.products(self.path[1 + i : 1 + j]) for i, j in self.chunks]
                 self.total = sum(products)
             offset = self.mean - self.centre
             covariance = self.total / count[..., None] - offset[..., None] * offset[..., None, :]
             covariance.diagonal(dim1=-2, dim2=-1).clamp_(min=0)  # rounding
         if setup.rates:
-            rates = setup.k * self.kept_sum(engine.rate_sums) / count
-        first = torch.where((first == NEVER) | ~chosen, -1, first.to(torch.int64))
+            rates = setup.k * self.finite_sum(engine.rate_sums) / count
+        diverged_at = torch.where((diverged_at == NEVER) | ~chosen, -1, diverged_at.to(torch.int64))
         # a copy: an output kept here would keep itself alive
-        return self.mean.clone(), covariance, rates, first[..., 0]
+        return self.mean.clone(), covariance, rates, diverged_at[..., 0]
 
     def simulate(self):
         """Burn-in and window; the sums and, if wanted, the path are left behind."""
@@ -169,7 +169,7 @@ class _Run:
         if self.keep:
             self.path[0], self.z = engine.u, engine.z.clone()
         if setup.covariance:
-            self.centre = self.kept_sum(engine.u) / self.kept.sum(2)
+            self.centre = self.finite_sum(engine.u) / self.finite.sum(2)
         for start, stop in self.chunks:
             at = start if self.keep else 0
             path, predictions = None, None
@@ -181,17 +181,17 @@ class _Run:
             if setup.covariance and not self.keep:
                 self.total = self.total + self.products(path)
 
-    def kept_sum(self, x):
+    def finite_sum(self, x):
         """Sum over the trials that are kept, of shape (n_networks, n_inputs, n_neurons)."""
-        return torch.where(self.kept, self.by_input(x), 0.0).sum(2)
+        return torch.where(self.finite, self.by_input(x), 0.0).sum(2)
 
     def deviations(self, path, centre):
         """Of kept trials, of shape (n_networks, n_inputs, steps * n_trials, n_neurons)."""
         path = self.by_input(path).permute(1, 2, 0, 3, 4)
         samples = torch.empty(path.shape, device=path.device)
         torch.sub(path, centre[:, :, None, None], out=samples)
-        if not self.kept.all():
-            samples.masked_fill_(~self.kept[:, :, None], 0.0)
+        if not self.finite.all():
+            samples.masked_fill_(~self.finite[:, :, None], 0.0)
         return samples.flatten(2, 3)
 
     def products(self, path):
@@ -200,21 +200,21 @@ class _Run:
 
     def backward(self, grad_mean, grad_covariance, grad_rates):
         setup = self.setup
-        count = (self.n_kept * setup.n_window).clamp_min(1)
+        count = (self.n_finite * setup.n_window).clamp_min(1)
 
         def of_sample(grad):
             """Gradient of one sample, zero for inputs without trials, whose moments are NaN."""
             if grad is None:
                 return torch.zeros_like(self.mean)
-            return torch.where(self.n_kept > 0, grad / count, 0.0)
+            return torch.where(self.n_finite > 0, grad / count, 0.0)
 
         sources = {"mean": of_sample(grad_mean), "rates": None}
         if grad_rates is not None:
             sources["rates"] = setup.k * of_sample(grad_rates)
         if grad_covariance is not None:
             both = (grad_covariance + grad_covariance.mT) / count[..., None]
-            both = torch.where(self.n_kept[..., None] > 0, both, 0.0)
-            centre = torch.where(self.n_kept > 0, self.mean, 0.0)
+            both = torch.where(self.n_finite[..., None] > 0, both, 0.0)
+            centre = torch.where(self.n_finite > 0, self.mean, 0.0)
         length = max(stop - start for start, stop in self.chunks)
         heun = setup.solver == "heun"
         x, x_ahead = self.path_buffer(length), self.path_buffer(length) if heun else None

@@ -27,7 +27,7 @@ class Library:
         self.run, setup, columns = run, run.setup, run.columns
         self.weights, self.noise_factor = setup.k * weights, noise_factor
         tau = torch.tensor(np.asarray(setup.tau), dtype=torch.float32, device=columns.device)
-        self.speed, self.solver = setup.dt / tau, setup.solver
+        self.relative_step, self.solver = setup.dt / tau, setup.solver
         self.n_steps = max(1, min(GRAPH_STEPS, CHUNK_ELEMENTS // math.prod(columns.shape)))
         self.u, self.z, self.slope = run.buffer(), run.buffer(), run.buffer()
         self.sums, self.rate_sums = run.buffer(), run.buffer()
@@ -39,7 +39,7 @@ class Library:
         for x in (self.u, self.slope, self.sums, self.rate_sums):
             x.zero_()
         shape = self.run.columns.shape[:2]
-        self.first = torch.full(shape, NEVER, dtype=torch.int32, device=self.u.device)
+        self.diverged_at = torch.full(shape, NEVER, dtype=torch.int32, device=self.u.device)
         self.run.columns.noise(self.z, 0, 0)
 
     def forward(self, start, stop, sums=False, path=None, predictions=None):
@@ -55,7 +55,7 @@ class Library:
             steps = torch.arange(at + 1, at + size + 1, dtype=torch.int32, device=after.device)
             large = ~(after.abs().amax(-1) <= DIVERGENCE_THRESHOLD)
             times = torch.where(large, steps[:, None, None], NEVER)
-            self.first = torch.minimum(self.first, times.amin(0))
+            self.diverged_at = torch.minimum(self.diverged_at, times.amin(0))
             if sums:
                 self.sums += after.sum(0)
                 self.rate_sums += self.rates(after).sum(0)
@@ -86,7 +86,9 @@ class Library:
 
     def change(self, u, forcing):
         """du/dt times dt."""
-        return torch.baddbmm(forcing, self.rates(u), self.weights.mT).sub_(u).mul_(self.speed)
+        return (
+            torch.baddbmm(forcing, self.rates(u), self.weights.mT).sub_(u).mul_(self.relative_step)
+        )
 
     def steps(self, n_steps):
         for t in range(n_steps):
@@ -106,16 +108,16 @@ class Library:
         self.x_ahead = run.buffer(n) if self.solver == "heun" else None
 
     def backward(self, start, stop, sources, x, x_ahead):
-        run, mean, kept = self.run, sources["mean"][:, :, None], self.run.kept
+        run, mean, finite = self.run, sources["mean"][:, :, None], self.run.finite
         for end in range(stop, start, -self.n_steps):
             at = max(start, end - self.n_steps)
             size, here = end - at, slice(at - start, end - start)
             self.path[: size + 1] = run.path[at : end + 1]
             source = run.by_input(self.source[:size])
-            source.copy_(kept * mean)
+            source.copy_(finite * mean)
             if sources["rates"] is not None:
                 gains = self.gains(run.by_input(self.path[1 : size + 1]))
-                source += kept * sources["rates"][:, :, None] * gains
+                source += finite * sources["rates"][:, :, None] * gains
             if sources["path"] is not None:
                 self.source[:size] += sources["path"][here]
             if run.predictions is not None:
@@ -130,7 +132,7 @@ class Library:
         for t in reversed(range(n_steps)):
             self.grad.add_(self.source[t])
             if self.solver == "heun":
-                torch.mul(self.grad, self.speed / 2, out=self.x_ahead[t])
+                torch.mul(self.grad, self.relative_step / 2, out=self.x_ahead[t])
                 of_predicted = self.through(self.x_ahead[t], self.predictions[t])
                 of_slope = self.grad / 2 + of_predicted
                 self.grad.add_(of_predicted)
@@ -141,7 +143,7 @@ class Library:
                     of_slope += self.carried
             else:
                 of_slope = self.grad
-            torch.mul(of_slope, self.speed, out=self.x[t])
+            torch.mul(of_slope, self.relative_step, out=self.x[t])
             self.grad.add_(self.through(self.x[t], self.path[t]))
 
     def through(self, x, u):

@@ -48,7 +48,9 @@ class Resident:
         run, columns = self.run, self.run.columns
         self.u, self.z, self.slope = run.buffer(), run.buffer(), run.buffer()
         self.sums, self.rate_sums = run.buffer(), run.buffer()
-        self.first = torch.full(columns.shape[:2], NEVER, dtype=torch.int32, device=columns.device)
+        self.diverged_at = torch.full(
+            columns.shape[:2], NEVER, dtype=torch.int32, device=columns.device
+        )
         columns.noise(self.z, 0, 0)
         self.eta = self.z @ self.noise_factor.mT
 
@@ -59,7 +61,7 @@ class Resident:
         self.step[self.grid](
             *(self.pieces, self.noise_pieces, self.units, self.noise_units, run.drive, self.rate),
             *(columns.seeds, columns.ids, columns.signs, self.u, self.eta, self.z, self.slope),
-            *(self.first, self.sums, self.rate_sums),
+            *(self.diverged_at, self.sums, self.rate_sums),
             self.u if path is None else path,
             self.u if predictions is None else predictions,
             *(*columns.shape, columns.n_trials, columns.n_inputs),
@@ -86,7 +88,7 @@ class Resident:
         run, setup, columns = self.run, self.run.setup, self.run.columns
         rates, dense = sources["rates"], sources["path"]
         self.step_back[self.grid](
-            *(self.turned, self.rate, run.kept.float(), sources["mean"]),
+            *(self.turned, self.rate, run.finite.float(), sources["mean"]),
             sources["mean"] if rates is None else rates,
             x if dense is None else dense,
             run.path,

@@ -99,7 +99,7 @@ def forward(
     seed = tl.load(seeds + network)
     ids = tl.load(ids + columns, mask=columns < n_columns, other=0)
     signs = tl.load(signs + columns, mask=columns < n_columns, other=0.0)[:, None]
-    speed = dt * tl.load(rate + cells, mask=cells < n_cells, other=0.0)[:, None]
+    relative_step = dt * tl.load(rate + cells, mask=cells < n_cells, other=0.0)[:, None]
     size = n_columns.to(tl.int64) * n_cells
     at = columns[None, :] * n_cells + cells[:, None]
     inside = (columns[None, :] < n_columns) & (cells[:, None] < n_cells)
@@ -136,7 +136,7 @@ def forward(
                 drive + step * n_inputs.to(tl.int64) * n_cells + drive_at, mask=inside, other=0.0
             )
         recurrent = multiply(w_high, w_low, rates_of(u, gamma, POWER), rate_scale, PIECES)
-        now = speed * (weight_unit * recurrent + fixed + eta - u)  # slope times dt
+        now = relative_step * (weight_unit * recurrent + fixed + eta - u)  # slope times dt
 
         x0, x1, x2, x3 = draw(seed, lanes, step + 1, ids, WEAK, signs, ANTITHETIC)
         kicks = tl.zeros((BLOCK, COLUMNS), tl.float32)
@@ -166,7 +166,7 @@ def forward(
                 tl.store(predictions + written, predicted, mask=inside)
             rates = rates_of(predicted, gamma, POWER)
             recurrent = multiply(w_high, w_low, rates, rate_scale, PIECES)
-            u += (now + speed * (weight_unit * recurrent + fixed + eta - predicted)) * HALF
+            u += (now + relative_step * (weight_unit * recurrent + fixed + eta - predicted)) * HALF
         first = tl.minimum(first, tl.where(tl.abs(u) <= THRESHOLD, NEVER, step + 1))
         if MEAN:
             u_sum += u
@@ -200,7 +200,7 @@ def forward(
 def adjoint(
     turned,
     rate,
-    kept,
+    finite,
     grad_mean,
     grad_rates,
     grad_path,
@@ -244,15 +244,15 @@ def adjoint(
         turned += n_networks.to(tl.int64) * n_cells * n_cells
         turned_low = load_matrix(turned, cells, cells, n_cells)
     zeros = tl.zeros((BLOCK, COLUMNS), tl.float32)
-    speed = dt * tl.load(rate + cells, mask=cells < n_cells, other=0.0)[:, None]
+    relative_step = dt * tl.load(rate + cells, mask=cells < n_cells, other=0.0)[:, None]
     at = columns[None, :] * n_cells + cells[:, None]
     inside = (columns[None, :] < n_columns) & (cells[:, None] < n_cells)
     base = network * n_columns.to(tl.int64) * n_cells
     stride = n_networks * n_columns.to(tl.int64) * n_cells
-    kept = tl.load(kept + network * n_columns + columns, mask=columns < n_columns, other=0.0)
+    finite = tl.load(finite + network * n_columns + columns, mask=columns < n_columns, other=0.0)
     grad_at = (network * n_inputs + columns // n_trials)[None, :] * n_cells + cells[:, None]
-    of_mean = kept[None, :] * tl.load(grad_mean + grad_at, mask=inside, other=0.0)
-    of_rates = kept[None, :] * tl.load(grad_rates + grad_at, mask=inside & RATES, other=0.0)
+    of_mean = finite[None, :] * tl.load(grad_mean + grad_at, mask=inside, other=0.0)
+    of_rates = finite[None, :] * tl.load(grad_rates + grad_at, mask=inside & RATES, other=0.0)
     grad = tl.load(grad_state + base + at, mask=inside, other=0.0)
     carried = tl.zeros((BLOCK, COLUMNS), tl.float32)
     if SOLVER == "ab2":
@@ -269,20 +269,20 @@ def adjoint(
         if DENSE:
             grad += tl.load(grad_path + here, mask=inside, other=0.0)
         if SOLVER == "euler":
-            of_forcing = speed * grad
+            of_forcing = relative_step * grad
         elif SOLVER == "ab2":
             of_slope = grad * AB2_NOW + carried
             carried = grad * AB2_BEFORE
             if COLD:
                 of_slope += tl.where(step == 0, carried, 0.0)
-            of_forcing = speed * of_slope
+            of_forcing = relative_step * of_slope
         else:
-            of_ahead = speed * HALF * grad
+            of_ahead = relative_step * HALF * grad
             tl.store(x_ahead + here, of_ahead, mask=inside)
             predicted = tl.load(predictions + here, mask=inside, other=0.0)
             product = multiply_in_tf32(turned_high, turned_low, of_ahead, zeros, PIECES)
             of_predicted = gains_of(predicted, gamma, POWER) * product - of_ahead
-            of_forcing = speed * (grad * HALF + of_predicted)
+            of_forcing = relative_step * (grad * HALF + of_predicted)
             grad += of_predicted
         tl.store(x + here, of_forcing, mask=inside)
         product = multiply_in_tf32(turned_high, turned_low, of_forcing, zeros, PIECES)

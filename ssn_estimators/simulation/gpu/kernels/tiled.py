@@ -204,12 +204,12 @@ def forward_tiled(
             )
             at = columns[None, :] * n_cells + cells[:, None]
             inside = in_columns[None, :] & (cells[:, None] < n_cells)
-            speed = dt * tl.load(rate + cells, mask=cells < n_cells, other=0.0)[:, None]
+            relative_step = dt * tl.load(rate + cells, mask=cells < n_cells, other=0.0)[:, None]
             fixed = fixed_at + (columns // n_trials)[None, :] * n_cells + cells[:, None]
             fixed = tl.load(drive + fixed, mask=inside, other=0.0)
             u = tl.load(u_state + at, mask=inside, other=0.0)
             eta = tl.load(eta_state + at, mask=inside, other=0.0)
-            now = speed * (weight_unit * recurrent + fixed + eta - u)
+            now = relative_step * (weight_unit * recurrent + fixed + eta - u)
             tl.store(eta_state + at, decay * eta + noise_unit * kicks, mask=inside)
             if SOLVER == "euler":
                 u += now
@@ -262,13 +262,13 @@ def forward_tiled(
                 )
                 at = columns[None, :] * n_cells + cells[:, None]
                 inside = in_columns[None, :] & (cells[:, None] < n_cells)
-                speed = dt * tl.load(rate + cells, mask=cells < n_cells, other=0.0)[:, None]
+                relative_step = dt * tl.load(rate + cells, mask=cells < n_cells, other=0.0)[:, None]
                 fixed = fixed_at + (columns // n_trials)[None, :] * n_cells + cells[:, None]
                 fixed = tl.load(drive + fixed, mask=inside, other=0.0)
                 u = tl.load(u_state + at, mask=inside, other=0.0)
                 eta = tl.load(eta_state + at, mask=inside, other=0.0)
                 now = tl.load(slope_state + at, mask=inside, other=0.0)
-                ahead = speed * (weight_unit * recurrent + fixed + eta - u - now)
+                ahead = relative_step * (weight_unit * recurrent + fixed + eta - u - now)
                 u += (now + ahead) * HALF
                 tl.store(u_state + at, u, mask=inside)
                 scratch_at = columns[None, :] * size + cells[:, None]
@@ -342,7 +342,7 @@ def _streamed_back(
 def adjoint_tiled(
     turned,
     rate,
-    kept,
+    finite,
     grad_mean,
     grad_rates,
     grad_path,
@@ -382,7 +382,7 @@ def adjoint_tiled(
     path += base
     grad_state += base
     carried_state += base
-    kept = tl.load(kept + network * n_columns + columns, mask=in_columns, other=0.0)[None, :]
+    finite = tl.load(finite + network * n_columns + columns, mask=in_columns, other=0.0)[None, :]
     inputs = (network * n_inputs + columns // n_trials)[None, :] * n_cells
     n_blocks = tl.cdiv(n_cells, BLOCK)
 
@@ -393,27 +393,27 @@ def adjoint_tiled(
             cells = block * BLOCK + tl.arange(0, BLOCK)
             at = columns[None, :] * n_cells + cells[:, None]
             inside = in_columns[None, :] & (cells[:, None] < n_cells)
-            speed = dt * tl.load(rate + cells, mask=cells < n_cells, other=0.0)[:, None]
+            relative_step = dt * tl.load(rate + cells, mask=cells < n_cells, other=0.0)[:, None]
             of_mean = tl.load(grad_mean + inputs + cells[:, None], mask=inside, other=0.0)
-            grad = tl.load(grad_state + at, mask=inside, other=0.0) + kept * of_mean
+            grad = tl.load(grad_state + at, mask=inside, other=0.0) + finite * of_mean
             if RATES:
                 after = tl.load(path + (step + 1) * stride + at, mask=inside, other=0.0)
                 of_rates = tl.load(grad_rates + inputs + cells[:, None], mask=inside, other=0.0)
-                grad += kept * of_rates * gains_of(after, gamma, POWER)
+                grad += finite * of_rates * gains_of(after, gamma, POWER)
             if DENSE:
                 grad += tl.load(grad_path + here + at, mask=inside, other=0.0)
             tl.store(grad_state + at, grad, mask=inside)
             if SOLVER == "euler":
-                tl.store(x + here + at, speed * grad, mask=inside)
+                tl.store(x + here + at, relative_step * grad, mask=inside)
             elif SOLVER == "ab2":
                 of_slope = grad * AB2_NOW + tl.load(carried_state + at, mask=inside, other=0.0)
                 carried = grad * AB2_BEFORE
                 tl.store(carried_state + at, carried, mask=inside)
                 if COLD:
                     of_slope += tl.where(step == 0, carried, 0.0)
-                tl.store(x + here + at, speed * of_slope, mask=inside)
+                tl.store(x + here + at, relative_step * of_slope, mask=inside)
             else:
-                tl.store(x_ahead + here + at, speed * HALF * grad, mask=inside)
+                tl.store(x_ahead + here + at, relative_step * HALF * grad, mask=inside)
         tl.debug_barrier()
 
         if SOLVER == "heun":
@@ -432,11 +432,13 @@ def adjoint_tiled(
                 )
                 at = columns[None, :] * n_cells + cells[:, None]
                 inside = in_columns[None, :] & (cells[:, None] < n_cells)
-                speed = dt * tl.load(rate + cells, mask=cells < n_cells, other=0.0)[:, None]
+                relative_step = dt * tl.load(rate + cells, mask=cells < n_cells, other=0.0)[:, None]
                 grad = tl.load(grad_state + at, mask=inside, other=0.0)
                 predicted = tl.load(predictions + here + at, mask=inside, other=0.0)
-                of_predicted = gains_of(predicted, gamma, POWER) * product - speed * HALF * grad
-                tl.store(x + here + at, speed * (grad * HALF + of_predicted), mask=inside)
+                of_predicted = (
+                    gains_of(predicted, gamma, POWER) * product - relative_step * HALF * grad
+                )
+                tl.store(x + here + at, relative_step * (grad * HALF + of_predicted), mask=inside)
                 tl.store(grad_state + at, grad + of_predicted, mask=inside)
             tl.debug_barrier()
 
