@@ -54,6 +54,7 @@ _MODULES = {
     "make_stability_scorer": "inspection.stability",
     "stability_report": "inspection.stability",
     "stability_score": "inspection.stability",
+    "Checkpoint": "checkpoints",
     "load": "persistence",
     "save": "persistence",
     "GrowthDisplay": "plotting",

@@ -43,6 +43,7 @@ __all__ = [
     "check_matplotlib_support",
     "fit_context",
     "fit_contexts",
+    "record_of",
     "validate_data",
     "validate_params",
     "versions",
@@ -197,6 +198,14 @@ def _all_or_nothing(estimator):
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
+
+
+def record_of(estimator, data):
+    """Where a fit to these data notes its state, if there is a `Checkpoint` among its callbacks."""
+    for callback in getattr(estimator, "_skl_callbacks", []):
+        if hasattr(callback, "record"):
+            return callback.record(estimator, data)
+    return None
 
 
 class FitProgress:

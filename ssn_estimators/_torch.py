@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 
 __all__ = [
+    "Minibatches",
     "Patience",
     "check_parameters",
     "check_trained",
@@ -19,7 +20,6 @@ __all__ = [
     "in_blocks",
     "in_pieces",
     "learning_rate",
-    "minibatches",
     "on_cpu",
     "resolve_device",
     "to_numbers",
@@ -103,15 +103,24 @@ def in_pieces(function, X):
     return whole
 
 
-def minibatches(n_samples, batch_size, rng):
-    """Endless batches of one size: the samples in random order, then in another."""
-    size = min(batch_size, n_samples)
-    rest = np.empty(0, dtype=int)
-    while True:
-        while len(rest) < size:
-            rest = np.concatenate([rest, rng.permutation(n_samples)])
-        yield torch.from_numpy(rest[:size])
-        rest = rest[size:]
+class Minibatches:
+    """Endless batches of one size: the samples in random order, then in another.
+
+    Attributes
+    ----------
+    rest : ndarray of int
+        Samples of the present order that are still to come.
+    """
+
+    def __init__(self, n_samples, batch_size, rng):
+        self.n_samples, self.size, self.rng = n_samples, min(batch_size, n_samples), rng
+        self.rest = np.empty(0, dtype=int)
+
+    def __next__(self):
+        while len(self.rest) < self.size:
+            self.rest = np.concatenate([self.rest, self.rng.permutation(self.n_samples)])
+        batch, self.rest = self.rest[: self.size], self.rest[self.size :]
+        return torch.from_numpy(batch)
 
 
 def learning_rate(settings, done):

@@ -21,6 +21,7 @@ from ssn_estimators._sklearn import (
     Interval,
     OnlyWith,
     StrOptions,
+    record_of,
     validate_data,
 )
 from ssn_estimators.circuit import CONSTANTS, Circuit
@@ -102,13 +103,16 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
     def _training(self, *data, one_pass=False, **more):
         """The fit as a generator for `run_together`."""
         going_on = (self.warm_start or one_pass) and hasattr(self, "circuit_")
-        rng = check_random_state(self.random_state)
+        record = record_of(self, (data, more))
+        rng = (record.generator if record else check_random_state)(self.random_state)
         how = {"one_pass": True} if one_pass else {}
         plan = self._plan(rng, going_on, *data, **how, **more)
         progress = FitProgress(self, plan.n_stages, *plan.samples, self._attributes)
-        outcome = yield from train(plan, rng, progress)
+        outcome = yield from train(plan, rng, progress, record)
         self._keep(plan, outcome, going_on)
         progress.end(outcome.model)
+        if record and not outcome.interrupted:
+            record.end()
         return self
 
     def _keep(self, plan, outcome, going_on):

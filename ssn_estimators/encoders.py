@@ -20,10 +20,10 @@ from ssn_estimators._sklearn import (
 )
 from ssn_estimators._stepwise import StepwiseMixin
 from ssn_estimators._torch import (
+    Minibatches,
     check_trained,
     in_blocks,
     in_pieces,
-    minibatches,
     resolve_device,
     to_tensor,
 )
@@ -194,7 +194,7 @@ class AutoencoderEncoder(
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.learning_rate_init, total_steps=int(self.max_iter) + 1
         )
-        batches = minibatches(len(inputs), self.batch_size, rng)
+        batches = Minibatches(len(inputs), self.batch_size, rng)
 
         def step(_):
             optimizer.zero_grad()

@@ -31,7 +31,7 @@ from ssn_estimators.lateral.rule import CoActivation
 from ssn_estimators.spiking.lif import Synapses
 from ssn_estimators.spiking.rls import PENDING, RecursiveLeastSquares
 
-__all__ = ["load", "save"]
+__all__ = ["load", "read_values", "save", "write_values"]
 
 FORMAT = 2
 KIND = "ssn_estimators"
@@ -98,12 +98,21 @@ def save(model, path):
     """
     if not isinstance(model, (Circuit, BaseEstimator)):
         raise TypeError(f"model must be an estimator or a Circuit, got {type(model).__name__}.")
+    _write("model", model, type(model).__name__, path)
+
+
+def write_values(values, path):
+    """Write a dict of arrays, numbers, strings and circuits as :func:`save` writes models."""
+    _write("values", values, "values", path)
+
+
+def _write(member, value, place, path):
     writer = _Writer()
     content = {
         "kind": KIND,
         "format": FORMAT,
         "versions": {name: version(name) for name in (KIND, "scikit-learn", "numpy")},
-        "model": writer.encoded(model, type(model).__name__),
+        member: writer.encoded(value, place),
     }
     path = Path(path)
     handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -111,8 +120,8 @@ def save(model, path):
         with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
             archive.writestr("model.json", json.dumps(content, allow_nan=False))
             for i, array in enumerate(writer.arrays):
-                with archive.open(_member(i), "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, array, allow_pickle=False)
+                with archive.open(_member(i), "w", force_zip64=True) as part:
+                    np.lib.format.write_array(part, array, allow_pickle=False)
         os.chmod(unfinished, 0o666 & ~_umask())
         os.replace(unfinished, path)
     except BaseException:
@@ -147,11 +156,19 @@ def load(path):
     --------
     save : Writes such files.
     """
+    return _read(path, _Reader.model)
+
+
+def read_values(path):
+    """Read what :func:`write_values` has written."""
+    return _read(path, _Reader.values)
+
+
+def _read(path, what):
     try:
         with zipfile.ZipFile(path) as archive:
             reader = _Reader(archive)
-            content = json.loads(reader.member("model.json"))
-            return reader.model(content)
+            return what(reader, json.loads(reader.member("model.json")))
     except OSError:
         raise
     except Exception as error:  # whatever a damaged file does to those who read it
@@ -291,15 +308,12 @@ class _Reader:
         self.used.add(name)
         return self.archive.read(name)
 
+    def values(self, content):
+        self._check_format(content)
+        return self.decoded(content["values"])
+
     def model(self, content):
-        if not isinstance(content, dict) or content.get("kind") != KIND:
-            raise ValueError(f"it is no file of {KIND}.")
-        if not isinstance(content["format"], int) or not 1 <= content["format"] <= FORMAT:
-            raise ValueError(
-                f"it is of format {content['format']!r}, and this version of {KIND} reads up to "
-                f"format {FORMAT}; a later one wrote it."
-            )
-        wrote, self.format = content["versions"][KIND], content["format"]
+        wrote = self._check_format(content)
         model = self.decoded(content["model"])
         if not isinstance(model, (Circuit, BaseEstimator)):
             raise ValueError("it holds no estimator and no circuit.")
@@ -308,9 +322,21 @@ class _Reader:
                 f"The file was written by {KIND} {wrote!r}, and this is {version(KIND)}: check "
                 "that the model answers as before.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return model
+
+    def _check_format(self, content):
+        """Raise ValueError unless it can be read; the version that wrote it."""
+        if not isinstance(content, dict) or content.get("kind") != KIND:
+            raise ValueError(f"it is no file of {KIND}.")
+        if not isinstance(content["format"], int) or not 1 <= content["format"] <= FORMAT:
+            raise ValueError(
+                f"it is of format {content['format']!r}, and this version of {KIND} reads up to "
+                f"format {FORMAT}; a later one wrote it."
+            )
+        self.format = content["format"]
+        return content["versions"][KIND]
 
     def decoded(self, value):
         if value is None or type(value) in (*SCALARS, float):

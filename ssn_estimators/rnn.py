@@ -32,10 +32,10 @@ from ssn_estimators._sklearn import (
 )
 from ssn_estimators._stepwise import StepwiseMixin
 from ssn_estimators._torch import (
+    Minibatches,
     check_trained,
     in_blocks,
     in_pieces,
-    minibatches,
 )
 from ssn_estimators.initial_weights import initial_matrix, low_rank_init
 
@@ -233,7 +233,7 @@ class RNNClassifier(
 
         weights = [torch.tensor(getattr(self, name), requires_grad=True) for name in WEIGHTS]
         optimizer = torch.optim.SGD(weights, self.learning_rate_init, momentum=self.momentum)
-        batches = minibatches(len(sequences), self.batch_size, rng)
+        batches = Minibatches(len(sequences), self.batch_size, rng)
 
         def step(_):
             batch = next(batches)

@@ -345,5 +345,5 @@ def test_closure_and_moments_are_one_method(network, blobs):
         network.decision_function(X, method="closure"),
         network.decision_function(X, method="moments"),
     )
-    with pytest.raises(ValueError, match="method must be one of .*closure.* got 'solved'"):
+    with pytest.raises(ValueError, match=r"method must be one of .*closure.* got 'solved'"):
         network.predict(X, method="solved")

@@ -29,6 +29,14 @@ SHORT = {"max_iter": 10, "growth_iter": 3, "random_state": 0}
 ARRAYS = ("readout_weights_", "readout_bias_", "loss_curve_")
 
 
+@pytest.fixture(autouse=True)
+def usual_interrupt():
+    """Also where tests are run in the background, and so without Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def assert_same_fit(one, other):
     for name in ARRAYS:
         assert_array_equal(getattr(one, name), getattr(other, name))

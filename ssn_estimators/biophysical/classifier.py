@@ -30,10 +30,10 @@ from ssn_estimators._sklearn import (
 )
 from ssn_estimators._stepwise import StepwiseMixin
 from ssn_estimators._torch import (
+    Minibatches,
     in_blocks,
     in_pieces,
     learning_rate,
-    minibatches,
     resolve_device,
 )
 from ssn_estimators.biophysical.morris_lecar import MorrisLecar
@@ -372,7 +372,7 @@ class MorrisLecarClassifier(
 
     def _train(self, data, held_out, samples, trainer, going_on):
         tensors = [torch.from_numpy(x) for x in data]
-        batches = minibatches(len(data[0]), self.batch_size, trainer.rng)
+        batches = Minibatches(len(data[0]), self.batch_size, trainer.rng)
         n_forward, n_dropped = self.n_forward_, self.n_dropped_
 
         def step(i):

@@ -31,12 +31,12 @@ from ssn_estimators._sklearn import (
 )
 from ssn_estimators._stepwise import StepwiseMixin
 from ssn_estimators._torch import (
+    Minibatches,
     check_parameters,
     check_trained,
     draw_parameters,
     in_blocks,
     in_pieces,
-    minibatches,
     on_cpu,
     to_tensor,
 )
@@ -400,7 +400,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         """A function that takes one step of training."""
         optimizer = torch.optim.Adam(density.parameters(), self.learning_rate_init)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.max_iter)
-        batches = minibatches(len(places), self.batch_size, rng)
+        batches = Minibatches(len(places), self.batch_size, rng)
 
         def step(i):
             x = places[next(batches)]

@@ -34,12 +34,12 @@ from ssn_estimators._sklearn import (
 )
 from ssn_estimators._stepwise import StepwiseMixin
 from ssn_estimators._torch import (
+    Minibatches,
     check_parameters,
     check_trained,
     draw_parameters,
     in_blocks,
     in_pieces,
-    minibatches,
     resolve_device,
     to_tensor,
 )
@@ -266,7 +266,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         # drawn without gates too: networks of one seed see the same batches
         seen = images[rng.permutation(len(images))[:MOST_SEEN]]
         step = self._step(
-            network, images, labels, seen, minibatches(len(images), self.batch_size, rng)
+            network, images, labels, seen, Minibatches(len(images), self.batch_size, rng)
         )
 
         def attributes():

@@ -186,6 +186,28 @@ class Descent:
             if value in state
         }
 
+    def state(self):
+        """All that a descent from the same start needs to go on as this one."""
+        return {
+            "values": _arrays(self.parameters),
+            "good": _arrays(self.good),
+            "anchors": [_arrays(values) for values in self.anchors],
+            "numbers": (self.backoff, self.ceiling, self.caution, self.n_in_a_row),
+            "optimizer": self.optimizer_state(),
+        }
+
+    def restore(self, state):
+        with torch.no_grad():
+            for key, value in self.parameters.items():
+                value.copy_(torch.from_numpy(state["values"][key]))
+        self.good = self._tensors(state["good"])
+        self.anchors = [self._tensors(values) for values in state["anchors"]]
+        self.backoff, self.ceiling, self.caution, self.n_in_a_row = state["numbers"]
+        self._restart(state["optimizer"])
+
+    def _tensors(self, arrays):
+        return {key: torch.tensor(value, device=self.device) for key, value in arrays.items()}
+
     def _restart(self, state=None):
         groups = {}
         for (_, name), value in self.parameters.items():
@@ -212,3 +234,7 @@ class Descent:
 
     def _snapshot(self):
         return {key: value.detach().clone() for key, value in self.parameters.items()}
+
+
+def _arrays(values):
+    return {key: value.detach().cpu().numpy().copy() for key, value in values.items()}

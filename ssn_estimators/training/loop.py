@@ -12,8 +12,14 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from ssn_estimators._torch import falling, learning_rate, minibatches
+from ssn_estimators._torch import Minibatches, falling, learning_rate
 from ssn_estimators.growth import choose_parents, gain_of_splits, shares_of
+from ssn_estimators.training.checkpoints import (
+    model_from,
+    model_state,
+    outcome_from,
+    outcome_state,
+)
 from ssn_estimators.training.descent import MOST_CAUTION, Descent
 from ssn_estimators.training.guard import Confirmation
 from ssn_estimators.training.plan import INFORMED, Model, Outcome
@@ -35,7 +41,7 @@ MANY_REJECTED = 0.1  # of all steps: the fit ended well, but the rate does not s
 LOOK_INTERVALS = (8, 2)  # steps between two looks at the Jacobian if it was stable, and if not
 
 
-def train(plan, rng, progress=None):
+def train(plan, rng, progress=None, record=None):
     """Carry out a plan: a generator for `run_together`.
 
     Parameters
@@ -45,6 +51,8 @@ def train(plan, rng, progress=None):
         Batches, parents and noise.
     progress : FitProgress, default=None
         Is told of stages and steps, and may ask to stop.
+    record : record of a `Checkpoint`, default=None
+        Takes the state of training now and then, and may have one to go on from.
 
     Returns
     -------
@@ -57,12 +65,16 @@ def train(plan, rng, progress=None):
     ConvergenceWarning
         If training could not be kept stable; the last stable model is returned.
     """
-    outcomes = []
-    for phase in plan.phases:
+    saved = record.saved if record else None
+    outcomes = [outcome_from(state) for state in saved["outcomes"]] if saved else []
+    if saved:
+        rng.set_state(saved["rng"].get_state())
+    for phase in plan.phases[len(outcomes) :]:
         if outcomes:
             plan = replace(plan, start=outcomes[-1].model, state=None, restart=None)
-        n_before = sum(len(outcome.loss_curve) for outcome in outcomes)
-        outcomes.append((yield from _attempts(plan, phase, rng, progress, n_before)))
+        notes = _Notes(record, outcomes, saved)
+        outcomes.append((yield from _attempts(plan, phase, rng, progress, notes)))
+        saved = None
         _complain(outcomes[-1], plan, phase)
         if outcomes[-1].stopped:
             break
@@ -70,16 +82,48 @@ def train(plan, rng, progress=None):
     if plan.grows_fully and model.size != wanted:
         untrained = replace(phase, sizes=(wanted,), max_iter=0, growth_iter=0, score=None)
         rest = replace(plan, start=model, state=None, held_out=None, restart=None, verbose=False)
-        outcomes.append((yield from _attempts(rest, untrained, rng)))
+        outcomes.append((yield from _attempts(rest, untrained, rng, None, _Notes(None, outcomes))))
         _complain(outcomes[-1], rest, untrained)
     return Outcome.joined(outcomes)
 
 
-def _attempts(plan, phase, rng, progress=None, n_before=0):
+class _Notes:
+    """Where a phase notes its state, and what came before it."""
+
+    def __init__(self, record, outcomes, saved=None):
+        self.record, self.outcomes, self.saved, self.attempts = record, list(outcomes), saved, []
+        if saved:
+            self.attempts = [outcome_from(state) for state in saved["attempts"]]
+
+    @property
+    def n_before(self):
+        """Accepted steps of earlier phases, for what is printed."""
+        return sum(len(outcome.loss_curve) for outcome in self.outcomes)
+
+    def take(self):
+        """State of the run that was going on, once."""
+        saved, self.saved = self.saved, None
+        return saved and saved["run"]
+
+    def note(self, step, rng, run_state):
+        if self.record and self.record.due(step):
+            around = {
+                "outcomes": [outcome_state(outcome) for outcome in self.outcomes],
+                "attempts": [outcome_state(attempt) for attempt in self.attempts],
+            }
+            self.record.write(rng, around | {"run": run_state()})
+
+
+def _attempts(plan, phase, rng, progress, notes):
     """The best outcome of one phase."""
-    attempts, run, model, state = [], None, plan.start, plan.state
-    for again in range(N_ATTEMPTS if plan.restart else 1):
-        if again:
+    attempts, run, model, state = notes.attempts, None, plan.start, plan.state
+    for attempt in attempts:
+        if attempt.failure:
+            phase, plan = _calmer(phase, plan)
+        if progress:
+            progress.begin_again(len(phase.sizes))
+    for again in range(len(attempts), N_ATTEMPTS if plan.restart else 1):
+        if again and not notes.saved:
             try:
                 model, state = plan.restart(), None
             except KeyboardInterrupt:
@@ -92,7 +136,7 @@ def _attempts(plan, phase, rng, progress=None, n_before=0):
                 phase, plan = _calmer(phase, plan)
             if progress:
                 progress.begin_again(len(phase.sizes))
-        run = _Run(plan, phase, model, rng, progress, n_before)
+        run = _Run(plan, phase, model, rng, progress, notes)
         run.may_give_up = plan.restart is not None and again < N_ATTEMPTS - 1
         yield from run.all_stages(state)
         attempts.append(run.outcome)
@@ -195,30 +239,36 @@ class _Objective:
 class _Run:
     """One attempt at one phase."""
 
-    def __init__(self, plan, phase, model, rng, progress, n_before):
+    def __init__(self, plan, phase, model, rng, progress, notes):
         self.plan, self.phase, self.rng, self.progress = plan, phase, rng, progress
-        self.task, self.data, self.n_before = plan.task, plan.data, n_before
+        self.task, self.data, self.notes = plan.task, plan.data, notes
         self.outcome = Outcome(model)
         self.objective = _Objective(plan.task, plan.penalties, phase.gradients.looks_always)
         sets = [plan.data[0]] + ([] if plan.held_out is None else [plan.held_out])
         self.guard = plan.guard(plan.task, sets, plan.trials, plan.device, rng)
-        self.batches = minibatches(len(plan.data[0]), plan.batch_size, rng)
+        self.batches = Minibatches(len(plan.data[0]), plan.batch_size, rng)
         self.may_give_up = self.gave_up_learning = False  # there will be another attempt
         self.gradients = {}  # at the end of the latest stage
         inputs, targets = plan.data
         self.chance = CHANCE * plan.task.chance_loss(targets) if len(inputs) else math.inf
 
     def all_stages(self, state):
-        outcome, sizes = self.outcome, self.phase.sizes
+        sizes, saved = self.phase.sizes, self.notes.take()
+        outcome, start = self.outcome, None
+        if saved:
+            outcome = self.outcome = outcome_from(saved["outcome"])
+            self.restore(saved)
+            start = model_from(saved["start"]) if saved["start"] else outcome.model
         try:
-            for stage, size in enumerate(sizes):
-                start = outcome.model
-                if start.size != size:
-                    start, state = self.grow(start, *size), None
-                if not (yield from self.stage(start, stage == len(sizes) - 1, state)):
+            for stage in range(saved["stage"] if saved else 0, len(sizes)):
+                if start is None:
+                    start = outcome.model
+                    if start.size != sizes[stage]:
+                        start, state = self.grow(start, *sizes[stage]), None
+                if not (yield from self.stage(start, stage, state, saved)):
                     outcome.stopped = True
                     return
-                state = None
+                start = state = saved = None
         except KeyboardInterrupt:  # between stages; inside, a stage keeps what it has reached
             self.interrupt()
             return
@@ -272,14 +322,35 @@ class _Run:
             values[: weights.shape[1]] += (weights**2).sum(0)
         return values
 
-    def stage(self, start, last, state):
+    def state(self, stage, start, fresh, descent, place):
+        """All that a run of the same plan needs to go on as this one; see `restore`."""
+        place = place | {"best": [(score, model_state(model)) for score, model in place["best"]]}
+        return {
+            "outcome": outcome_state(self.outcome),
+            "stage": stage,
+            "start": None if start is self.outcome.model else model_state(start),
+            "fresh": fresh,
+            "descent": descent.state(),
+            "place": place,
+            "gradients": self.gradients,
+            "objective": (self.objective.n_steps, self.objective.unstable),
+            "rest": self.batches.rest,
+        }
+
+    def restore(self, saved):
+        self.objective.n_steps, self.objective.unstable = saved["objective"]
+        self.gradients, self.batches.rest = saved["gradients"], saved["rest"]
+
+    def stage(self, start, stage, state, saved=None):
         """Train at one size; False if there is nothing left to do, for good or ill."""
-        plan, outcome = self.plan, self.outcome
+        plan, outcome, last = self.plan, self.outcome, stage == len(self.phase.sizes) - 1
         n_steps = self.phase.max_iter if last else self.phase.growth_iter
         if self.progress:
             n_e, n_i = start.size
             self.progress.begin_stage(f"{n_e} E + {n_i} I", n_steps)
-        rejected_before = outcome.n_rejected_steps
+        place = {"step": 0, "n_accepted": 0, "scores": [], "best": []}
+        place["rejected_before"] = outcome.n_rejected_steps
+        fresh = state is None
         descent = Descent(
             start,
             plan.structure,
@@ -289,9 +360,20 @@ class _Run:
             max_grad_norm=plan.max_grad_norm,
             max_rejected=plan.max_rejected,
         )
-        best = []  # (score, model) that raised the score, the latest last
+        if saved:
+            descent.restore(saved["descent"])
+            fresh, place = saved["fresh"], saved["place"]
+            place["best"] = [(score, model_from(model)) for score, model in place["best"]]
+
+        def note():
+            self.notes.note(
+                place["step"],
+                self.rng,
+                lambda: self.state(stage, start, fresh, descent, place),
+            )
+
         try:
-            yield from self._descend(descent, n_steps, last, best, fresh=state is None)
+            yield from self._descend(descent, n_steps, last, place, fresh, note)
             interrupted = False
         except KeyboardInterrupt:
             interrupted = True
@@ -304,7 +386,7 @@ class _Run:
                 print("[SSN] nothing learned so far: another attempt", flush=True)
             return not self._stops()
         try:
-            kept = yield from self._keep(descent, best, start, last)
+            kept = yield from self._keep(descent, place["best"], start, last)
         except KeyboardInterrupt:
             interrupted = True
             if descent.anchors:  # confirmed already, if on fewer inputs
@@ -312,7 +394,7 @@ class _Run:
                 self._take(descent.model(descent.anchors[-1]), None, confirmed)
             kept = outcome.model
         untrained = n_steps > 0 and (kept is start or kept is previous)
-        self._record_stage(rejected_before)
+        self._record_stage(place["rejected_before"])
         stop = self._stops()
         if interrupted:
             self.interrupt()
@@ -345,7 +427,7 @@ class _Run:
                 "[SSN] {n_excitatory:4d} E + {n_inhibitory:4d} I   step {n_iter:5d}   "
                 "loss {loss:.4f}   rejected {n_rejected_steps}"
             )
-            n_iter = self.n_before + record["n_iter"]
+            n_iter = self.notes.n_before + record["n_iter"]
             print(line.format(**record | {"n_iter": n_iter}), flush=True)
 
     def _keep(self, descent, best, start, last):
@@ -395,23 +477,29 @@ class _Run:
                 return None
         return descent.model() if descent.made() is not None else None
 
-    def _descend(self, descent, n_steps, last, best, fresh):
-        scores, n_accepted, score = [], 0, self.phase.score if last else None
+    def _descend(self, descent, n_steps, last, place, fresh, note):
+        """Take the steps from `place` on, which is kept up to date: `note` writes it down.
+
+        Its "best" are (score, model) that raised the score, the latest last.
+        """
+        score = self.phase.score if last else None
         warm_up = min(WARM_UP, 1 + n_steps // 8) if fresh else 1
-        for step in range(n_steps):
+        for step in range(place["step"], n_steps):
+            place["step"] = step
+            note()
             batch, done = next(self.batches), step / n_steps if last else 0.0
             rate = learning_rate(self.phase, done) * min(1.0, (step + 1) / warm_up)
             accepted = yield from self._step(descent, batch, rate, done)
             if descent.gave_up:
                 return
             if accepted:
-                n_accepted += 1
-                if n_accepted % CONFIRM_INTERVAL == 0:
+                place["n_accepted"] += 1
+                if place["n_accepted"] % CONFIRM_INTERVAL == 0:
                     self.outcome.n_rejected_steps += not (yield from self._anchor(descent, batch))
             stop = False
             look = (step + 1) % SCORE_INTERVAL == 0 or step + 1 == n_steps
             if score and look and descent.made() is not None:
-                stop = self._look(score, descent.model(), scores, best)
+                stop = self._look(score, descent.model(), place["scores"], place["best"])
             if self.progress:
                 stop |= self.progress.step(lambda: descent.model(descent.good))
             told = last and n_steps >= LEAST_STEPS and step + 1 == round(TOLD * n_steps)
