@@ -6,6 +6,7 @@ import math
 from numbers import Real
 
 from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
 
 from ssn_estimators._sklearn import (
     COUNT,
@@ -15,8 +16,9 @@ from ssn_estimators._sklearn import (
     FitProgress,
     Interval,
     OnlyWith,
+    record_of,
 )
-from ssn_estimators._torch import Patience, until_interrupted
+from ssn_estimators._torch import Patience, restore, state_of, until_interrupted
 
 __all__ = ["StepwiseMixin"]
 
@@ -67,7 +69,14 @@ class StepwiseMixin(CallbackSupportMixin):
         """Fitted attributes with what follows from them, and is not worth it at every step."""
         return attributes
 
-    def _take_steps(self, step, attributes, samples, *, score=None, going_on=False):
+    def _begin(self, *data):
+        """The source of random numbers of a fit to these data, and the record of its state."""
+        record = record_of(self, data)
+        return (record.generator if record else check_random_state)(self.random_state), record
+
+    def _take_steps(
+        self, step, attributes, samples, *, score=None, going_on=False, record=None, parts=()
+    ):
         """Train, and set what tells of it.
 
         Parameters
@@ -83,6 +92,11 @@ class StepwiseMixin(CallbackSupportMixin):
             kept, and training ends when scores no longer grow.
         going_on : bool, default=False
             Whether curves go on.
+        record : record of a `Checkpoint`, default=None
+            As of `_begin`.
+        parts : sequence
+            All that steps change, see :func:`~ssn_estimators._torch.state_of`; the RandomState of
+            the fit first.
 
         Returns
         -------
@@ -98,10 +112,19 @@ class StepwiseMixin(CallbackSupportMixin):
             self.loss_curve_, self.n_iter_ = [], 0
         progress = FitProgress(self, 1, *samples, self._completed)
         progress.begin_stage(type(self).__name__, self.max_iter)
-        scores, best = [], None
+        first, scores, best, interrupted = 0, [], None, True
+        if record and record.saved:
+            first, scores, best, self.loss_curve_, self.n_iter_ = record.saved["place"]
+            parts[0].set_state(record.saved["rng"].get_state())
+            for part, state in zip(parts[1:], record.saved["parts"], strict=True):
+                restore(part, state)
         patience = Patience(self.n_iter_no_change, self.tol)
         with until_interrupted():
-            for i in range(self.max_iter):
+            for i in range(first, self.max_iter):
+                if record and record.due(i):
+                    place = (i, scores, best, self.loss_curve_, self.n_iter_)
+                    states = [state_of(part) for part in parts[1:]]
+                    record.write(parts[0], {"place": place, "parts": states})
                 loss = step(i)
                 if self._checks_loss and not math.isfinite(loss):
                     raise FloatingPointError(
@@ -122,9 +145,12 @@ class StepwiseMixin(CallbackSupportMixin):
                         stop |= patience.exhausted(scores)
                 if stop:
                     break
+            interrupted = False
         self.validation_scores_ = scores if score else None
         self.best_validation_score_ = max(scores, default=None)
         kept = self._completed(best or attributes())
         progress.end_stage(lambda: kept)
         progress.end(kept)
+        if record and not interrupted:
+            record.end()
         return kept

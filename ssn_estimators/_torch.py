@@ -3,6 +3,7 @@
 import math
 import os
 import warnings
+from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ __all__ = [
     "learning_rate",
     "on_cpu",
     "resolve_device",
+    "restore",
+    "state_of",
     "to_numbers",
     "to_tensor",
     "until_interrupted",
@@ -103,6 +106,53 @@ def in_pieces(function, X):
     return whole
 
 
+def state_of(part):
+    """What a part of a training needs to go on, as arrays, numbers and names.
+
+    Parts are modules, optimisers, schedules, generators, lists of tensors, objects with `state` and
+    `restore`, or a pair of functions that are these.
+    """
+    if isinstance(part, torch.Generator):
+        return part.get_state().numpy()
+    if isinstance(part, list):
+        return [value.detach().cpu().numpy().copy() for value in part]
+    if isinstance(part, tuple):
+        return part[0]()
+    return _as_arrays(part.state_dict()) if hasattr(part, "state_dict") else part.state()
+
+
+def restore(part, state):
+    """Set a part to what :func:`state_of` gave."""
+    if isinstance(part, torch.Generator):
+        part.set_state(torch.from_numpy(state))
+    elif isinstance(part, list):
+        with torch.no_grad():
+            for value, array in zip(part, state, strict=True):
+                value.copy_(torch.from_numpy(array))
+    elif isinstance(part, tuple):
+        part[1](state)
+    elif hasattr(part, "state_dict"):
+        part.load_state_dict(_as_tensors(state))
+    else:
+        part.restore(state)
+
+
+def _as_arrays(value):
+    if torch.is_tensor(value):
+        return value.detach().cpu().numpy().copy()
+    if isinstance(value, Mapping):
+        return {name: _as_arrays(one) for name, one in value.items()}
+    return type(value)(map(_as_arrays, value)) if type(value) in (list, tuple) else value
+
+
+def _as_tensors(value):
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy())
+    if isinstance(value, Mapping):
+        return {name: _as_tensors(one) for name, one in value.items()}
+    return type(value)(map(_as_tensors, value)) if type(value) in (list, tuple) else value
+
+
 class Minibatches:
     """Endless batches of one size: the samples in random order, then in another.
 
@@ -115,6 +165,12 @@ class Minibatches:
     def __init__(self, n_samples, batch_size, rng):
         self.n_samples, self.size, self.rng = n_samples, min(batch_size, n_samples), rng
         self.rest = np.empty(0, dtype=int)
+
+    def state(self):
+        return self.rest
+
+    def restore(self, state):
+        self.rest = state
 
     def __next__(self):
         while len(self.rest) < self.size:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.preprocessing import MinMaxScaler
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._sklearn import (
@@ -169,7 +168,7 @@ class AutoencoderEncoder(
         going_on = self._goes_on("coefs_")
         sizes = self._sizes()
         X = validate_data(self, X, reset=not going_on)
-        rng = check_random_state(self.random_state)
+        rng, record = self._begin(X)
         if going_on:
             self._check_fitted()
         else:
@@ -204,8 +203,15 @@ class AutoencoderEncoder(
             schedule.step()
             return loss.item()
 
-        samples = (X, y)
-        fitted = self._take_steps(step, network.arrays, samples, score=score, going_on=going_on)
+        fitted = self._take_steps(
+            step,
+            network.arrays,
+            (X, y),
+            score=score,
+            going_on=going_on,
+            record=record,
+            parts=(rng, network, optimizer, schedule, batches),
+        )
         check_trained(network.parameters(), self.learning_rate_init)
         for name, value in fitted.items():
             setattr(self, name, value)

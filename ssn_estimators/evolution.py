@@ -9,6 +9,8 @@ import joblib
 import torch
 from sklearn.utils import check_random_state
 
+from ssn_estimators._torch import restore, state_of
+
 __all__ = ["ESTIMATORS", "EvolutionStrategy", "estimate_gradient"]
 
 ESTIMATORS = ("antithetic", "baseline", "plain")
@@ -184,6 +186,36 @@ class EvolutionStrategy:
         self._n_steps = 0
         self.n_dropped_ = self.n_evaluations_ = 0
         self.loss_curve_ = []
+
+    def state(self):
+        """All that a search over the same parameters needs to go on as this one.
+
+        Returns
+        -------
+        state : dict
+            Arrays, numbers and strings, for :meth:`restore`.
+        """
+        return {
+            "parameters": state_of(list(self.parameters.values())),
+            "optimizer": state_of(self.optimizer),
+            "generator": state_of(self._generator),
+            "counts": (self._n_steps, self.n_dropped_, self.n_evaluations_),
+            "loss_curve": list(self.loss_curve_),
+        }
+
+    def restore(self, state):
+        """Go on from a state.
+
+        Parameters
+        ----------
+        state : dict
+            As :meth:`state` gives it, of a search with the same arguments.
+        """
+        restore(list(self.parameters.values()), state["parameters"])
+        restore(self.optimizer, state["optimizer"])
+        restore(self._generator, state["generator"])
+        self._n_steps, self.n_dropped_, self.n_evaluations_ = state["counts"]
+        self.loss_curve_ = list(state["loss_curve"])
 
     def step(self, loss):
         """Estimate the gradient and let the optimiser take one step.

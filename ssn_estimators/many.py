@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from numbers import Integral
+from pathlib import Path
 
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from ssn_estimators._sklearn import fit_contexts
+from ssn_estimators.checkpoints import Checkpoint
 from ssn_estimators.training.side_by_side import run_together
 
 __all__ = ["fit_many", "fit_networks"]
 
 
-def fit_many(estimators, X, y=None, **fit_params):
+def fit_many(estimators, X, y=None, *, checkpoint=None, **fit_params):
     """Fit estimators side by side on the same data, each in place and as by its own `fit`.
 
     At every step the simulations of all networks that have the same size and time grid are
@@ -31,6 +33,9 @@ def fit_many(estimators, X, y=None, **fit_params):
         Training inputs.
     y : array-like of shape (n_samples,), default=None
         Targets, if they are classifiers.
+    checkpoint : str or path-like, default=None
+        Folder in which every network gets a folder for its :class:`Checkpoint`: called again with
+        the same arguments, all go on where they were.
     **fit_params
         What else their `fit` takes: validation data or target moments.
 
@@ -69,9 +74,22 @@ def fit_many(estimators, X, y=None, **fit_params):
     if len({id(estimator) for estimator in estimators}) < len(estimators):
         raise ValueError("an estimator was given more than once; use clones of it.")
     with ExitStack() as stack:
-        for estimator in estimators:
+        for i, estimator in enumerate(estimators):
+            if checkpoint is not None:
+                stack.enter_context(_checkpointed(estimator, Path(checkpoint) / str(i)))
             stack.enter_context(fit_contexts(estimator))
         return run_together([e._training(X, y, **fit_params) for e in estimators])
+
+
+@contextmanager
+def _checkpointed(estimator, folder):
+    """An estimator with a checkpoint beside its own callbacks."""
+    before = getattr(estimator, "_skl_callbacks", [])
+    estimator.set_callbacks(*before, Checkpoint(folder))
+    try:
+        yield
+    finally:
+        estimator.set_callbacks(*before)
 
 
 def fit_networks(estimator, X, y=None, n_networks=10, *, random_state=None, **fit_params):

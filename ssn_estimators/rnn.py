@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted
 from torch.nn.functional import cross_entropy
 
@@ -216,7 +216,7 @@ class RNNClassifier(
         """
         going_on = self._goes_on("readout_weights_")
         X, y = validate_data(self, X, y, multi_output=True, reset=not going_on)
-        rng = check_random_state(self.random_state)
+        rng, record = self._begin(X, y)
         sequences, labels = self._prepared(X, y, rng, going_on)
         samples = (X, y)
         score = None
@@ -248,7 +248,15 @@ class RNNClassifier(
             arrays = (value.detach().numpy().copy() for value in weights)
             return dict(zip(WEIGHTS, arrays, strict=True))
 
-        fitted = self._take_steps(step, attributes, samples, score=score, going_on=going_on)
+        fitted = self._take_steps(
+            step,
+            attributes,
+            samples,
+            score=score,
+            going_on=going_on,
+            record=record,
+            parts=(rng, weights, optimizer, batches),
+        )
         check_trained(weights, self.learning_rate_init)
         for name, value in fitted.items():
             setattr(self, name, value)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._classifiers import (
@@ -35,6 +35,8 @@ from ssn_estimators._torch import (
     in_pieces,
     learning_rate,
     resolve_device,
+    restore,
+    state_of,
 )
 from ssn_estimators.biophysical.morris_lecar import MorrisLecar
 from ssn_estimators.evolution import ESTIMATORS, EvolutionStrategy
@@ -307,7 +309,7 @@ class MorrisLecarClassifier(
         sequences = self._sequences(X)
         if self.trainer == "es" and self.estimator == "antithetic" and self.n_samples % 2:
             raise ValueError(f"antithetic samples come in pairs, got n_samples={self.n_samples}.")
-        rng, device = check_random_state(self.random_state), resolve_device(self.device)
+        (rng, record), device = self._begin(X, y), resolve_device(self.device)
         if going_on:
             self._check_size(sequences.shape[2])
         else:
@@ -322,7 +324,7 @@ class MorrisLecarClassifier(
             if not going_on:
                 varied = self._potentials((len(data[0]), self.n_cells), rng)
                 self._fit_readout(*data, varied)
-            self._train(data, held_out, (X, y), _Trainer(self, device, rng), going_on)
+            self._train(data, held_out, (X, y), _Trainer(self, device, rng), going_on, record)
         self._fit_readout(*data, START)
         return self
 
@@ -370,7 +372,7 @@ class MorrisLecarClassifier(
         """Potentials at the start of training samples, in mV."""
         return rng.normal(START, self.start_sd, shape).astype(np.float32)
 
-    def _train(self, data, held_out, samples, trainer, going_on):
+    def _train(self, data, held_out, samples, trainer, going_on, record):
         tensors = [torch.from_numpy(x) for x in data]
         batches = Minibatches(len(data[0]), self.batch_size, trainer.rng)
         n_forward, n_dropped = self.n_forward_, self.n_dropped_
@@ -387,7 +389,15 @@ class MorrisLecarClassifier(
             return arrays | counts | {"n_dropped_": n_dropped + trainer.n_dropped}
 
         score = None if held_out is None else lambda: trainer.accuracy(*held_out)
-        kept = self._take_steps(step, attributes, samples, score=score, going_on=going_on)
+        kept = self._take_steps(
+            step,
+            attributes,
+            samples,
+            score=score,
+            going_on=going_on,
+            record=record,
+            parts=(trainer.rng, trainer, batches),
+        )
         for name, value in kept.items():
             setattr(self, name, value)
         self.n_forward_ = n_forward + trainer.n_forward
@@ -581,6 +591,22 @@ class _Trainer:
         ]
         readout = {name: value.detach().cpu().numpy() for name, value in self.readout.items()}
         return {self._kind: (state, readout)}
+
+    def state(self):
+        tensors = [*self.through_time.values(), *self.readout.values()]
+        state = {
+            "tensors": state_of(tensors),
+            "optimizer": state_of(self.optimizer),
+            "counts": (self.n_forward, self.n_failed, self._n_dropped),
+        }
+        return state | {"search": self.search.state()} if self.by_search else state
+
+    def restore(self, state):
+        restore([*self.through_time.values(), *self.readout.values()], state["tensors"])
+        restore(self.optimizer, state["optimizer"])
+        self.n_forward, self.n_failed, self._n_dropped = state["counts"]
+        if self.by_search:
+            self.search.restore(state["search"])
 
     def set_rate(self, rate):
         for optimizer in self.optimizers:

@@ -262,7 +262,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         objective, going_on = self._weights(), self._goes_on("means_")
         X = samples = validate_data(self, X, squared=True, dtype=np.float64, reset=not going_on)
         n_components = self._n_components(len(X), going_on)
-        rng = check_random_state(self.random_state)
+        rng, record = self._begin(X)
         warm_up = 0 if "likelihood" in objective or going_on else self.max_iter // 4
         carried = set(objective) == {"fokker_planck"}
         held_out = None
@@ -286,10 +286,16 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
             self.scale_ = np.where(spread > 0, spread, 1.0)
             density = self._start((X - self.center_) / self.scale_, n_components, rng)
         cost = self._cost(density, objective)
-        step = self._step(density, places, cost, warm_up, rng)
+        step, parts = self._step(density, places, cost, warm_up, rng)
         score = None if held_out is None else lambda: -float(cost(held_out).detach())
         fitted = self._take_steps(
-            step, density.arrays, (samples, y), score=score, going_on=going_on
+            step,
+            density.arrays,
+            (samples, y),
+            score=score,
+            going_on=going_on,
+            record=record,
+            parts=(rng, *parts, *([places] if carried else [])),
         )
         check_trained(density.parameters(), self.learning_rate_init)
         if carried and places.unsettled():
@@ -397,7 +403,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         return cost
 
     def _step(self, density, places, cost, warm_up, rng):
-        """A function that takes one step of training."""
+        """A function that takes one step of training, and what it changes."""
         optimizer = torch.optim.Adam(density.parameters(), self.learning_rate_init)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.max_iter)
         batches = Minibatches(len(places), self.batch_size, rng)
@@ -412,7 +418,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
             schedule.step()
             return loss.item()
 
-        return step
+        return step, (density, optimizer, schedule, batches)
 
     def _fitted(self):
         check_is_fitted(self)
@@ -602,6 +608,14 @@ class _Carried:
 
     def all(self):
         return self.places.numpy().copy()
+
+    def state(self):
+        return self.all(), self.generator.get_state().numpy(), self.spread
+
+    def restore(self, state):
+        places, generator, self.spread = state
+        self.places.copy_(torch.from_numpy(places))
+        self.generator.set_state(torch.from_numpy(generator))
 
     def unsettled(self):
         """Whether first and second moments of the places are still on their way."""

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional
 
@@ -248,7 +247,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         if going_on:
             check_same_classes(known, self)
         self._check_layers(X.shape[1])
-        rng, device = check_random_state(self.random_state), resolve_device(self.device)
+        (rng, record), device = self._begin(X, y), resolve_device(self.device)
         if not going_on:
             self.classes_, spread = known, float(X.std())
             self.input_mean_, self.input_scale_ = float(X.mean()), spread if spread > 0 else 1.0
@@ -265,16 +264,22 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
             score = partial(accuracy, network, held_out, right)
         # drawn without gates too: networks of one seed see the same batches
         seen = images[rng.permutation(len(images))[:MOST_SEEN]]
-        step = self._step(
-            network, images, labels, seen, Minibatches(len(images), self.batch_size, rng)
-        )
+        batches = Minibatches(len(images), self.batch_size, rng)
+        step, parts = self._step(network, images, labels, seen, batches)
 
         def attributes():
             parameters = {k: v.cpu().numpy().copy() for k, v in network.state_dict().items()}
-            lateral = [x.cpu().numpy().copy() for x in network.weights]
-            return {"parameters_": parameters, "lateral_weights_": lateral}
+            return {"parameters_": parameters, "lateral_weights_": network.lateral_state()}
 
-        fitted = self._take_steps(step, attributes, (X, y), score=score, going_on=going_on)
+        fitted = self._take_steps(
+            step,
+            attributes,
+            (X, y),
+            score=score,
+            going_on=going_on,
+            record=record,
+            parts=(rng, *parts),
+        )
         check_trained(network.parameters(), self.learning_rate_init)
         for name, value in fitted.items():
             setattr(self, name, value)
@@ -285,7 +290,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         return self
 
     def _step(self, network, images, labels, seen, batches):
-        """A function that takes one step of training."""
+        """A function that takes one step of training, and what it changes."""
         device = next(network.parameters()).device
         optimizer = torch.optim.AdamW(
             network.parameters(), self.learning_rate_init, weight_decay=self.weight_decay
@@ -306,7 +311,8 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
             schedule.step()
             return loss.item()
 
-        return step
+        lateral = (network.lateral_state, network.restore_lateral)
+        return step, (network, lateral, network.generator, optimizer, schedule, batches)
 
     def _completed(self, attributes):
         others = ("classes_", "n_features_in_", "input_mean_", "input_scale_")
@@ -439,6 +445,12 @@ class _Network(torch.nn.Module):
     def seed(self, seed):
         """Source of what dropout draws: not torch's, which all threads share."""
         self.generator = torch.Generator(self.hidden.weight.device).manual_seed(seed)
+
+    def lateral_state(self):
+        return [x.cpu().numpy().copy() for x in self.weights]
+
+    def restore_lateral(self, state):
+        self.weights = [torch.tensor(x, device=self.hidden.weight.device) for x in state]
 
     def forward(self, x):
         for i in range(len(self.convolutions)):
