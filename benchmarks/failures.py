@@ -23,7 +23,8 @@ from reliability import data_set, without
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
-from ssn_estimators import SSNClassifier, training
+from ssn_estimators import SSNClassifier
+from ssn_estimators.training import loop
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -61,10 +62,10 @@ def abscissa(circuit, mean):
 @contextlib.contextmanager
 def recorded(rows, abscissae):
     """Note what every step of training sees."""
-    step = training._Run._step
+    step = loop._Run._step
 
-    def watched(self, descent, batch, rate):
-        walk, answer, seen = step(self, descent, batch, rate), None, {}
+    def watched(self, descent, batch, rate, done=1.0):
+        walk, answer, seen = step(self, descent, batch, rate, done), None, {}
         try:
             while True:
                 request = walk.send(answer)
@@ -80,10 +81,10 @@ def recorded(rows, abscissae):
                         "noise": noise.mean().item(),
                     }
         except StopIteration as stop:
-            rows.append(seen | {"undone": stop.value is None})
+            rows.append(seen | {"undone": not stop.value})
             return stop.value
 
-    with mock.patch.object(training._Run, "_step", watched):
+    with mock.patch.object(loop._Run, "_step", watched):
         yield
 
 

@@ -107,7 +107,7 @@ def ssn(settings, seed):
         whole = SSN | CELLS
     else:
         start = whole = FULL | {"init": INITIAL[settings["init"]]}
-    untrained = {"max_iter": 1, "growth_iter": 1, "learning_rate_init": 1e-9}
+    untrained = {"max_iter": 1, "learning_rate_init": 1e-9}
     before = SSNClassifier(random_state=seed, **(start | untrained)).fit(X, y)
     after = SSNClassifier(random_state=seed, **whole)
     after, seconds = timed(lambda: after.fit(X, y))

@@ -164,12 +164,12 @@ def trained(args, row, seed):
 
 def published(sampler, X, targets, fine_tuned):
     """The network of Echeveste et al. (2020) in a sampler, and trained further on simulations."""
-    start = {"weight_structure": "gaussian_ring", "max_iter": 1, "growth_iter": 1}
+    start = {"weight_structure": "gaussian_ring", "max_iter": 1}
     sampler.set_params(**start, finetune_iter=0, growth=None).fit(X, **targets)
     sampler.circuit_, sampler.input_scale_ = make_ring_network(), 1.0
     if fine_tuned:
         sampler._optimizer_state = None  # of the network that was there before
-        sampler.set_params(moments="simulation", max_iter=RING["finetune_iter"])
+        sampler.set_params(moments="simulation", max_iter=RING["finetune_iter"], finetune_iter=500)
         sampler.set_params(warm_start=True, learning_rate_init=0.01).fit(X, **targets)
     return sampler
 

@@ -70,9 +70,10 @@ class BaseEstimator(_BaseEstimator):
     def _heed_ignored(self):
         defaults = inspect.signature(type(self)).parameters
         for name, (other, counts, how) in self._only_with.items():
+            if name not in defaults or other not in defaults:  # of a subclass
+                continue
             value, usual = getattr(self, name), defaults[name].default
-            same = value is usual or (np.ndim(value) == 0 and value == usual)
-            if not same and not counts(getattr(self, other)):
+            if not _alike(value, usual) and not counts(getattr(self, other)):
                 warnings.warn(
                     f"{type(self).__name__} ignores {name}={value!r}: it counts with {how} only.",
                     UserWarning,
@@ -93,6 +94,14 @@ class BaseEstimator(_BaseEstimator):
                 stacklevel=2,
             )
         super().__setstate__(state)
+
+
+def _alike(value, usual):
+    if value is usual:
+        return True
+    if isinstance(usual, (tuple, list)) and isinstance(value, (tuple, list)):
+        return list(value) == list(usual)
+    return np.ndim(value) == 0 and value == usual
 
 
 class Interval(_Interval):
@@ -120,12 +129,18 @@ def fit_context(*, prefer_skip_nested_validation):
     """Scikit-learn's decorator of `fit` and `partial_fit`, and what all of ours need."""
 
     def decorate(fit):
-        validated = _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)(fit)
+        @functools.wraps(fit)
+        def heeding(estimator, *args, **kwargs):
+            estimator._heed_ignored()  # of parameters that are valid
+            return fit(estimator, *args, **kwargs)
+
+        validated = _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)(
+            heeding
+        )
 
         @functools.wraps(fit)
         def whole(estimator, *args, **kwargs):
             with _all_or_nothing(estimator):
-                estimator._heed_ignored()
                 return validated(estimator, *args, **kwargs)
 
         return whole

@@ -51,6 +51,16 @@ class StepwiseMixin(CallbackSupportMixin):
     _look_every = 50  # steps between two scores, and two lines of `verbose`
     _checks_loss = True  # whether one that is not finite ends the fit
 
+    @staticmethod
+    def _upgraded(state, file_format):
+        """State of a file of an earlier format, as it is now."""
+        if file_format == 1 and "loss_curve_" in state:
+            losses = state.pop("validation_losses_", None)  # of AutoencoderEncoder
+            scores = losses and [-loss for loss in losses]
+            best = max(scores, default=None) if scores else None
+            state |= {"validation_scores_": scores, "best_validation_score_": best}
+        return state
+
     def _goes_on(self, fitted):
         """Whether this fit goes on from an earlier one, which has left this attribute."""
         return self.warm_start and hasattr(self, fitted)
@@ -64,6 +74,10 @@ class StepwiseMixin(CallbackSupportMixin):
                 f"validation_fraction={fraction}."
             )
         return train_test_split(*arrays, test_size=fraction, stratify=stratify, random_state=rng)
+
+    def _told(self):
+        """What is told of training so far, for an estimator of now."""
+        return {"loss_curve_": list(self.loss_curve_), "n_iter_": self.n_iter_}
 
     def _completed(self, attributes):
         """Fitted attributes with what follows from them, and is not worth it at every step."""
@@ -108,8 +122,10 @@ class StepwiseMixin(CallbackSupportMixin):
         FloatingPointError
             If a loss is not finite.
         """
-        if not going_on:
-            self.loss_curve_, self.n_iter_ = [], 0
+        # lists of their own: those of before may be shared, and are kept if this fit fails
+        self.loss_curve_ = list(self.loss_curve_) if going_on else []
+        self.n_iter_ = self.n_iter_ if going_on else 0
+        before = getattr(self, "validation_scores_", None) if going_on else None
         progress = FitProgress(self, 1, *samples, self._completed)
         progress.begin_stage(type(self).__name__, self.max_iter)
         first, scores, best, interrupted = 0, [], None, True
@@ -133,7 +149,7 @@ class StepwiseMixin(CallbackSupportMixin):
                     )
                 self.loss_curve_.append(loss)
                 self.n_iter_ += 1
-                stop = progress.step(attributes)
+                stop = progress.step(lambda: self._told() | attributes())
                 if (i + 1) % self._look_every == 0 or i + 1 == self.max_iter:
                     if self.verbose:
                         name = type(self).__name__
@@ -146,11 +162,11 @@ class StepwiseMixin(CallbackSupportMixin):
                 if stop:
                     break
             interrupted = False
-        self.validation_scores_ = scores if score else None
+        self.validation_scores_ = (before or []) + scores if score or before else None
         self.best_validation_score_ = max(scores, default=None)
         kept = self._completed(best or attributes())
-        progress.end_stage(lambda: kept)
-        progress.end(kept)
+        progress.end_stage(lambda: self._told() | kept)
+        progress.end(self._told() | kept)
         if record and not interrupted:
             record.end()
         return kept

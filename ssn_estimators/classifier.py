@@ -633,6 +633,7 @@ class SSNClassifier(
 
     def _check_parameters(self):
         """Raise ValueError where parameters do not go together."""
+        self._source()
         if self.es_samples % 2:
             raise ValueError(f"es_samples come in pairs: an even number, got {self.es_samples}.")
         if self.init is not None and (self.growth or self.weight_structure):

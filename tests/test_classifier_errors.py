@@ -5,6 +5,8 @@ import copy
 import numpy as np
 import pytest
 
+from ssn_estimators import SSNClassifier
+
 
 def with_value(X, value):
     X = X.astype(object if isinstance(value, str) else float)
@@ -63,3 +65,13 @@ def test_answers_are_refused(small_ssn, fitted, blobs, method):
     for bad, message in ((X[:, :3], "X has 3 features"), (with_value(X, np.nan), "NaN")):
         with pytest.raises(ValueError, match=message):
             answer(bad)
+
+
+@pytest.mark.parametrize("wrong", [{"window": 0.5}, {"dt": 50.0}, {"burn_in": 1e12}])
+def test_wrong_times_are_refused_before_any_work(wrong, monkeypatch):
+    def work(*args, **kwargs):
+        raise AssertionError("it has begun")
+
+    monkeypatch.setattr("ssn_estimators.base.stable_pair", work)
+    with pytest.raises(ValueError, match=r"duration|dt|burn_in"):
+        SSNClassifier(**wrong).fit([[0.0, 1.0], [1.0, 0.0]] * 5, [0, 1] * 5)

@@ -22,6 +22,7 @@ import pytest
 import sklearn
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_info
@@ -139,8 +140,14 @@ def test_dtype_in_dtype_out(case, dtype):
             assert getattr(model, name)(given.astype(dtype)).dtype == dtype, name
 
 
+EVERY = [*ESTIMATORS, SpikingRegressor()]
 # What a parameter may be set to, by its usual value
-OTHERS = {int: lambda x: x + 2, float: lambda x: x / 2, tuple: lambda x: (*x, 2)}
+OTHERS = {
+    bool: lambda x: not x,
+    int: lambda x: x + 2,
+    float: lambda x: x / 2,
+    tuple: lambda x: (*x, 2),
+}
 CHANGED = {
     "parents": "random",
     "clone_shares": "random",
@@ -149,6 +156,7 @@ CHANGED = {
     "flow": "affine",
     "image_shape": (3, 3),
     "n_plastic": 3,
+    "learning_rate": "constant",
 }
 COUNTS_NOT = {  # values of others under which it does not
     "growth": None,
@@ -159,12 +167,11 @@ COUNTS_NOT = {  # values of others under which it does not
     "filters": np.eye(9)[:3],
     "static_weights": False,
     "early_stopping": False,
+    "trained": "readout",
 }
 
 
-@pytest.mark.parametrize(
-    "estimator", [*ESTIMATORS, SpikingRegressor()], ids=lambda e: type(e).__name__
-)
+@pytest.mark.parametrize("estimator", EVERY, ids=lambda e: type(e).__name__)
 def test_parameters_that_do_not_count_are_named(estimator):
     """A set one that does not; not one that does, nor one that is as usual."""
     defaults = inspect.signature(type(estimator)).parameters
@@ -181,6 +188,29 @@ def test_parameters_that_do_not_count_are_named(estimator):
         made = type(estimator)(**{name: value, other: COUNTS_NOT[other]})
         with pytest.warns(UserWarning, match=rf"ignores {name}=.* it counts with "):
             made._heed_ignored()
+
+
+@pytest.mark.parametrize("estimator", EVERY, ids=lambda e: type(e).__name__)
+def test_clones_are_not_warned_of_what_is_as_usual(estimator):
+    """They have copies of it."""
+    usual = type(estimator)()
+    others = {other for other, *_ in usual._only_with.values()} & set(COUNTS_NOT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for other in others:
+            clone(clone(usual).set_params(**{other: COUNTS_NOT[other]}))._heed_ignored()
+
+
+@pytest.mark.parametrize("estimator", EVERY, ids=lambda e: type(e).__name__)
+def test_parameters_are_valid_before_they_are_compared(estimator):
+    for name, (other, *_) in type(estimator)._only_with.items():
+        for value in ([[1], [1, 2]], np.array([1, 2]), 3 + 1j):
+            for wrong in (name, other):
+                if wrong in ("filters", "image_shape", "hidden_layer_sizes", "parents"):
+                    continue  # arrays may be legal
+                made = type(estimator)().set_params(**{wrong: value})
+                with pytest.raises(ValueError, match=f"'{wrong}' parameter"):
+                    made.fit(X, y)
 
 
 def test_parameters_that_do_not_count_are_named_by_fits():

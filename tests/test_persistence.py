@@ -80,6 +80,21 @@ def test_files_of_every_format_are_read(folder, name):
                 assert_array_equal(found[method], values)
 
 
+@pytest.mark.parametrize("folder", FORMATS, ids=lambda path: path.name)
+@pytest.mark.parametrize("name", [type(e).__name__ for e in ESTIMATORS])
+def test_files_of_every_format_go_on(folder, name):
+    """A fit can go on from them, and has what a fit of today has."""
+    model = load(folder / f"{name}.ssn")
+    if "warm_start" not in model.get_params():
+        pytest.skip("no fit goes on")
+    today = set(vars(small(model).fit(X, y)))
+    assert today - set(vars(model)) <= {"_skl_callbacks"}
+    n_iter = model.n_iter_
+    model.set_params(warm_start=True).fit(X, y)
+    assert model.n_iter_ > n_iter
+    assert answers(model).keys() == answers(load(folder / f"{name}.ssn")).keys()
+
+
 def test_networks_go_on_as_before(network, path):
     going_on = small(network).set_params(warm_start=True, learning_rate_init=0.001).fit(X, y)
     save(going_on, path)

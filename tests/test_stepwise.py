@@ -1,5 +1,6 @@
 """Companions that an optimiser trains step by step: the same options mean the same in all."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_warm_start_goes_on(make):
 def test_warm_start_leaves_the_fitted_arrays_of_a_failed_fit(make):
     """Those are not what the optimiser works on."""
     model = make(max_iter=3).fit(X, Y)
-    before = answers(model)
+    before, curve, copied = answers(model), list(model.loss_curve_), copy.copy(model)
     model.set_params(warm_start=True)
 
     def failing(*_):
@@ -79,6 +80,46 @@ def test_warm_start_leaves_the_fitted_arrays_of_a_failed_fit(make):
     with pytest.raises(RuntimeError, match="on purpose"):
         model.fit(X, Y)
     assert_array_equal(answers(model), before)
+    assert model.loss_curve_ == curve
+    copied.set_params(warm_start=True).fit(X, Y)
+    assert model.loss_curve_ == curve
+    assert len(copied.loss_curve_) == 6
+
+
+def test_scores_go_on_as_losses_do(make):
+    model = make(max_iter=100, early_stopping=True, n_iter_no_change=50, warm_start=True)
+    if isinstance(model, MorrisLecarClassifier):
+        model.set_params(max_iter=20)
+    n = len(model.fit(X, Y).validation_scores_)
+    assert len(model.fit(X, Y).validation_scores_) == 2 * n
+
+
+@pytest.mark.parametrize(
+    ("made", "change"),
+    [
+        ("cnn", {"filters": (5,)}),
+        ("cnn", {"n_hidden": 5}),
+        ("flow", {"n_layers": 3}),
+        ("flow", {"hidden_layer_sizes": (5,)}),
+        ("flow", {"n_components": 5}),
+        ("rnn", {"n_hidden": 5}),
+        ("autoencoder", {"n_components": 2}),
+        ("autoencoder", {"hidden_layer_sizes": (4,)}),
+        ("morris-lecar", {"n_cells": 5}),
+    ],
+)
+def test_no_warm_start_of_another_architecture(made, change):
+    if made == "flow":
+        pytest.importorskip("zuko")
+    model = MADE[made](max_iter=2, random_state=0).fit(X, Y)
+    with pytest.raises(ValueError, match=r"shape|size|cells|components"):
+        model.set_params(warm_start=True, **change).fit(X, Y)
+
+
+def test_networks_that_lose_their_gates_have_none():
+    model = CNNClassifier((4,), lateral="linear", max_iter=3, random_state=0).fit(X, Y)
+    model.set_params(lateral=None, warm_start=True).fit(X, Y)
+    assert model.lateral_weights_ == []
 
 
 def test_early_stopping_keeps_the_best(make):
@@ -106,6 +147,7 @@ def test_callbacks_see_a_fitted_estimator_at_every_step(make):
 
     def look(model, X, y):
         seen.append(answers(model))
+        assert model.n_iter_ == len(model.loss_curve_) == min(len(seen), 4)
         return {"first": float(np.ravel(seen[-1])[0])}
 
     model = make(max_iter=4)

@@ -200,10 +200,18 @@ class MorrisLecarClassifier(
         "device": [str],
     }
 
-    _only_with = StepwiseMixin._only_with | dict.fromkeys(
-        ("n_samples", "sigma", "estimator"),
-        OnlyWith("trainer", lambda name: name == "es", "trainer='es'"),
-    )
+    _only_with = StepwiseMixin._only_with | {
+        **dict.fromkeys(
+            ("n_samples", "sigma", "estimator"),
+            OnlyWith("trainer", lambda name: name == "es", "trainer='es'"),
+        ),
+        **dict.fromkeys(
+            ("early_stopping", "max_iter", "batch_size", "learning_rate", "learning_rate_init"),
+            OnlyWith(
+                "trained", lambda name: name != "readout", "weights that are trained in steps"
+            ),
+        ),
+    }
 
     _fitted_shapes = {
         "classes_": ("classes",),
@@ -386,7 +394,9 @@ class MorrisLecarClassifier(
             values = trainer.weights(trainer.through_time) | trainer.readout
             arrays = {name: value.detach().cpu().numpy().copy() for name, value in values.items()}
             counts = {"n_forward_": n_forward + trainer.n_forward}
-            return arrays | counts | {"n_dropped_": n_dropped + trainer.n_dropped}
+            # of this state: a later fit goes on from it
+            progress = {"_progress": trainer.progress()}
+            return arrays | counts | progress | {"n_dropped_": n_dropped + trainer.n_dropped}
 
         score = None if held_out is None else lambda: trainer.accuracy(*held_out)
         kept = self._take_steps(
@@ -402,7 +412,6 @@ class MorrisLecarClassifier(
             setattr(self, name, value)
         self.n_forward_ = n_forward + trainer.n_forward
         self.n_dropped_ = n_dropped + trainer.n_dropped
-        self._progress = trainer.progress()
 
     def _completed(self, attributes):
         fixed = [
@@ -414,10 +423,11 @@ class MorrisLecarClassifier(
     @staticmethod
     def _upgraded(state, file_format):
         """State of a file of an earlier format, as it is now."""
-        if file_format == 1:  # weights went from rows to columns
+        if file_format == 1:  # weights went from rows to columns, and so do what Adam knew of them
             for name in {"input_weights_", "recurrent_weights_"} & set(state):
                 state[name] = state[name].T.copy()
-        return state
+            state["_progress"] = {}
+        return StepwiseMixin._upgraded(state, file_format)
 
     def _grid(self):
         """Time steps of a word, and those that are read out."""

@@ -11,7 +11,7 @@ from ssn_estimators._threads import share_out
 from ssn_estimators._torch import to_tensor
 
 try:
-    from ssn_estimators import morris_lecar_compiled as _compiled
+    from ssn_estimators.biophysical import compiled as _compiled
 except ImportError:  # Numba comes with an extra
     _compiled = None
 

@@ -279,6 +279,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
             X = places.all()
             objective = {"likelihood": 1.0, **{k: RESIDUAL * w for k, w in objective.items()}}
         if going_on:
+            self._check_fitted()
             density = deepcopy(self._fitted()).requires_grad_(True)
         else:
             X = np.asarray(X)

@@ -161,12 +161,7 @@ def stimulus_switch(
         variances.append(latents.var(1, ddof=1))
     mean, variance = np.stack(means, 1), np.stack(variances, 1)
     model = sampler.generative_model_
-    posteriors = [None] * 4
-    if model is not None:
-        posteriors = []
-        for X in (X_old, X_new):
-            m, c = model.posterior_moments(named(X, model))
-            posteriors += [m, np.einsum("nii->ni", c)]
+    posteriors = _posteriors(model, X_old) + _posteriors(model, X_new)
     images, switched = None, simulation.times > before
     if hasattr(model, "inverse_transform"):
         shown = (percepts(model, mean[~switched], X_old), percepts(model, mean[switched], X_new))
@@ -182,3 +177,11 @@ def stimulus_switch(
         percepts=images,
         n_trials=n_trials,
     )
+
+
+def _posteriors(model, X):
+    """Mean and variance by a generative model, if there is one."""
+    if model is None:
+        return [None, None]
+    mean, covariance = model.posterior_moments(named(X, model))
+    return [mean, np.einsum("nii->ni", covariance)]

@@ -256,6 +256,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         own = np.random.RandomState(rng.randint(2**31 - 1))
         draw_parameters(network, own, torch.float32)
         if going_on:
+            self._check_fitted()
             self._restore(network, torch.float32)
         network.to(device).seed(int(own.randint(2**31 - 1)))
         score = None
@@ -325,7 +326,8 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
             kind["device"] = network.hidden.weight.device
         state = {name: to_tensor(value).to(**kind) for name, value in self.parameters_.items()}
         network.load_state_dict(state, assign=network.hidden.weight.is_meta)
-        network.weights = [to_tensor(x).to(**kind) for x in self.lateral_weights_]
+        lateral = self.lateral_weights_ if self.lateral is not None else []
+        network.weights = [to_tensor(x).to(**kind) for x in lateral]
 
     def _check_layers(self, n_features):
         filters = np.asarray(self.filters)

@@ -337,6 +337,18 @@ class _Run:
             "rest": self.batches.rest,
         }
 
+    def descent(self, start, state):
+        plan = self.plan
+        return Descent(
+            start,
+            plan.structure,
+            self.task.rates(start.circuit, self.data[0]),
+            state,
+            device=plan.device,
+            max_grad_norm=plan.max_grad_norm,
+            max_rejected=plan.max_rejected,
+        )
+
     def restore(self, saved):
         self.objective.n_steps, self.objective.unstable = saved["objective"]
         self.gradients, self.batches.rest = saved["gradients"], saved["rest"]
@@ -350,16 +362,7 @@ class _Run:
             self.progress.begin_stage(f"{n_e} E + {n_i} I", n_steps)
         place = {"step": 0, "n_accepted": 0, "scores": [], "best": []}
         place["rejected_before"] = outcome.n_rejected_steps
-        fresh = state is None
-        descent = Descent(
-            start,
-            plan.structure,
-            self.task.rates(start.circuit, self.data[0]),
-            state,
-            device=plan.device,
-            max_grad_norm=plan.max_grad_norm,
-            max_rejected=plan.max_rejected,
-        )
+        descent, fresh = self.descent(start, state), state is None
         if saved:
             descent.restore(saved["descent"])
             fresh, place = saved["fresh"], saved["place"]

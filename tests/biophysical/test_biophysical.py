@@ -108,6 +108,7 @@ def test_compiled_steps_are_those_of_the_equations(monkeypatch):
     inputs, start = torch.rand(3, 2, 4, generator=rng), 20 * torch.randn(3, 6, generator=rng)
     into, among = torch.randn(5, 6, 4, generator=rng), torch.randn(6, 6, generator=rng)
     grid = {"n_steps": 60, "n_read": 30, "dt": 0.1}
+    assert morris_lecar._compiled is not None
     fast = MorrisLecar().respond(inputs, into, among, start, **grid)
     monkeypatch.setattr(morris_lecar, "_compiled", None)
     plain = MorrisLecar().respond(inputs, into, among, start, **grid)

@@ -42,7 +42,7 @@ def moments(weights, noise_factor, drive, setup, record=False):
     rates : Tensor of shape (n_networks, n_inputs, n_neurons), or None
         Moments over the window and the trials that stayed finite; NaN where none did.
     diverged_at : Tensor of shape (n_networks, n_inputs, n_trials), int
-        Number of steps after which |u| diverged_at 1000 mV or was not finite; -1 if it never did.
+        Number of steps after which |u| exceeded 1000 mV or was not finite; -1 if it never did.
     u, z : Tensors of shape (n_networks, n_window, n_inputs, n_trials, n_neurons), or None
         Trajectories of the potentials and of the unit noise (a constant for the gradient),
         if recorded; `z` has one input if the noise is shared.

@@ -44,7 +44,7 @@ def rates_of(u, gamma, POWER: tl.constexpr):
 
 @triton.jit
 def gains_of(u, gamma, POWER: tl.constexpr):
-    """Derivative of `_rates`."""
+    """Derivative of `rates_of`."""
     if POWER == 1:
         gains = tl.where(u > 0, 1.0, 0.0)
     elif POWER == 2:
