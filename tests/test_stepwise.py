@@ -190,3 +190,18 @@ def test_flow_refuses_early_stopping_where_samples_are_carried_along():
     flow = GMMFlow(2, objective="fokker_planck", dynamics=Langevin(lambda x: -x, np.eye(9)))
     with pytest.raises(ValueError, match="need not be of the density"):
         flow.set_params(early_stopping=True).fit(X)
+
+
+def test_a_loss_that_is_not_finite_ends_the_fit(make):
+    model = make(max_iter=5)
+    if not model._checks_loss:
+        pytest.skip("it skips steps, see its own tests")
+    take_steps = model._take_steps
+
+    def failing(step, *args, **kwargs):
+        return take_steps(lambda i: step(i) if i < 2 else np.nan, *args, **kwargs)
+
+    model._take_steps = failing
+    with pytest.raises(FloatingPointError, match="the loss of step 3 is not finite; lower learn"):
+        model.fit(X, Y)
+    assert not hasattr(model, "loss_curve_")
