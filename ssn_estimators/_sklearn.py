@@ -23,7 +23,7 @@ from sklearn.utils._param_validation import validate_params as _validate_params
 from sklearn.utils.validation import check_array as _check_array
 from sklearn.utils.validation import validate_data as _validate_data
 
-from ssn_estimators._torch import on_cpu
+from ssn_estimators._torch import MOST, on_cpu
 
 __all__ = [
     "COUNT",
@@ -112,7 +112,6 @@ class Interval(_Interval):
 
 
 # Constraints of parameters
-MOST = 2**31 - 1  # of what is counted
 COUNT = [Interval(Integral, 1, MOST, closed="both")]
 NUMBER = [Interval(Real, None, None, closed="neither")]
 POSITIVE = [Interval(Real, 0, None, closed="neither")]

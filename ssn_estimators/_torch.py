@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 
 __all__ = [
+    "MOST",
     "Minibatches",
     "Patience",
     "check_parameters",
@@ -30,6 +31,7 @@ __all__ = [
     "until_interrupted",
 ]
 
+MOST = 2**31 - 1  # of what is counted
 PIECE = 8192  # rows; a multiple of all sizes of blocks
 
 

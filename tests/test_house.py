@@ -1,6 +1,8 @@
 """The house in order: what docs/contributing.rst says of functions and modules."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,15 @@ def test_modules_know_few_others_and_nothing_private(path):
     for module, name in found:
         private = name is not None and name.startswith("_") and not name.startswith("__")
         assert not private, f"{name} of {module}"
+
+
+def test_simulation_needs_nothing_that_scikit_learn_may_still_change():
+    """It is of use where scikit-learn is older, such as on GPU machines of others."""
+    script = (
+        "import sys; sys.modules['sklearn.callback'] = None\n"
+        "import ssn_estimators.simulation.cpu\n"
+        "from ssn_estimators import Circuit, simulate\n"
+        "print(simulate(Circuit([[0.0]], 1, 0.0), [[2.0]], burn_in=500.0).mean.round(3))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[[2.]]", done.stderr

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from ssn_estimators._sklearn import MOST
+from ssn_estimators._torch import MOST
 from ssn_estimators.simulation.schemes import SCHEMES
 
 __all__ = ["INCREMENTS", "PRECISIONS", "Trials"]
