@@ -85,6 +85,7 @@ class LogitsMixin:
         Returns
         -------
         labels : ndarray of shape (n_samples,)
+            Of every step, shape (n_samples, n_steps), in networks that are fitted to such labels.
         """
         return labels_of(self.decision_function(X), self.classes_)
 
@@ -98,6 +99,8 @@ class LogitsMixin:
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
+            With an axis of steps before the last in networks that are fitted to labels of every
+            step.
         """
         return probabilities_of(self.decision_function(X))
 

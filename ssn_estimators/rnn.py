@@ -12,11 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch.nn.functional import cross_entropy
 
 from ssn_estimators._classifiers import (
+    LogitsMixin,
     check_answers,
     check_same_classes,
     classes_of,
-    labels_of,
-    probabilities_of,
     refuse_one_class,
     uniform_weights,
 )
@@ -45,6 +44,7 @@ WEIGHTS = ("input_weights_", "recurrent_weights_", "readout_weights_")
 
 
 class RNNClassifier(
+    LogitsMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     ClassifierMixin,
@@ -379,33 +379,6 @@ class RNNClassifier(
             return logits
         logits = logits[:, -1]
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
-
-    def predict(self, X):
-        """Most probable class after the last step, or after every step.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,) or (n_samples, n_steps)
-        """
-        return labels_of(self.decision_function(X), self.classes_)
-
-    def predict_proba(self, X):
-        """Probabilities of the classes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_classes), with an axis of steps before
-            the last if the network was fitted to labels of every step
-        """
-        return probabilities_of(self.decision_function(X))
 
     def score(self, X, y, sample_weight=None):
         """Share of right labels of the last step.
