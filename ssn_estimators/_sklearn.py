@@ -217,8 +217,8 @@ def _all_or_nothing(estimator):
 def record_of(estimator, data):
     """Where a fit to these data notes its state, if there is a `Checkpoint` among its callbacks."""
     for callback in getattr(estimator, "_skl_callbacks", []):
-        if hasattr(callback, "record"):
-            return callback.record(estimator, data)
+        if hasattr(callback, "checkpoint_record"):
+            return callback.checkpoint_record(estimator, data)
     return None
 
 

@@ -78,7 +78,7 @@ class Checkpoint:
     def on_fit_task_end(self, estimator, context):
         return False
 
-    def record(self, estimator, data):
+    def checkpoint_record(self, estimator, data):
         """The record of a fit to these data, with what it goes on from."""
         folder = Path(self.folder)
         folder.mkdir(parents=True, exist_ok=True)
