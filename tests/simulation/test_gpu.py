@@ -25,7 +25,13 @@ from ssn_estimators.simulation import (  # noqa: E402
     gpu,
     reference,
 )
-from ssn_estimators.simulation.gpu import columns, engine, library  # noqa: E402
+from ssn_estimators.simulation.gpu import (  # noqa: E402
+    cards,
+    columns,
+    engine,
+    library,
+    programs,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")
 
@@ -117,6 +123,103 @@ def check(setup, inputs, engine, tolerance):
         assert relative_error(x, y) < tolerance
     for x, y in zip(gradients, torch.autograd.grad(loss, exact), strict=True):
         assert relative_error(x, y) < tolerance
+
+
+LOSSES = {
+    "transposed": lambda x, f: (x.mT * f.mT).sum() if x.ndim > 2 else (x.T * f.T).sum(),
+    "permuted": lambda x, f: (x.movedim(0, -1).contiguous() * f.movedim(0, -1)).sum(),
+    "expanded": lambda x, f: x.sum() + 0 * f.sum(),
+    "every other": lambda x, f: (x[..., ::2] * f[..., ::2]).sum(),
+    "summed twice": lambda x, f: (x * f).sum() + (x.mT * f.mT).sum(),
+}
+
+
+@pytest.mark.parametrize("engine", ["resident", "tiled", "library"])
+@pytest.mark.parametrize("kind", LOSSES)
+def test_gradients_through_views(kind, engine):
+    """Which come with other strides than their tensors: kernels get an address."""
+    setup = Setup(n_window=3, seeds=TWO, covariance=engine == "resident")
+    inputs = problem(setup)
+    ours, exact = on_device(inputs), [x.double().requires_grad_() for x in inputs]
+    *got, _ = gpu.moments(*ours, setup, engine=engine)
+    *want, _ = reference_moments(*exact, setup)
+    rng = np.random.RandomState(1)
+    pairs = [(x, y) for x, y in zip(got, want, strict=True) if x is not None]
+    factors = [torch.tensor(rng.normal(size=y.shape)) for _, y in pairs]
+    one = sum(LOSSES[kind](x, f.to(x)) for (x, _), f in zip(pairs, factors, strict=True))
+    other = sum(LOSSES[kind](y, f) for (_, y), f in zip(pairs, factors, strict=True))
+    found, expected = torch.autograd.grad(one, ours), torch.autograd.grad(other, exact)
+    for x, y in zip(found, expected, strict=True):
+        assert relative_error(x, y) < 1e-5
+
+
+@pytest.mark.parametrize("engine", ["resident", "tiled", "library"])
+def test_a_second_gradient_is_refused(engine):
+    setup = Setup(n_window=2)
+    ours = on_device(problem(setup))
+    mean = gpu.moments(*ours, setup, engine=engine)[0]
+    torch.autograd.grad(mean.sum(), ours, retain_graph=True)
+    with pytest.raises(RuntimeError, match="can be taken only once"):
+        torch.autograd.grad(mean.sum(), ours)
+
+
+def test_settings_of_torch_are_left_alone():
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    try:
+        setup = Setup(n_window=2, precision="tf32")
+        gpu.moments(*(x.to(DEVICE) for x in problem(setup)), setup, engine="library")
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        cards.Choice("resident", 16, 16),
+        cards.Choice("tiled", 32, 16),
+        cards.Choice("resident", 32, 0),
+        cards.Choice("library", 0, 0),
+    ],
+)
+def test_on_small_cards(choice, solver, monkeypatch):
+    """Smaller tiles, and outer products by a library."""
+    monkeypatch.setattr(engine, "choose", lambda *_: choice)
+    monkeypatch.setattr(engine, "CHUNK_ELEMENTS", 3 * 2 * 8 * 3)  # three steps
+    setup = Setup(solver=solver, seeds=TWO)
+    check(setup, problem(setup), choice.engine, 1e-5)
+
+
+def test_outer_products_are_added_up_in_short_stretches(monkeypatch):
+    setup = Setup(n_window=7, solver="heun")
+    monkeypatch.setattr(programs, "OUTER_STEPS", 3)
+    check(setup, problem(setup), "resident", 1e-5)
+
+
+def chosen(capability, precision, n, gamma=2.0):
+    return cards.choose_for(n, gamma, precision, cards.CARDS[capability], capability)
+
+
+@pytest.mark.parametrize("capability", cards.CARDS)
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_there_is_an_engine_for_every_card(capability, precision):
+    for n in (2, 64, 65, 128, 129, 1024, 1025):
+        choice = chosen(capability, precision, n)
+        assert (choice.engine == "library") == (n > 1024)
+        empty = capability == (10, 0) and n > 64 and precision == "float32"
+        assert (choice.outer == 0) == empty
+    # powers beyond the range of float16
+    assert chosen(capability, precision, 100, gamma=3.0).engine == "library"
+
+
+def test_large_cards_keep_networks_on_the_chip():
+    for precision in ("float32", "tf32"):
+        assert chosen((9, 0), precision, 100) == ("resident", 32, 32)
+    assert chosen((12, 0), "float32", 50) == ("resident", 32, 32)
+    assert chosen((12, 0), "float32", 100) == ("tiled", 64, 16)
+    assert chosen((8, 0), "float32", 100) == ("tiled", 64, 16)
 
 
 TWO = (3, 2**40 + 5)
@@ -272,15 +375,20 @@ def test_shared_and_antithetic_noise():
 
 
 COMPILE = """
+import sys
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from ssn_estimators.simulation.gpu import kernels
+from ssn_estimators.simulation.gpu import cards, kernels
 
 TYPES = {
     "seeds": "*i64", "ids": "*i32", "first_state": "*i32", "scratch": "*fp16",
     **dict.fromkeys(["dt", "decay", "kick", "gamma", "rate_scale"], "fp32"),
     **dict.fromkeys([*kernels.COUNTS, "n_cells", "size", "padded_columns"], "i32"),
 }
+capability, precision, n, solvers = eval(sys.argv[1])
+LIMIT = cards.CARDS[capability]
+target = GPUTarget("cuda", 10 * capability[0] + capability[1], 32)
+
 
 def build(kernel, warps=8, **constants):
     types = dict(TYPES)
@@ -292,44 +400,55 @@ def build(kernel, warps=8, **constants):
         if signature[name].startswith("*") or name == "size":
             attributes[i,] = [["tt.divisibility", 16]]
     source = ASTSource(kernel, signature, constants, attributes)
-    target = GPUTarget("cuda", 90, 32)
     compiled = compile(source, target=target, options={"num_warps": warps})
-    assert compiled.metadata.shared <= 232448, compiled.metadata.shared
-    assert "wgmma" in compiled.asm["ptx"] or kernel is kernels.noise
+    assert compiled.metadata.shared <= LIMIT, (kernel.__name__, compiled.metadata.shared)
+    assert compiled.asm["ptx"].count(";") > 300, "an empty kernel"
     print(kernel.__name__, constants, compiled.metadata.shared, flush=True)
 
-common = {"POWER": 2, "BLOCK": 128}
+
+choice = cards.choose_for(n, 2.0, precision, LIMIT, capability)
+block = 64 if n <= 64 else 128
+common = {"POWER": 2, "PIECES": 2 if precision == "float32" else 1, "BLOCK": block}
 flags = {"WEAK": False, "ANTITHETIC": False}
 burn = {"MOVING": False, "MEAN": False, "RATES": False, "PATH": 0, "TRACK": True}
 window = {"MOVING": True, "MEAN": True, "RATES": True, "PATH": 2, "TRACK": False}
-plain, full = {"RATES": False, "DENSE": False}, {"RATES": True, "DENSE": True}
-CASES = [
-    (solver, *way, pieces)
-    for solver in ("euler", "ab2", "heun")
-    for way in ((burn, plain), (window, full))
-    for pieces in (1, 2)
-]
-for solver, way, back, pieces in CASES:
-    common |= {"PIECES": pieces}
-    heun, solver = {"HEUN": solver == "heun"}, {"SOLVER": solver}
-    build(kernels.forward, COLUMNS=32, **common, **flags, **solver, **way)
-    if QUICK:
-        break
-    build(kernels.adjoint, COLUMNS=32, COLD=False, **common, **solver, **back)
-    build(kernels.outer, COLUMNS=32, **common, **flags, **heun)
-    wide = {"COLUMNS": 64} | solver
-    build(kernels.forward_tiled, BATCH=64, **common, **flags, **wide, **way)
-    build(kernels.adjoint_tiled, BATCH=32, COLD=False, **common, **wide, **back)
-if not QUICK:
-    build(kernels.noise, warps=4, BLOCK=128, COLUMNS=32, WEAK=False, KEEP=True)
+for solver in solvers:
+    own = {"SOLVER": solver, "COLUMNS": choice.columns}
+    ways = ((burn, {"RATES": False, "DENSE": False}), (window, {"RATES": True, "DENSE": True}))
+    for way, back in ways if len(solvers) > 1 else ways[1:]:
+        if choice.engine == "resident":
+            build(kernels.forward, **common, **flags, **own, **way)
+            build(kernels.adjoint, COLD=False, **common, **own, **back)
+        else:
+            tiled = common | {"BLOCK": 128}
+            build(kernels.forward_tiled, BATCH=64, **tiled, **flags, **own, **way)
+            build(kernels.adjoint_tiled, BATCH=32, COLD=False, **tiled, **own, **back)
+    if choice.outer:
+        heun = {"HEUN": solver == "heun", "COLUMNS": choice.outer}
+        build(kernels.outer, **common, **flags, **heun)
+build(kernels.noise, warps=4, BLOCK=block, COLUMNS=32, WEAK=False, KEEP=True)
 """
+ALL = ("euler", "ab2", "heun")
+BUILDS = [((9, 0), "tf32", 50, ("heun",))] + [
+    pytest.param(build, marks=pytest.mark.slow)
+    for build in [
+        *(((9, 0), precision, n, ALL) for precision in ("float32", "tf32") for n in (100, 200)),
+        *(
+            (capability, precision, n, ("heun",))
+            for capability in ((8, 0), (10, 0), (12, 0))
+            for precision in ("float32", "tf32")
+            for n in (50, 100, 200)
+        ),
+    ]
+]
 
 
-@pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_kernels_compile_for_hopper(quick, tmp_path):
+@pytest.mark.parametrize("build", BUILDS, ids=str)
+def test_kernels_compile_for_cards(build, tmp_path):
     """Without a device; in another process, because this one may have the interpreter."""
     script = tmp_path / "build.py"
-    script.write_text(COMPILE.replace("QUICK", str(quick)))
+    script.write_text(COMPILE)
     environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
+    command = [sys.executable, script, repr(build)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

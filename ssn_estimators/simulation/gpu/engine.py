@@ -12,15 +12,14 @@ import math
 import torch
 from torch.autograd.function import once_differentiable
 
+from ssn_estimators.simulation.gpu.cards import choose
 from ssn_estimators.simulation.gpu.columns import NEVER, Columns
-from ssn_estimators.simulation.gpu.library import CHUNK_ELEMENTS, Library, precision
+from ssn_estimators.simulation.gpu.library import CHUNK_ELEMENTS, Library, Products
 from ssn_estimators.simulation.gpu.programs import Outer, Resident, Tiled
 
 __all__ = ["moments", "noise"]
 
-RESIDENT = 128  # cells of which all weights fit on chip
-TILED = 1024  # cells up to which blocks of weights pass through one kernel
-FLOAT16_GAMMA = 2.5  # beyond, rates up to divergence need more than the range of float16
+USUAL_COLUMNS = {"resident": 32, "tiled": 64, "library": 0}  # of engines that are asked for
 
 
 def moments(weights, noise_factor, drive, setup, left_out=None, engine=None):
@@ -41,7 +40,7 @@ def moments(weights, noise_factor, drive, setup, left_out=None, engine=None):
     left_out : bool Tensor of shape (n_networks, n_inputs, n_trials), default=None
         Trials that contribute nothing.
     engine : {"resident", "tiled", "library"}, default=None
-        By default, the number of cells decides.
+        By default, the number of cells and the card decide.
 
     Returns
     -------
@@ -75,7 +74,7 @@ class _Moments(torch.autograd.Function):
     @staticmethod
     def forward(ctx, weights, noise_factor, drive, setup, left_out, engine, keep):
         ctx.set_materialize_grads(False)
-        with torch.cuda.device_of(drive), precision(setup):
+        with torch.cuda.device_of(drive):
             run = _Run(weights, noise_factor, drive, setup, engine, keep)
             *moments, diverged_at = run.forward(left_out)
         if keep:
@@ -86,8 +85,11 @@ class _Moments(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_mean, grad_covariance, grad_rates, _):
-        run = ctx.run
-        with torch.cuda.device_of(run.drive), precision(run.setup):
+        if ctx.run is None:
+            raise RuntimeError("the gradient of a simulation can be taken only once")
+        # the path is large, and buffers of a graph that was captured are used up
+        run, ctx.run = ctx.run, None
+        with torch.cuda.device_of(run.drive):
             gradients = run.backward(grad_mean, grad_covariance, grad_rates)
         return *gradients, None, None, None, None
 
@@ -99,10 +101,12 @@ class _Run:
         self.setup, self.keep = setup, keep
         self.drive, self.moving = drive.contiguous(), drive.ndim == 4
         self.columns = Columns(setup, drive.shape[-2], drive.shape[-1], drive.device)
-        if engine is None:
-            n = drive.shape[-1] if setup.gamma <= FLOAT16_GAMMA else math.inf
-            engine = "resident" if n <= RESIDENT else "tiled" if n <= TILED else "library"
-        self.engine = ENGINES[engine](self, weights.contiguous(), noise_factor.contiguous())
+        choice = choose(drive.shape[-1], setup.gamma, setup.precision, drive.device)
+        if engine is not None and engine != choice.engine:
+            choice = choice._replace(engine=engine, columns=USUAL_COLUMNS[engine])
+        self.choice = choice
+        matrices = weights.contiguous(), noise_factor.contiguous()
+        self.engine = ENGINES[choice.engine](self, *matrices, choice.columns)
         self.with_path = keep or setup.covariance
         self.chunks = [(0, setup.n_window)]
         if self.with_path:
@@ -206,11 +210,12 @@ class _Run:
             """Gradient of one sample, zero for inputs without trials, whose moments are NaN."""
             if grad is None:
                 return torch.zeros_like(self.mean)
-            return torch.where(self.n_finite > 0, grad / count, 0.0)
+            # kernels get an address, and know no strides but those of a whole
+            return torch.where(self.n_finite > 0, grad / count, 0.0).contiguous()
 
         sources = {"mean": of_sample(grad_mean), "rates": None}
         if grad_rates is not None:
-            sources["rates"] = setup.k * of_sample(grad_rates)
+            sources["rates"] = (setup.k * of_sample(grad_rates)).contiguous()
         if grad_covariance is not None:
             both = (grad_covariance + grad_covariance.mT) / count[..., None]
             both = torch.where(self.n_finite[..., None] > 0, both, 0.0)
@@ -220,7 +225,7 @@ class _Run:
         x, x_ahead = self.path_buffer(length), self.path_buffer(length) if heun else None
         grad_drive = torch.zeros_like(self.drive)
         self.engine.begin_backward()
-        outer = Outer(self)
+        outer = Outer(self, self.choice.outer) if self.choice.outer else Products(self)
         for start, stop in reversed(self.chunks):
             sources["path"] = None
             if grad_covariance is not None:

@@ -1,7 +1,10 @@
-"""Networks of any size: products of a library, and a CUDA graph of many steps."""
+"""Networks of any size: products of a library, and a CUDA graph of many steps.
+
+Products have the precision that torch is set to: its setting holds for all threads of a process,
+and so is not ours to change.
+"""
 
 import math
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -10,7 +13,7 @@ from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
 from ssn_estimators.simulation.gpu.columns import NEVER
 from ssn_estimators.simulation.schemes import COEFFICIENTS
 
-__all__ = ["CHUNK_ELEMENTS", "Library", "precision"]
+__all__ = ["CHUNK_ELEMENTS", "Library", "Products"]
 
 CHUNK_ELEMENTS = 2**28  # of a buffer over time: 1 GiB
 GRAPH_STEPS = 32  # of a CUDA graph
@@ -23,7 +26,7 @@ class Library:
     Time passes in stretches of `n_steps` through buffers that stay where they are.
     """
 
-    def __init__(self, run, weights, noise_factor):
+    def __init__(self, run, weights, noise_factor, tile):
         self.run, setup, columns = run, run.setup, run.columns
         self.weights, self.noise_factor = setup.k * weights, noise_factor
         tau = torch.tensor(np.asarray(setup.tau), dtype=torch.float32, device=columns.device)
@@ -33,7 +36,9 @@ class Library:
         self.sums, self.rate_sums = run.buffer(), run.buffer()
         self.forcing, self.path = run.buffer(self.n_steps + 1), run.buffer(self.n_steps + 1)
         self.predictions = run.buffer(self.n_steps) if self.solver == "heun" else None
-        self.stretch, self.stretch_back = _Replayed(self.steps), _Replayed(self.steps_back)
+        self.stretch, self.stretch_back = (
+            _Replayed(steps, self.u.is_cuda) for steps in (self.steps, self.steps_back)
+        )
 
     def begin(self):
         for x in (self.u, self.slope, self.sums, self.rate_sums):
@@ -151,14 +156,48 @@ class Library:
         return (x @ self.weights).mul_(self.gains(u)).sub_(x)
 
 
+class Products:
+    """`programs.Outer` by products of a library, from the noise itself."""
+
+    def __init__(self, run):
+        self.run = run
+        n_networks, _, n = run.columns.shape
+        self.grad_weights = run.drive.new_zeros((n_networks, n, n))
+        self.grad_noise = torch.zeros_like(self.grad_weights)
+        self.starts, z = {}, run.z.clone()
+        for start, stop in run.chunks:
+            self.starts[start] = z.clone()
+            run.columns.noise(z, run.setup.n_burn + start, run.setup.n_burn + stop)
+
+    def add(self, start, stop, x, x_ahead):
+        run, n_burn, size = self.run, self.run.setup.n_burn, stop - start
+        z = run.path_buffer(size + 1)
+        run.columns.noise(self.starts[start].clone(), n_burn + start, n_burn + stop, z)
+        pairs = [(x, run.path[start:stop], z[:-1])]
+        if x_ahead is not None:
+            pairs.append((x_ahead, run.predictions[start:stop], z[1:]))
+        for of_forcing, u, noise in pairs:
+            turned = _by_network(of_forcing[:size]).mT
+            self.grad_weights += turned @ _by_network(torch.relu(u).pow_(run.setup.gamma))
+            self.grad_noise += turned @ _by_network(noise)
+
+    def result(self):
+        return self.run.setup.k * self.grad_weights, self.grad_noise
+
+
+def _by_network(x):
+    """All times and columns of a network side by side: (n_networks, steps * columns, cells)."""
+    return x.transpose(0, 1).flatten(1, 2)
+
+
 class _Replayed:
     """A function that works on fixed buffers; on CUDA, a graph of it runs from its second time."""
 
-    def __init__(self, function):
-        self.function, self.graph, self.warm = function, None, False
+    def __init__(self, function, on_cuda):
+        self.function, self.on_cuda, self.graph, self.warm = function, on_cuda, None, False
 
     def __call__(self, *arguments, replay):
-        if not (replay and self.warm and torch.cuda.is_available()):
+        if not (replay and self.warm and self.on_cuda):
             self.warm |= replay
             self.function(*arguments)
             return
@@ -167,14 +206,3 @@ class _Replayed:
             with torch.cuda.graph(self.graph):
                 self.function(*arguments)
         self.graph.replay()
-
-
-@contextmanager
-def precision(setup):
-    """Precision of library products; PyTorch's setting holds for the whole process."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if setup.precision == "tf32" else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

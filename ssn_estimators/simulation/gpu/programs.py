@@ -7,14 +7,14 @@ import torch
 
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
 from ssn_estimators.simulation.gpu import kernels
-from ssn_estimators.simulation.gpu.columns import NEVER, TILE
+from ssn_estimators.simulation.gpu.columns import NEVER
 
 __all__ = ["Outer", "Resident", "Tiled"]
 
-TILE_WIDE = 64  # columns of a program
 BATCH, BATCH_BACK = 64, 32  # columns of weights that pass at a time
 PIECES = {"float32": 2, "tf32": 1}  # numbers that stand for one in a product
 OUTER_PROGRAMS = 528  # wanted at once for the outer products
+OUTER_STEPS = 32  # that are added up within one
 
 
 class Resident:
@@ -23,7 +23,7 @@ class Resident:
     step, step_back = kernels.forward, kernels.adjoint
     scratch = ()
 
-    def __init__(self, run, weights, noise_factor):
+    def __init__(self, run, weights, noise_factor, tile):
         self.run, setup, columns = run, run.setup, run.columns
         self.n_pieces = PIECES[setup.precision]
         self.noise_factor = noise_factor
@@ -40,9 +40,9 @@ class Resident:
         turned = weights.mT.contiguous()
         high = (turned.view(torch.int32) + 4096 & -8192).view(torch.float32)  # nearest in TF32
         self.turned = torch.stack([high, turned - high])
-        self.tiles = {"BLOCK": columns.block, "COLUMNS": TILE, "num_warps": 8}
+        self.tiles = {"BLOCK": columns.block, "COLUMNS": tile, "num_warps": 8}
         self.tiles_back = self.tiles
-        self.grid = (-(-columns.shape[1] // TILE), columns.shape[0])
+        self.grid = (-(-columns.shape[1] // tile), columns.shape[0])
 
     def begin(self):
         run, columns = self.run, self.run.columns
@@ -88,7 +88,7 @@ class Resident:
         run, setup, columns = self.run, self.run.setup, self.run.columns
         rates, dense = sources["rates"], sources["path"]
         self.step_back[self.grid](
-            *(self.turned, self.rate, run.finite.float(), sources["mean"]),
+            *(self.turned, self.rate, run.finite.float().contiguous(), sources["mean"]),
             sources["mean"] if rates is None else rates,
             x if dense is None else dense,
             run.path,
@@ -111,30 +111,33 @@ class Tiled(Resident):
 
     step, step_back = kernels.forward_tiled, kernels.adjoint_tiled
 
-    def __init__(self, run, weights, noise_factor):
-        super().__init__(run, weights, noise_factor)
+    def __init__(self, run, weights, noise_factor, tile):
+        super().__init__(run, weights, noise_factor, tile)
         n_networks, n_columns, n = run.columns.shape
         size = run.columns.n_blocks * run.columns.block
         pad = (0, size - n, 0, size - n)
         self.pieces = torch.nn.functional.pad(self.pieces, pad)
         self.noise_pieces = torch.nn.functional.pad(self.noise_pieces, pad)
-        padded_columns = -(-n_columns // TILE_WIDE) * TILE_WIDE
+        padded_columns = -(-n_columns // tile) * tile
         # rates before and after the step, in two pieces each, and the noise's increments
         shape = (5, n_networks, padded_columns, size)
         scratch = torch.zeros(shape, dtype=torch.float16, device=weights.device)
         self.scratch = (scratch, size, padded_columns)
-        self.tiles = self.tiles | {"COLUMNS": TILE_WIDE, "BATCH": BATCH}
+        self.tiles = self.tiles | {"BATCH": BATCH}
         self.tiles_back = self.tiles | {"BATCH": BATCH_BACK}
-        self.grid = (padded_columns // TILE_WIDE, n_networks)
+        self.grid = (padded_columns // tile, n_networks)
 
 
 class Outer:
     """Gradients of weights and noise factor: outer products over columns and time."""
 
-    def __init__(self, run):
-        self.run = run
+    def __init__(self, run, tile):
+        self.run, self.tile = run, tile
         n_networks, n_columns, n = run.columns.shape
-        self.n_tiles, self.n_blocks = -(-n_columns // TILE), run.columns.n_blocks
+        self.n_tiles, self.n_blocks = -(-n_columns // tile), run.columns.n_blocks
+        # a tensor core cuts off what it adds up: over many steps that is a bias
+        exact = run.setup.precision == "float32"
+        self.n_steps = OUTER_STEPS if exact else max(run.setup.n_window, 1)
         programs = n_networks * self.n_blocks**2
         self.n_splits = min(self.n_tiles, -(-OUTER_PROGRAMS // programs))
         self.g, self.g_after = run.buffer(), run.buffer()
@@ -142,6 +145,12 @@ class Outer:
         self.grad_noise = torch.zeros_like(self.grad_weights)
 
     def add(self, start, stop, x, x_ahead):
+        for end in range(stop, start, -self.n_steps):
+            begin = max(start, end - self.n_steps)
+            ahead = None if x_ahead is None else x_ahead[begin - start :]
+            self._add(begin, end, x[begin - start :], ahead)
+
+    def _add(self, start, stop, x, x_ahead):
         run, setup, columns = self.run, self.run.setup, self.run.columns
         parts = self.grad_weights.new_empty((2, self.n_splits, *self.grad_weights.shape))
         kernels.outer[(self.n_splits, self.n_blocks**2, columns.shape[0])](
@@ -158,7 +167,7 @@ class Outer:
             WEAK=columns.weak,
             ANTITHETIC=setup.antithetic,
             BLOCK=columns.block,
-            COLUMNS=TILE,
+            COLUMNS=self.tile,
             num_warps=8,
         )
         self.g, self.g_after = self.g_after, self.g
