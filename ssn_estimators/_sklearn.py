@@ -41,6 +41,7 @@ __all__ = [
     "StrOptions",
     "check_array",
     "check_matplotlib_support",
+    "count_steps",
     "fit_context",
     "fit_contexts",
     "record_of",
@@ -117,6 +118,17 @@ NUMBER = [Interval(Real, None, None, closed="neither")]
 POSITIVE = [Interval(Real, 0, None, closed="neither")]
 NOT_NEGATIVE = [Interval(Real, 0, None, closed="left")]
 RANDOM = ["random_state"]
+
+
+def count_steps(time, dt, name):
+    """A time as a number of steps; ValueError if nobody could wait for as many."""
+    n_steps = time / dt
+    if not n_steps <= MOST:
+        raise ValueError(
+            f"{name}={time:g} ms takes {n_steps:.3g} steps of {dt:g} ms, more than can be "
+            "simulated."
+        )
+    return round(n_steps)
 
 
 def validate_params(**constraints):

@@ -21,8 +21,10 @@ from ssn_estimators import (
     EvolutionStrategy,
     GMMFlow,
     LateralContext,
+    MorrisLecar,
     MorrisLecarClassifier,
     RNNClassifier,
+    SpikingRegressor,
     SSNClassifier,
     SSNSampler,
     choose_parents,
@@ -47,7 +49,13 @@ from ssn_estimators.density import (
 )
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.initial_weights import block_init, dale_init, low_rank_init
-from ssn_estimators.inspection import ei_balance, fixed_points, jacobian, oscillations
+from ssn_estimators.inspection import (
+    ei_balance,
+    fixed_points,
+    jacobian,
+    oscillations,
+    transient_amplification,
+)
 from ssn_estimators.inspection.sampling import energy_distance
 from ssn_estimators.lateral import add_salt_pepper, robustness_curve
 from ssn_estimators.lateral.rule import gated
@@ -347,3 +355,25 @@ def test_no_place_for_a_cache_of_compiled_code():
             return 2 * x
 
     assert double(3) == 6
+
+
+LONG = 1e300  # ms
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: make_cued_sinusoids(4, cue_duration=LONG),
+        lambda: SpikingRegressor(burn_in=LONG).fit(np.zeros((1, 4)), np.zeros((1, 3, 4))),
+        lambda: SpikingRegressor(cue_duration=LONG).fit(np.zeros((1, 4)), np.zeros((1, 3, 4))),
+        lambda: SpikingRegressor(update_interval=LONG).fit(np.zeros((1, 4)), np.zeros((1, 3, 4))),
+        lambda: MorrisLecarClassifier(word_duration=LONG).fit(np.eye(4), [0, 1, 0, 1]),
+        lambda: MorrisLecar().rate([1.0], duration=LONG),
+        lambda: MorrisLecar().rate([1.0], settling=LONG),
+        lambda: transient_amplification(Circuit([[0.0]], 1, 1.0), [[1.0]], duration=LONG),
+    ],
+)
+def test_times_that_take_too_many_steps(call):
+    """They are refused before anyone waits."""
+    with pytest.raises(ValueError, match=r"more than can be simulated|parameter of make_cued"):
+        call()

@@ -24,6 +24,7 @@ from ssn_estimators._sklearn import (
     BaseEstimator,
     OnlyWith,
     StrOptions,
+    count_steps,
     fit_context,
     validate_data,
     with_callbacks,
@@ -431,7 +432,10 @@ class MorrisLecarClassifier(
 
     def _grid(self):
         """Time steps of a word, and those that are read out."""
-        n_steps, n_read = round(self.word_duration / self.dt), round(self.read_duration / self.dt)
+        n_steps, n_read = (
+            count_steps(getattr(self, name), self.dt, name)
+            for name in ("word_duration", "read_duration")
+        )
         total = n_steps * self.n_words
         if n_steps < 1 or not 1 <= n_read <= total:
             raise ValueError(

@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 import torch
 
+from ssn_estimators._sklearn import count_steps
 from ssn_estimators._threads import share_out
 from ssn_estimators._torch import to_tensor
 
@@ -103,7 +104,8 @@ class MorrisLecar:
         current = to_tensor(current)
         v = torch.full_like(current, -60.0)
         w = self.open_share(v)
-        n_settling, n_steps = round(settling / dt), round((settling + duration) / dt)
+        n_settling = count_steps(settling, dt, "settling")
+        n_steps = n_settling + count_steps(duration, dt, "duration")
         count = torch.zeros_like(v)
         first, last = torch.full_like(v, torch.nan), torch.full_like(v, torch.nan)
         for i in range(n_steps):

@@ -32,7 +32,7 @@ CUE_CORRELATION = 20.0  # ms
     period=POSITIVE,
     amplitude=NUMBER,
     cue_amplitude=NOT_NEGATIVE,
-    cue_duration=[Interval(Real, 1, None, closed="left")],
+    cue_duration=[Interval(Real, 1, MOST, closed="both")],
     random_state=RANDOM,
 )
 def make_cued_sinusoids(

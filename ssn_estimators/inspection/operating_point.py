@@ -16,6 +16,7 @@ from ssn_estimators._sklearn import (
     NOT_NEGATIVE,
     POSITIVE,
     RANDOM,
+    count_steps,
     validate_params,
 )
 from ssn_estimators.inspection.linear import jacobian
@@ -234,6 +235,7 @@ def transient_amplification(circuit, drive, *, duration=200.0, dt=1.0, closure="
     """
     if not isinstance(dt, Real) or not isinstance(duration, Real) or not 0 < dt <= duration:
         raise ValueError(f"dt and duration must be 0 < dt <= duration, got {dt!r}, {duration!r}.")
+    n_times = count_steps(duration, dt, "duration") + 1
     matrices = jacobian(circuit.to_numpy(), drive, closure=closure).astype(float)
     n_inputs, n = matrices.shape[:2]
     shapes = {"amplification": (), "time": (), "pattern": (n,), "response": (n,)}
@@ -243,7 +245,7 @@ def transient_amplification(circuit, drive, *, duration=200.0, dt=1.0, closure="
             continue
         step, now = expm(matrix * dt), np.eye(n)
         found.amplification[i] = 0.0
-        for k in range(round(duration / dt) + 1):
+        for k in range(n_times):
             left, values, right = np.linalg.svd(now)
             if values[0] > found.amplification[i]:
                 found.amplification[i], found.time[i] = values[0], k * dt

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils import check_random_state
 
+from ssn_estimators._sklearn import count_steps
 from ssn_estimators.images.generative import named, percepts
 from ssn_estimators.inspection.stability import network_and_inputs
 from ssn_estimators.simulation import simulate
@@ -136,8 +137,8 @@ def stimulus_switch(
         raise ValueError(f"X_old has {len(old)} stimuli, X_new has {len(new)}; pairs are needed.")
     if not isinstance(n_trials, Integral) or n_trials < 2:
         raise ValueError(f"n_trials must be an integer of at least 2, got {n_trials!r}.")
-    n_before = round((burn_in + before) / dt)
-    n_steps = n_before + round(after / dt)
+    n_before = count_steps(burn_in + before, dt, "before")
+    n_steps = n_before + count_steps(after, dt, "after")
     n, shift = circuit.n_excitatory, sampler.potential_shift_
     rng, means, variances = check_random_state(random_state), [], []
     for i in range(len(old)):

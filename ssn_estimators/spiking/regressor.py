@@ -20,6 +20,7 @@ from ssn_estimators._sklearn import (
     OnlyWith,
     StrOptions,
     check_array,
+    count_steps,
     fit_context,
 )
 from ssn_estimators._torch import until_interrupted
@@ -339,7 +340,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
     def _check_cue(self, X, n_neurons):
         """Cue currents as (n_conditions, n_steps, n_neurons)."""
         if X is None:
-            return np.zeros((1, 1, n_neurons))
+            X = np.zeros((1, 1, n_neurons))
         X = check_array(X, dtype=float, allow_nd=True, input_name="X")
         if X.ndim == 2:
             X = X[:, None]
@@ -349,7 +350,9 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
                 f"{n_neurons}), one current for each of the {n_neurons} cells, got "
                 f"{X.shape if X.ndim == 3 else (len(X), *X.shape[2:])}."
             )
-        n_steps = round(self.cue_duration / self.dt)
+        for name in ("burn_in", "update_interval"):
+            count_steps(getattr(self, name), self.dt, name)
+        n_steps = count_steps(self.cue_duration, self.dt, "cue_duration")
         if X.shape[1] > max(n_steps, 1):
             raise ValueError(
                 f"X has {X.shape[1]} steps of the cue, which has {n_steps} time steps only."
@@ -562,7 +565,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         X = self._check_cue(X, self.n_features_in_)
         n_times = self._n_times
         if duration is not None:
-            n_times = round(duration / self.update_interval)
+            n_times = count_steps(duration, self.update_interval, "duration")
             if n_times < 1:
                 raise ValueError(f"duration must be at least one update_interval, got {duration}.")
         n_trials = self.n_trials_predict if n_trials is None else n_trials
