@@ -303,3 +303,13 @@ def test_random_circuit_obeys_dales_law():
     assert np.sqrt(np.mean(circuit.weights**2)) == pytest.approx(0.5, rel=0.1)
     again = random_circuit(30, 10, scale=0.5, random_state=0)
     assert_allclose(circuit.weights, again.weights, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [True, "x", int, object, np.float16, [1]])
+def test_dtypes_that_are_none_of_floats(dtype):
+    for make in (
+        lambda: random_circuit(2, 1, dtype=dtype),
+        lambda: stable_pair([[1]], dtype=dtype),
+    ):
+        with pytest.raises(ValueError, match="dtype must be float32 or float64, got"):
+            make()

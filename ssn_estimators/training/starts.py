@@ -87,8 +87,10 @@ def stable_pair(
     ------
     RuntimeError
         If no draw is stable.
+    ValueError
+        If a parameter is not legal.
     """
-    rng = check_random_state(random_state)
+    rng, dtype = check_random_state(random_state), _float_dtype(dtype)
     for _ in range(max_tries):
         magnitudes = np.abs(rng.normal(scale=np.sqrt(0.5), size=(2, 2)))
         weights = magnitudes * [[excitation, -1], [1, -1]]
@@ -156,8 +158,19 @@ def random_circuit(
     -------
     circuit : Circuit
     """
-    rng = check_random_state(random_state)
+    rng, dtype = check_random_state(random_state), _float_dtype(dtype)
     n = n_excitatory + n_inhibitory
     signs = np.where(np.arange(n) < n_excitatory, 1.0, -1.0)
     weights = np.abs(rng.normal(scale=scale, size=(n, n))) * signs
     return Circuit(weights.astype(dtype), n_excitatory, noise, theta=theta, **constants)
+
+
+def _float_dtype(dtype):
+    """As NumPy's, or a ValueError."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or found not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}.")
+    return found
