@@ -106,10 +106,12 @@ def _alike(value, usual):
 
 
 class Interval(_Interval):
-    """Scikit-learn's; True and False are no numbers in it."""
+    """Scikit-learn's; True and False are no numbers in it, nor what arrays cannot hold."""
 
     def is_satisfied_by(self, val):
-        return not isinstance(val, (bool, np.bool_)) and super().is_satisfied_by(val)
+        if isinstance(val, (bool, np.bool_)) or (isinstance(val, int) and abs(val) >= 2**63):
+            return False
+        return super().is_satisfied_by(val)
 
 
 # Constraints of parameters

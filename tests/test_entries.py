@@ -377,3 +377,13 @@ def test_times_that_take_too_many_steps(call):
     """They are refused before anyone waits."""
     with pytest.raises(ValueError, match=r"more than can be simulated|parameter of make_cued"):
         call()
+
+
+@pytest.mark.parametrize("value", [10**30, -(10**30), True])
+def test_numbers_that_arrays_cannot_hold(value):
+    with pytest.raises(ValueError, match="'period' parameter of make_cued_sinusoids"):
+        make_cued_sinusoids(4, period=value)
+    with pytest.raises(ValueError, match="'k' parameter of SSNClassifier"):
+        SSNClassifier(k=value).fit(*load_iris(return_X_y=True))
+    with pytest.raises(ValueError, match="'duration' parameter of make_spiral"):
+        make_spiral(duration=1e7 if value is True else value)

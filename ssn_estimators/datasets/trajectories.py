@@ -22,6 +22,7 @@ from ssn_estimators._sklearn import (
 __all__ = ["make_cued_sinusoids", "make_robertson", "make_spiral"]
 
 CUE_CORRELATION = 20.0  # ms
+LONGEST = 1e6  # of a spiral, which has come to rest by then
 
 
 @validate_params(
@@ -96,7 +97,10 @@ def make_cued_sinusoids(
     return cue_amplitude * X, amplitude * np.sin(2 * np.pi * (t - phases) / period)
 
 
-@validate_params(n_times=[Interval(Integral, 2, MOST, closed="both")], duration=POSITIVE)
+@validate_params(
+    n_times=[Interval(Integral, 2, MOST, closed="both")],
+    duration=[Interval(Real, 0, LONGEST, closed="right")],
+)
 def make_spiral(n_times=200, *, duration=25.0):
     r"""A cubic spiral, :math:`\dot y = A y^3`, as data for neural differential equations.
 
@@ -105,7 +109,7 @@ def make_spiral(n_times=200, *, duration=25.0):
     n_times : int, default=200
         Evenly spread times.
     duration : float, default=25.0
-        The last of them.
+        The last of them, at most a million.
 
     Returns
     -------
