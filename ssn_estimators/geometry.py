@@ -103,12 +103,12 @@ def ring_matrices(n_pairs, amplitudes, widths, variances, correlation, noise_wid
     distance = torch.cos(angle[:, None] - angle) - 1
     sign = torch.tensor([1.0, -1.0], dtype=amplitudes.dtype, device=amplitudes.device)
     blocks = (sign * amplitudes)[:, :, None, None] * torch.exp(
-        distance / widths[:, :, None, None] ** 2
+        distance / widths[:, :, None, None] / widths[:, :, None, None]  # a square might be 0
     )
     weights = blocks.permute(0, 2, 1, 3).reshape(2 * n_pairs, 2 * n_pairs)
     off_diagonal = correlation * torch.sqrt(variances[0] * variances[1])
     pair = torch.stack([variances[0], off_diagonal, off_diagonal, variances[1]]).reshape(2, 2)
-    covariance = torch.kron(pair, torch.exp(distance / noise_width**2))
+    covariance = torch.kron(pair, torch.exp(distance / noise_width / noise_width))
     covariance = covariance + noise_floor * torch.eye(
         2 * n_pairs, dtype=angle.dtype, device=angle.device
     )

@@ -27,7 +27,7 @@ from ssn_estimators.inspection import ei_balance, fixed_points, jacobian, oscill
 from ssn_estimators.lateral import add_gaussian_noise, add_salt_pepper
 
 MEANT = (ValueError, TypeError, FloatingPointError, ssn_estimators.DivergenceError)
-LONGER = int(os.environ.get("FUZZ", "5"))  # times as many cases with -m slow
+LONGER = int(os.environ.get("FUZZ", "0"))  # times as many cases as usual, with -m slow
 NONSENSE = st.sampled_from(
     [
         *(None, True, -1, 0, 1, 2, 3, 2.5, 0.0, -0.5, 1e-300, 1e300, float("nan"), float("inf")),
@@ -59,7 +59,7 @@ def check(call):
 
 
 def fuzz(n):
-    """Few cases, always the same, in every run of the tests; many with -m slow."""
+    """Few cases, always the same, in every run of the tests; many where they are asked for."""
     options = {
         "deadline": None,
         "derandomize": True,
@@ -69,9 +69,10 @@ def fuzz(n):
 
     def decorate(test):
         few = settings(max_examples=n, **options)(given(st.data())(test))
-        many = settings(max_examples=LONGER * n, **options)(given(st.data())(test))
+        many = settings(max_examples=max(LONGER, 1) * n, **options)(given(st.data())(test))
+        asked = pytest.mark.skipif(not LONGER, reason="asked for by FUZZ=5, or more")
 
-        @pytest.mark.parametrize("run", [few, pytest.param(many, marks=pytest.mark.slow)])
+        @pytest.mark.parametrize("run", [few, pytest.param(many, marks=[pytest.mark.slow, asked])])
         def both(run):
             run()
 

@@ -201,3 +201,12 @@ def test_steps_past_zero_end_there(small_ssn, blobs):
     ssn.set_params(warm_start=True).fit(*blobs)
     # some that were 0 have grown again
     assert (ssn.circuit_.weights[before.weights == 0] != 0).any()
+
+
+def test_narrow_rings_have_no_neighbours():
+    """However narrow: weights within pairs, and noise that no pairs share."""
+    narrow = gaussian_ring(4, [[0.3, 0.1], [0.4, 0.1]], np.full((2, 2), 1e-300), noise_width=1e-300)
+    pairs = np.kron(np.ones((2, 2)), np.eye(4)) > 0
+    assert (narrow.weights[~pairs] == 0).all()
+    assert_allclose(narrow.weights[pairs].reshape(8, 2)[:4], [[0.3, -0.1]] * 4)
+    assert (narrow.noise_factor[~pairs] == 0).all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from numbers import Real
 from typing import NamedTuple
@@ -339,15 +338,8 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
 
     def _shape(self, n_features):
         """Rows, columns and channels."""
-        if self.image_shape is None:
-            return (*image_shape_of(None, n_features), 1)
-        shape = tuple(self.image_shape)
-        shape = (*shape, 1) if len(shape) == 2 else shape
-        if len(shape) != 3 or min(shape) < 1 or math.prod(shape) != n_features:
-            raise ValueError(
-                f"image_shape={self.image_shape!r} does not fit images of {n_features} numbers."
-            )
-        return shape
+        shape = image_shape_of(self.image_shape, n_features, n_dims=(2, 3))
+        return (*shape, 1) if len(shape) == 2 else shape
 
     def _images(self, X):
         X = ((X - self.input_mean_) / self.input_scale_).astype(np.float32)

@@ -170,7 +170,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         _refuse_negative(X)
         sums = None if first else copy.deepcopy(self._sums)  # whole, if this one is interrupted
         if first:
-            self._shape = self._map_shape(X.shape[1])
+            self._shape = image_shape_of(self.image_shape, X.shape[1], whole=False)
             self.n_channels_ = X.shape[1] // np.prod(self._shape)
             sums = CoActivation(self.n_channels_, self.extent, self.spacing)
             self.n_samples_seen_ = 0
@@ -182,16 +182,6 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.n_samples_seen_ += len(X)
         self.weights_, self.mean_ = self._sums.weights(self.eps)
         return self
-
-    def _map_shape(self, n_features):
-        if self.image_shape is None:
-            return image_shape_of(None, n_features)
-        shape = tuple(self.image_shape)
-        if len(shape) != 2 or min(shape) < 1 or n_features % np.prod(shape):
-            raise ValueError(
-                f"image_shape={self.image_shape!r} does not fit maps of {n_features} numbers."
-            )
-        return shape
 
     def _maps(self, X):
         return X.view(len(X), *self._shape, self.n_channels_)

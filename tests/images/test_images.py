@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
+from zoo import ESTIMATORS
 
 from ssn_estimators import ContrastNormalizer, GaborEncoder, gabor_filters
 from ssn_estimators.images.gabor import explained_energy
@@ -120,3 +122,15 @@ def test_filters_of_another_size_are_refused(digits):
     encoder = GaborEncoder(3).fit(digits)
     with pytest.raises(ValueError, match="3 coefficients a row, got 4"):
         encoder.inverse_transform(np.ones((2, 4)))
+
+
+@pytest.mark.parametrize(
+    "image_shape", [np.array(4.0), (2.0, 2.0), "22", ("2", "2"), (True, 4), (4,), (2, -2), [[2, 2]]]
+)
+@pytest.mark.parametrize("name", ["GaborEncoder", "LateralContext", "CNNClassifier"])
+def test_image_shapes_are_two_whole_numbers(name, image_shape):
+    estimator = clone(next(x for x in ESTIMATORS if type(x).__name__ == name))
+    estimator.set_params(image_shape=image_shape)
+    message = "does not fit images of 4 pixels|The 'image_shape' parameter of"
+    with pytest.raises(ValueError, match=message):
+        estimator.fit(RNG(0).rand(6, 4), [0, 1] * 3)
