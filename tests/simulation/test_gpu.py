@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -154,6 +155,25 @@ def test_gradients_through_views(kind, engine):
 
 
 @pytest.mark.parametrize("engine", ["resident", "tiled", "library"])
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+def test_gradients_of_any_size(solver, engine):
+    """Products of float16 numbers are scaled by what there is."""
+    setup = Setup(n_window=3, seeds=TWO, solver=solver, covariance=False, rates=False)
+    found = {}
+    for size in (0.0, 1e-25, 1.0, 1e25):
+        ours = on_device(problem(setup))
+        mean = gpu.moments(*ours, setup, engine=engine)[0]
+        # networks side by side, whose gradients differ
+        factors = torch.tensor([size, 1e-3 * size], device=DEVICE)[:, None, None]
+        found[size] = [x.cpu().double() for x in torch.autograd.grad((factors * mean).sum(), ours)]
+    assert all((x == 0).all() for x in found[0.0])
+    for size in (1e-25, 1e25):
+        for x, y in zip(found[size], found[1.0], strict=True):
+            for network in range(2):
+                assert relative_error(x[network] / size, y[network]) < 1e-5
+
+
+@pytest.mark.parametrize("engine", ["resident", "tiled", "library"])
 def test_a_second_gradient_is_refused(engine):
     setup = Setup(n_window=2)
     ours = on_device(problem(setup))
@@ -178,10 +198,10 @@ def test_settings_of_torch_are_left_alone():
 @pytest.mark.parametrize(
     "choice",
     [
-        cards.Choice("resident", 16, 16),
-        cards.Choice("tiled", 32, 16),
-        cards.Choice("resident", 32, 0),
-        cards.Choice("library", 0, 0),
+        cards.Choice("resident", cards.Tile(16), cards.Tile(16), cards.Tile(16)),
+        cards.Choice("tiled", cards.Tile(32, 64), cards.Tile(64, 32), cards.Tile(16)),
+        cards.Choice("resident", cards.Tile(32), cards.Tile(16)),
+        cards.Choice("library"),
     ],
 )
 def test_on_small_cards(choice, solver, monkeypatch):
@@ -198,28 +218,31 @@ def test_outer_products_are_added_up_in_short_stretches(monkeypatch):
     check(setup, problem(setup), "resident", 1e-5)
 
 
-def chosen(capability, precision, n, gamma=2.0):
-    return cards.choose_for(n, gamma, precision, cards.CARDS[capability], capability)
+def chosen(capability, precision, n, **changes):
+    setup = Setup(precision=precision, **changes)
+    return cards.choose_for(n, setup, cards.CARDS[capability], capability)
 
 
 @pytest.mark.parametrize("capability", cards.CARDS)
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
 def test_there_is_an_engine_for_every_card(capability, precision):
-    for n in (2, 64, 65, 128, 129, 1024, 1025):
-        choice = chosen(capability, precision, n)
-        assert (choice.engine == "library") == (n > 1024)
-        empty = capability == (10, 0) and n > 64 and precision == "float32"
-        assert (choice.outer == 0) == empty
-    # powers beyond the range of float16
-    assert chosen(capability, precision, 100, gamma=3.0).engine == "library"
+    for solver in SCHEMES:
+        for n in (2, 64, 65, 128, 129, 1024, 1025):
+            choice = chosen(capability, precision, n, solver=solver)
+            assert (choice.engine == "library") == (n > 1024)
+            empty = capability == (10, 0) and n > 64 and precision == "float32"
+            assert (choice.outer is None) == empty
+        # powers beyond the range of float16
+        choice = chosen(capability, precision, 100, gamma=3.0, solver=solver)
+        assert choice.engine == "library"
+        assert choice.outer is None
 
 
 def test_large_cards_keep_networks_on_the_chip():
     for precision in ("float32", "tf32"):
-        assert chosen((9, 0), precision, 100) == ("resident", 32, 32)
-    assert chosen((12, 0), "float32", 50) == ("resident", 32, 32)
-    assert chosen((12, 0), "float32", 100) == ("tiled", 64, 16)
-    assert chosen((8, 0), "float32", 100) == ("tiled", 64, 16)
+        assert chosen((9, 0), precision, 100).engine == "resident"
+    assert chosen((12, 0), "float32", 50).engine == "resident"
+    assert chosen((12, 0), "float32", 100).engine == "tiled"
 
 
 TWO = (3, 2**40 + 5)
@@ -374,68 +397,14 @@ def test_shared_and_antithetic_noise():
     assert (mirrored[:, :, 1] != mirrored[:, :, 0]).all()
 
 
-COMPILE = """
-import sys
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource, compile
-from ssn_estimators.simulation.gpu import cards, kernels
-
-TYPES = {
-    "seeds": "*i64", "ids": "*i32", "first_state": "*i32", "scratch": "*fp16",
-    **dict.fromkeys(["dt", "decay", "kick", "gamma", "rate_scale"], "fp32"),
-    **dict.fromkeys([*kernels.COUNTS, "n_cells", "size", "padded_columns"], "i32"),
-}
-capability, precision, n, solvers = eval(sys.argv[1])
-LIMIT = cards.CARDS[capability]
-target = GPUTarget("cuda", 10 * capability[0] + capability[1], 32)
-
-
-def build(kernel, warps=8, **constants):
-    types = dict(TYPES)
-    if "forward" in kernel.__name__:
-        types |= {"weights": "*fp16", "noise_factor": "*fp16"}
-    signature, attributes = {}, {}
-    for i, name in enumerate(kernel.arg_names):
-        signature[name] = "constexpr" if name in constants else types.get(name, "*fp32")
-        if signature[name].startswith("*") or name == "size":
-            attributes[i,] = [["tt.divisibility", 16]]
-    source = ASTSource(kernel, signature, constants, attributes)
-    compiled = compile(source, target=target, options={"num_warps": warps})
-    assert compiled.metadata.shared <= LIMIT, (kernel.__name__, compiled.metadata.shared)
-    assert compiled.asm["ptx"].count(";") > 300, "an empty kernel"
-    print(kernel.__name__, constants, compiled.metadata.shared, flush=True)
-
-
-choice = cards.choose_for(n, 2.0, precision, LIMIT, capability)
-block = 64 if n <= 64 else 128
-common = {"POWER": 2, "PIECES": 2 if precision == "float32" else 1, "BLOCK": block}
-flags = {"WEAK": False, "ANTITHETIC": False}
-burn = {"MOVING": False, "MEAN": False, "RATES": False, "PATH": 0, "TRACK": True}
-window = {"MOVING": True, "MEAN": True, "RATES": True, "PATH": 2, "TRACK": False}
-for solver in solvers:
-    own = {"SOLVER": solver, "COLUMNS": choice.columns}
-    ways = ((burn, {"RATES": False, "DENSE": False}), (window, {"RATES": True, "DENSE": True}))
-    for way, back in ways if len(solvers) > 1 else ways[1:]:
-        if choice.engine == "resident":
-            build(kernels.forward, **common, **flags, **own, **way)
-            build(kernels.adjoint, COLD=False, **common, **own, **back)
-        else:
-            tiled = common | {"BLOCK": 128}
-            build(kernels.forward_tiled, BATCH=64, **tiled, **flags, **own, **way)
-            build(kernels.adjoint_tiled, BATCH=32, COLD=False, **tiled, **own, **back)
-    if choice.outer:
-        heun = {"HEUN": solver == "heun", "COLUMNS": choice.outer}
-        build(kernels.outer, **common, **flags, **heun)
-build(kernels.noise, warps=4, BLOCK=block, COLUMNS=32, WEAK=False, KEEP=True)
-"""
 ALL = ("euler", "ab2", "heun")
-BUILDS = [((9, 0), "tf32", 50, ("heun",))] + [
+BUILDS = [("9.0", "tf32", 50, ("heun",))] + [
     pytest.param(build, marks=pytest.mark.slow)
     for build in [
-        *(((9, 0), precision, n, ALL) for precision in ("float32", "tf32") for n in (100, 200)),
+        *(("9.0", precision, n, ALL) for precision in ("float32", "tf32") for n in (100, 200)),
         *(
-            (capability, precision, n, ("heun",))
-            for capability in ((8, 0), (10, 0), (12, 0))
+            (card, precision, n, ("euler", "heun"))
+            for card in ("8.0", "10.0", "12.0")
             for precision in ("float32", "tf32")
             for n in (50, 100, 200)
         ),
@@ -446,9 +415,11 @@ BUILDS = [((9, 0), "tf32", 50, ("heun",))] + [
 @pytest.mark.parametrize("build", BUILDS, ids=str)
 def test_kernels_compile_for_cards(build, tmp_path):
     """Without a device; in another process, because this one may have the interpreter."""
-    script = tmp_path / "build.py"
-    script.write_text(COMPILE)
-    environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}
-    command = [sys.executable, script, repr(build)]
+    card, precision, n, solvers = build
+    script = Path(__file__).parents[2] / "benchmarks/gpu/compiled.py"
+    options = {"--card": [card], "--precision": [precision], "--cells": [n], "--solver": solvers}
+    command = [sys.executable, script, "--check"]
+    command += [str(x) for name, values in options.items() for x in (name, *values)]
+    environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -10,6 +10,7 @@ __all__ = ["NEVER", "TILE", "Columns"]
 
 TILE = 32  # of them, of a program
 NEVER = 2**31 - 1
+PIECES = {"float32": 2, "tf32": 1}  # numbers that stand for one in a product
 
 
 class Columns:
@@ -26,6 +27,7 @@ class Columns:
         self.ids = ids.expand(n_inputs, -1).flatten().to(self.device, torch.int32)
         self.signs = signs.expand(n_inputs, -1).flatten().to(self.device)
         self.seeds = torch.tensor(setup.seeds, dtype=torch.int64, device=self.device)
+        self.n_pieces = PIECES[setup.precision]
         self.weak = setup.increments == "weak"
         self.decay = math.exp(-setup.dt / setup.tau_eta)
         # a weak increment is -1, 0 or 1 in the kernels, of variance 1/3
@@ -47,6 +49,7 @@ class Columns:
             self.kick,
             BLOCK=self.block,
             COLUMNS=TILE,
+            PIECES=self.n_pieces,
             WEAK=self.weak,
             KEEP=path is not None,
         )

@@ -8,9 +8,12 @@ sum of outer products over columns and time (`kernels.outer`).
 """
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
 from ssn_estimators.simulation.gpu.cards import choose
 from ssn_estimators.simulation.gpu.columns import NEVER, Columns
@@ -18,8 +21,6 @@ from ssn_estimators.simulation.gpu.library import CHUNK_ELEMENTS, Library, Produ
 from ssn_estimators.simulation.gpu.programs import Outer, Resident, Tiled
 
 __all__ = ["moments", "noise"]
-
-USUAL_COLUMNS = {"resident": 32, "tiled": 64, "library": 0}  # of engines that are asked for
 
 
 def moments(weights, noise_factor, drive, setup, left_out=None, engine=None):
@@ -35,8 +36,8 @@ def moments(weights, noise_factor, drive, setup, left_out=None, engine=None):
         With attributes n_trials, n_burn, n_window, dt, solver, tau, tau_eta, k, gamma, seeds,
         shared_noise, antithetic, increments, covariance, rates and precision. In products,
         "tf32" keeps 11 bits of every factor and "float32" 22, as two numbers of 11 in three
-        products: scaled float16 forwards, where the range is known, TF32 on the way back.
-        All sums are float32.
+        products: scaled float16 where the range is known, TF32 in the adjoint. All sums are
+        float32.
     left_out : bool Tensor of shape (n_networks, n_inputs, n_trials), default=None
         Trials that contribute nothing.
     engine : {"resident", "tiled", "library"}, default=None
@@ -55,7 +56,20 @@ def moments(weights, noise_factor, drive, setup, left_out=None, engine=None):
     """
     inputs = (weights, noise_factor, drive)
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
-    return _Moments.apply(*inputs, setup, left_out, engine, keep)
+    n = drive.shape[-1]
+    more = -n % 4  # cells at rest, so that 16 bytes go at a time
+    if more:
+        inputs = (
+            pad(weights, (0, more, 0, more)),
+            pad(noise_factor, (0, more, 0, more)),
+            pad(drive, (0, more)),
+        )
+        setup = replace(setup, tau=np.append(np.broadcast_to(setup.tau, n), more * [np.inf]))
+    mean, covariance, rates, diverged_at = _Moments.apply(*inputs, setup, left_out, engine, keep)
+    if more:
+        mean, rates = mean[..., :n], None if rates is None else rates[..., :n]
+        covariance = None if covariance is None else covariance[..., :n, :n]
+    return mean, covariance, rates, diverged_at
 
 
 def noise(setup, n_inputs, n_neurons, device):
@@ -63,11 +77,11 @@ def noise(setup, n_inputs, n_neurons, device):
 
     The kernels make the same numbers in place; this is for tests and for small circuits.
     """
-    columns = Columns(setup, n_inputs, n_neurons, device)
+    columns = Columns(setup, n_inputs, -(-n_neurons // 4) * 4, device)
     n_steps = setup.n_burn + setup.n_window
     path = torch.empty((n_steps + 1, *columns.shape), device=device)
     columns.noise(path.new_zeros(columns.shape), 0, n_steps, path)
-    return path.unflatten(2, (n_inputs, setup.n_trials))
+    return path.unflatten(2, (n_inputs, setup.n_trials))[..., :n_neurons]
 
 
 class _Moments(torch.autograd.Function):
@@ -101,12 +115,9 @@ class _Run:
         self.setup, self.keep = setup, keep
         self.drive, self.moving = drive.contiguous(), drive.ndim == 4
         self.columns = Columns(setup, drive.shape[-2], drive.shape[-1], drive.device)
-        choice = choose(drive.shape[-1], setup.gamma, setup.precision, drive.device)
-        if engine is not None and engine != choice.engine:
-            choice = choice._replace(engine=engine, columns=USUAL_COLUMNS[engine])
-        self.choice = choice
+        self.choice = choose(drive.shape[-1], setup, drive.device, engine)
         matrices = weights.contiguous(), noise_factor.contiguous()
-        self.engine = ENGINES[choice.engine](self, *matrices, choice.columns)
+        self.engine = ENGINES[self.choice.engine](self, *matrices, self.choice)
         self.with_path = keep or setup.covariance
         self.chunks = [(0, setup.n_window)]
         if self.with_path:
@@ -223,9 +234,9 @@ class _Run:
         length = max(stop - start for start, stop in self.chunks)
         heun = setup.solver == "heun"
         x, x_ahead = self.path_buffer(length), self.path_buffer(length) if heun else None
-        grad_drive = torch.zeros_like(self.drive)
+        grad_drive = torch.zeros_like(self.drive) if self.moving else None
         self.engine.begin_backward()
-        outer = Outer(self, self.choice.outer) if self.choice.outer else Products(self)
+        outer = Outer(self) if self.choice.outer else Products(self)
         for start, stop in reversed(self.chunks):
             sources["path"] = None
             if grad_covariance is not None:
@@ -234,16 +245,15 @@ class _Run:
                 sources["path"] = samples.flatten(2, 3).contiguous()
             self.engine.backward(start, stop, sources, x, x_ahead)
             outer.add(start, stop, x, x_ahead)
-            for of_forcing, ahead in ((x, 0), (x_ahead, 1)):
+            for of_forcing, ahead in ((x, 0), (x_ahead, 1)) if self.moving else ():
                 if of_forcing is None:
                     continue
                 of_drive = self.by_input(of_forcing[: stop - start])
-                if not self.moving:
-                    grad_drive += of_drive.sum((0, 3))
-                    continue
                 steps = torch.arange(start, stop, device=x.device) + setup.n_burn + ahead
                 steps.clamp_max_(self.drive.shape[1] - 1)
                 grad_drive.index_add_(1, steps, of_drive.sum(3).transpose(0, 1))
+        if not self.moving:
+            grad_drive = self.by_input(self.engine.x_sums).sum(2)
         grad_weights, grad_noise = outer.result()
         return grad_weights, grad_noise, grad_drive
 

@@ -26,7 +26,7 @@ class Library:
     Time passes in stretches of `n_steps` through buffers that stay where they are.
     """
 
-    def __init__(self, run, weights, noise_factor, tile):
+    def __init__(self, run, weights, noise_factor, choice):
         self.run, setup, columns = run, run.setup, run.columns
         self.weights, self.noise_factor = setup.k * weights, noise_factor
         tau = torch.tensor(np.asarray(setup.tau), dtype=torch.float32, device=columns.device)
@@ -108,12 +108,14 @@ class Library:
 
     def begin_backward(self):
         run, n = self.run, self.n_steps
-        self.grad, self.carried = run.buffer(), run.buffer()
+        self.grad, self.carried, self.x_sums = run.buffer(), run.buffer(), run.buffer()
+        self.largest = run.drive.new_zeros((run.columns.shape[0], 1))  # of the last x
         self.source, self.x = run.buffer(n), run.buffer(n)
         self.x_ahead = run.buffer(n) if self.solver == "heun" else None
 
     def backward(self, start, stop, sources, x, x_ahead):
         run, mean, finite = self.run, sources["mean"][:, :, None], self.run.finite
+        self.largest.zero_()
         for end in range(stop, start, -self.n_steps):
             at = max(start, end - self.n_steps)
             size, here = end - at, slice(at - start, end - start)
@@ -129,9 +131,12 @@ class Library:
                 self.predictions[:size] = run.predictions[at:end]
             cold = at == 0 and run.setup.n_burn == 0
             self.stretch_back(size, cold, replay=size == self.n_steps and not cold)
-            x[here] = self.x[:size]
-            if x_ahead is not None:
-                x_ahead[here] = self.x_ahead[:size]
+            for of_forcing, whole in ((self.x, x), (self.x_ahead, x_ahead)):
+                if whole is not None:
+                    whole[here] = of_forcing[:size]
+                    self.x_sums += of_forcing[:size].sum(0)
+                    largest = torch.linalg.vector_norm(of_forcing[:size], torch.inf, (0, 2, 3))
+                    self.largest = torch.maximum(self.largest, largest[:, None])
 
     def steps_back(self, n_steps, cold=False):
         for t in reversed(range(n_steps)):
@@ -203,6 +208,12 @@ class _Replayed:
             return
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+            # not by `torch.cuda.graph`, which empties the allocator's cache
+            now, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+            aside.wait_stream(now)
+            with torch.cuda.stream(aside):
+                self.graph.capture_begin(capture_error_mode="thread_local")
                 self.function(*arguments)
+                self.graph.capture_end()
+            now.wait_stream(aside)
         self.graph.replay()

@@ -13,22 +13,32 @@ __all__ = [
     "HALF",
     "NEVER",
     "THRESHOLD",
+    "add_outer",
+    "add_outer_exact",
+    "by_four",
     "gains_of",
     "in_halves",
+    "interleaved",
     "load_matrix",
     "multiply",
     "multiply_in_tf32",
-    "multiply_quarter",
-    "multiply_tf32",
+    "multiply_turned",
     "rates_of",
 ]
 
 # Numbers that change from call to call; the kernels do not depend on their being 1 or even
-COUNTS = "n_networks n_columns n_trials n_inputs n_steps start stop n_tiles n_blocks n_burn".split()
+COUNTS = "n_networks n_columns n_cells n_trials n_inputs n_steps".split()
+COUNTS += "start stop n_tiles n_blocks n_burn".split()
 NEVER = tl.constexpr(2**31 - 1)
 THRESHOLD = tl.constexpr(DIVERGENCE_THRESHOLD)
 AB2_NOW, AB2_BEFORE = (tl.constexpr(share) for share in COEFFICIENTS["ab2"])
 HALF = tl.constexpr(COEFFICIENTS["heun"][0])
+
+
+@triton.jit
+def by_four(n_cells):
+    """Rows hold a multiple of 4 cells: so the compiler knows that 16 bytes can go at a time."""
+    return n_cells // 4 * 4
 
 
 @triton.jit
@@ -78,12 +88,24 @@ def multiply(high, low, x, scale, PIECES: tl.constexpr):
 
 
 @triton.jit
-def multiply_quarter(high, low, x, total, PIECES: tl.constexpr):
-    """total + (high + low) x^T for increments x, which float16 holds exactly."""
-    x = tl.trans(x.to(tl.float16))
+def interleaved(a, b, c, d):
+    """Quarters of shape (columns, lanes) as one block: number 4 l + i is lane l of quarter i."""
+    pairs = tl.join(tl.join(a, c), tl.join(b, d))
+    return pairs.reshape(a.shape[0], 4 * a.shape[1])
+
+
+@triton.jit
+def multiply_turned(high, low, x, PIECES: tl.constexpr):
+    """(high + low) x^T for x within float16, small terms first."""
+    x_high = x.to(tl.float16)
     if PIECES == 2:
-        total = tl.dot(low, x, total)
-    return tl.dot(high, x, total)
+        x_low = (x - x_high.to(tl.float32)).to(tl.float16)
+        product = tl.dot(low, tl.trans(x_high))
+        product = tl.dot(high, tl.trans(x_low), product)
+        product = tl.dot(high, tl.trans(x_high), product)
+    else:
+        product = tl.dot(high, tl.trans(x_high))
+    return product
 
 
 @triton.jit
@@ -104,8 +126,22 @@ def multiply_in_tf32(a_high, a_low, b, total, PIECES: tl.constexpr):
 
 
 @triton.jit
-def multiply_tf32(a_high, a_low, b, total, PIECES: tl.constexpr):
-    """The same for b that are TF32 numbers."""
+def add_outer(x, y, total, PIECES: tl.constexpr):
+    """total + x^T y for x and y within float16, small terms first."""
+    x_high, y_high = x.to(tl.float16), y.to(tl.float16)
     if PIECES == 2:
-        total = tl.dot(a_low, b, total, input_precision="tf32")
-    return tl.dot(a_high, b, total, input_precision="tf32")
+        x_low = (x - x_high.to(tl.float32)).to(tl.float16)
+        y_low = (y - y_high.to(tl.float32)).to(tl.float16)
+        total = tl.dot(tl.trans(x_low), y_high, total)
+        total = tl.dot(tl.trans(x_high), y_low, total)
+    return tl.dot(tl.trans(x_high), y_high, total)
+
+
+@triton.jit
+def add_outer_exact(x, y, total, PIECES: tl.constexpr):
+    """The same for y of float16."""
+    x_high = x.to(tl.float16)
+    if PIECES == 2:
+        x_low = (x - x_high.to(tl.float32)).to(tl.float16)
+        total = tl.dot(tl.trans(x_low), y, total)
+    return tl.dot(tl.trans(x_high), y, total)

@@ -10,6 +10,7 @@ from ssn_estimators.simulation.gpu.kernels.arithmetic import (
     HALF,
     NEVER,
     THRESHOLD,
+    by_four,
     gains_of,
     multiply_in_tf32,
     rates_of,
@@ -116,21 +117,23 @@ def forward_tiled(
     increments; the weights are padded to `size` cells as well.
     """
     QUARTER: tl.constexpr = BLOCK // 4
-    network = tl.program_id(1)
-    columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    n_cells = by_four(n_cells)
+    network = tl.program_id(1).to(tl.int64)
+    offset, own = tl.program_id(0).to(tl.int64) * COLUMNS, tl.arange(0, COLUMNS)
+    columns = offset.to(tl.int32) + own
     in_columns = columns < n_columns
     square = size.to(tl.int64) * size
     weights += network * square
     noise_factor += network * square
     to_low_matrix = n_networks * square
     slot = n_networks * padded_columns.to(tl.int64) * size
-    scratch += network * padded_columns.to(tl.int64) * size
+    scratch += (network * padded_columns + offset) * size
     weight_unit, noise_unit = tl.load(weight_units + network), tl.load(noise_units + network)
     seed = tl.load(seeds + network)
     ids = tl.load(ids + columns, mask=in_columns, other=0)
     signs = tl.load(signs + columns, mask=in_columns, other=0.0)[:, None]
     extent = n_columns.to(tl.int64) * n_cells
-    base = network * extent
+    base = network * extent + offset * n_cells
     u_state += base
     eta_state += base
     z_state += base
@@ -140,16 +143,17 @@ def forward_tiled(
     steps_in_drive = 1
     if MOVING:
         steps_in_drive = n_steps
-    drive += network.to(tl.int64) * steps_in_drive * n_inputs * n_cells
+    drive += network * steps_in_drive * n_inputs * n_cells
     first_at = first_state + network * n_columns + columns
     first = tl.load(first_at, mask=in_columns, other=NEVER)
+    inputs = (columns // n_trials).to(tl.int64)[None, :]
     n_blocks = size // BLOCK
 
     for block in range(n_blocks):
         cells = block * BLOCK + tl.arange(0, BLOCK)
         inside = in_columns[None, :] & (cells[:, None] < n_cells)
-        u = tl.load(u_state + columns[None, :] * n_cells + cells[:, None], mask=inside, other=0.0)
-        scratch_at = columns[None, :] * size + cells[:, None]
+        u = tl.load(u_state + own[None, :] * n_cells + cells[:, None], mask=inside, other=0.0)
+        scratch_at = own[None, :] * size + cells[:, None]
         _put_rates(scratch, scratch_at, slot, u, gamma, rate_scale, POWER, PIECES)
 
     for step in range(start, stop):
@@ -160,16 +164,16 @@ def forward_tiled(
         fixed_at = 0 * slot
         if MOVING:
             fixed_at = step * n_inputs.to(tl.int64) * n_cells
-        written = (step - start) * n_networks * extent + base
+        written = (step - start) * (n_networks * extent) + base
         for block in range(n_blocks):
             lanes = block * QUARTER + tl.arange(0, QUARTER)
-            increments = draw(seed, lanes, step + 1, ids, WEAK, signs, ANTITHETIC)
+            increments = draw(seed, lanes, step + 1, ids, signs, PIECES, WEAK, ANTITHETIC)
             for i in tl.static_range(4):
                 cells = block * BLOCK + i * QUARTER + tl.arange(0, QUARTER)[None, :]
                 inside = in_columns[:, None] & (cells < n_cells)
-                at = columns[:, None] * n_cells + cells
+                at = own[:, None] * n_cells + cells
                 x = increments[i].to(tl.float16)
-                tl.store(scratch + 4 * slot + columns[:, None] * size + cells, x)
+                tl.store(scratch + 4 * slot + own[:, None] * size + cells, x)
                 if TRACK:
                     z = tl.load(z_state + at, mask=inside, other=0.0)
                     z = decay * z + kick * x.to(tl.float32)
@@ -182,7 +186,7 @@ def forward_tiled(
                 weights,
                 scratch + now_slot,
                 cells,
-                columns,
+                own,
                 size,
                 to_low_matrix,
                 slot,
@@ -194,7 +198,7 @@ def forward_tiled(
                 noise_factor,
                 scratch + 4 * slot,
                 cells,
-                columns,
+                own,
                 size,
                 to_low_matrix,
                 slot,
@@ -202,10 +206,10 @@ def forward_tiled(
                 True,
                 BATCH,
             )
-            at = columns[None, :] * n_cells + cells[:, None]
+            at = own[None, :] * n_cells + cells[:, None]
             inside = in_columns[None, :] & (cells[:, None] < n_cells)
             relative_step = dt * tl.load(rate + cells, mask=cells < n_cells, other=0.0)[:, None]
-            fixed = fixed_at + (columns // n_trials)[None, :] * n_cells + cells[:, None]
+            fixed = fixed_at + inputs * n_cells + cells[:, None]
             fixed = tl.load(drive + fixed, mask=inside, other=0.0)
             u = tl.load(u_state + at, mask=inside, other=0.0)
             eta = tl.load(eta_state + at, mask=inside, other=0.0)
@@ -222,7 +226,7 @@ def forward_tiled(
                 u += now
                 if PATH == 2:
                     tl.store(predictions + written + at, u, mask=inside)
-            scratch_at = columns[None, :] * size + cells[:, None]
+            scratch_at = own[None, :] * size + cells[:, None]
             ahead = scratch + ahead_slot
             _put_rates(ahead, scratch_at, slot, u, gamma, rate_scale, POWER, PIECES)
             if SOLVER != "heun":
@@ -252,7 +256,7 @@ def forward_tiled(
                     weights,
                     scratch + ahead_slot,
                     cells,
-                    columns,
+                    own,
                     size,
                     to_low_matrix,
                     slot,
@@ -260,10 +264,10 @@ def forward_tiled(
                     False,
                     BATCH,
                 )
-                at = columns[None, :] * n_cells + cells[:, None]
+                at = own[None, :] * n_cells + cells[:, None]
                 inside = in_columns[None, :] & (cells[:, None] < n_cells)
                 relative_step = dt * tl.load(rate + cells, mask=cells < n_cells, other=0.0)[:, None]
-                fixed = fixed_at + (columns // n_trials)[None, :] * n_cells + cells[:, None]
+                fixed = fixed_at + inputs * n_cells + cells[:, None]
                 fixed = tl.load(drive + fixed, mask=inside, other=0.0)
                 u = tl.load(u_state + at, mask=inside, other=0.0)
                 eta = tl.load(eta_state + at, mask=inside, other=0.0)
@@ -271,7 +275,7 @@ def forward_tiled(
                 ahead = relative_step * (weight_unit * recurrent + fixed + eta - u - now)
                 u += (now + ahead) * HALF
                 tl.store(u_state + at, u, mask=inside)
-                scratch_at = columns[None, :] * size + cells[:, None]
+                scratch_at = own[None, :] * size + cells[:, None]
                 _put_rates(scratch, scratch_at, slot, u, gamma, rate_scale, POWER, PIECES)
                 first = _record(
                     u,
@@ -320,10 +324,10 @@ def _record(
 
 @triton.jit
 def _streamed_back(
-    turned, x, cells, columns, n_cells, n_columns, to_low, PIECES: tl.constexpr, BATCH: tl.constexpr
+    turned, x, cells, own, in_columns, n_cells, to_low, PIECES: tl.constexpr, BATCH: tl.constexpr
 ):
     """Rows of (high + low) x in TF32 from memory, for the adjoint."""
-    total = tl.zeros((cells.shape[0], columns.shape[0]), tl.float32)
+    total = tl.zeros((cells.shape[0], own.shape[0]), tl.float32)
     for k in range(0, n_cells, BATCH):
         others = k + tl.arange(0, BATCH)
         inside = (cells[:, None] < n_cells) & (others[None, :] < n_cells)
@@ -332,8 +336,8 @@ def _streamed_back(
         low = high
         if PIECES == 2:
             low = tl.load(at + to_low, mask=inside, other=0.0)
-        inside = (columns[None, :] < n_columns) & (others[:, None] < n_cells)
-        block = tl.load(x + columns[None, :] * n_cells + others[:, None], mask=inside, other=0.0)
+        inside = in_columns[None, :] & (others[:, None] < n_cells)
+        block = tl.load(x + own[None, :] * n_cells + others[:, None], mask=inside, other=0.0)
         total = multiply_in_tf32(high, low, block, total, PIECES)
     return total
 
@@ -352,6 +356,8 @@ def adjoint_tiled(
     x_ahead,
     grad_state,
     carried_state,
+    x_sums,
+    largest,
     n_networks,
     n_columns,
     n_cells,
@@ -367,21 +373,26 @@ def adjoint_tiled(
     RATES: tl.constexpr,
     DENSE: tl.constexpr,
     COLD: tl.constexpr,
+    SUMS: tl.constexpr,
     BLOCK: tl.constexpr,
     COLUMNS: tl.constexpr,
     BATCH: tl.constexpr,
 ):
     """As `adjoint` for any number of cells; the blocks exchange x through memory."""
-    network = tl.program_id(1)
-    columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    n_cells = by_four(n_cells)
+    network = tl.program_id(1).to(tl.int64)
+    offset, own = tl.program_id(0).to(tl.int64) * COLUMNS, tl.arange(0, COLUMNS)
+    columns = offset.to(tl.int32) + own
     in_columns = columns < n_columns
-    turned += network.to(tl.int64) * n_cells * n_cells
+    turned += network * n_cells * n_cells
     to_low = n_networks.to(tl.int64) * n_cells * n_cells
-    base = network * n_columns.to(tl.int64) * n_cells
+    base = (network * n_columns + offset) * n_cells
     stride = n_networks * n_columns.to(tl.int64) * n_cells
     path += base
     grad_state += base
     carried_state += base
+    x_sums += base
+    x_largest = tl.zeros((BLOCK, COLUMNS), tl.float32)
     finite = tl.load(finite + network * n_columns + columns, mask=in_columns, other=0.0)[None, :]
     inputs = (network * n_inputs + columns // n_trials)[None, :] * n_cells
     n_blocks = tl.cdiv(n_cells, BLOCK)
@@ -391,7 +402,7 @@ def adjoint_tiled(
         here = (step - start) * stride + base
         for block in range(n_blocks):
             cells = block * BLOCK + tl.arange(0, BLOCK)
-            at = columns[None, :] * n_cells + cells[:, None]
+            at = own[None, :] * n_cells + cells[:, None]
             inside = in_columns[None, :] & (cells[:, None] < n_cells)
             relative_step = dt * tl.load(rate + cells, mask=cells < n_cells, other=0.0)[:, None]
             of_mean = tl.load(grad_mean + inputs + cells[:, None], mask=inside, other=0.0)
@@ -423,14 +434,14 @@ def adjoint_tiled(
                     turned,
                     x_ahead + here,
                     cells,
-                    columns,
+                    own,
+                    in_columns,
                     n_cells,
-                    n_columns,
                     to_low,
                     PIECES,
                     BATCH,
                 )
-                at = columns[None, :] * n_cells + cells[:, None]
+                at = own[None, :] * n_cells + cells[:, None]
                 inside = in_columns[None, :] & (cells[:, None] < n_cells)
                 relative_step = dt * tl.load(rate + cells, mask=cells < n_cells, other=0.0)[:, None]
                 grad = tl.load(grad_state + at, mask=inside, other=0.0)
@@ -445,13 +456,23 @@ def adjoint_tiled(
         for block in range(n_blocks):
             cells = block * BLOCK + tl.arange(0, BLOCK)
             product = _streamed_back(
-                turned, x + here, cells, columns, n_cells, n_columns, to_low, PIECES, BATCH
+                turned, x + here, cells, own, in_columns, n_cells, to_low, PIECES, BATCH
             )
-            at = columns[None, :] * n_cells + cells[:, None]
+            at = own[None, :] * n_cells + cells[:, None]
             inside = in_columns[None, :] & (cells[:, None] < n_cells)
             of_forcing = tl.load(x + here + at, mask=inside, other=0.0)
             before = tl.load(path + step * stride + at, mask=inside, other=0.0)
             grad = tl.load(grad_state + at, mask=inside, other=0.0)
             grad += gains_of(before, gamma, POWER) * product - of_forcing
             tl.store(grad_state + at, grad, mask=inside)
+            x_largest = tl.maximum(x_largest, tl.abs(of_forcing))
+            if SOLVER == "heun":
+                of_ahead = tl.load(x_ahead + here + at, mask=inside, other=0.0)
+                x_largest = tl.maximum(x_largest, tl.abs(of_ahead))
+                of_forcing += of_ahead
+            if SUMS:
+                of_forcing += tl.load(x_sums + at, mask=inside, other=0.0)
+                tl.store(x_sums + at, of_forcing, mask=inside)
         tl.debug_barrier()
+    x_largest = tl.max(x_largest)
+    tl.store(largest + network * tl.num_programs(0) + tl.program_id(0), x_largest)
