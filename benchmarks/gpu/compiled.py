@@ -33,7 +33,7 @@ from machine import machine, save
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from ssn_estimators.simulation.gpu import cards, kernels
+from ssn_estimators.simulation.gpu import cards, kernels, programs
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 TYPES = {
@@ -108,7 +108,8 @@ def kernels_of(capability, setup, n_cells, everything=False):
     choice = cards.choose_for(n_cells, setup, cards.CARDS[capability], capability)
     heun = setup.solver == "heun"
     block = 64 if n_cells <= 64 and choice.engine != "tiled" else 128
-    common = PLAIN | {"SOLVER": setup.solver, "HEUN": heun, "POWER": 2, "BLOCK": block}
+    common = PLAIN | {"SOLVER": setup.solver, "HEUN": heun, "BLOCK": block}
+    common["POWER"] = programs.power_of(setup)
     common["PIECES"] = 2 if setup.precision == "float32" else 1
     if everything:
         common |= {"MOVING": True, "RATES": True, "DENSE": True}
@@ -129,6 +130,7 @@ def main():
     parser.add_argument("--precision", nargs="*", default=["tf32", "float32"])
     parser.add_argument("--cells", nargs="*", type=int, default=[100])
     parser.add_argument("--solver", nargs="*", default=["euler"])
+    parser.add_argument("--gamma", type=float, default=2.0)
     parser.add_argument("--columns", type=int, help="of all tiles, instead of the usual ones")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--out")
@@ -139,7 +141,7 @@ def main():
         if everything and not args.check:
             continue
         capability = tuple(map(int, card.split(".")))
-        setup = SimpleNamespace(gamma=2.0, precision=precision, solver=solver)
+        setup = SimpleNamespace(gamma=args.gamma, precision=precision, solver=solver)
         for kernel, stretch, tile, constants in kernels_of(capability, setup, cells, everything):
             name = kernel.__name__
             if args.columns:

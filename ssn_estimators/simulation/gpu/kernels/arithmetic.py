@@ -2,6 +2,7 @@
 
 import triton
 import triton.language as tl
+from triton.language.extra import libdevice
 
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
 from ssn_estimators.simulation.schemes import COEFFICIENTS
@@ -10,6 +11,7 @@ __all__ = [
     "AB2_BEFORE",
     "AB2_NOW",
     "COUNTS",
+    "FAST",
     "HALF",
     "NEVER",
     "THRESHOLD",
@@ -20,6 +22,7 @@ __all__ = [
     "in_halves",
     "interleaved",
     "load_matrix",
+    "log2",
     "multiply",
     "multiply_in_tf32",
     "multiply_turned",
@@ -29,6 +32,8 @@ __all__ = [
 # Numbers that change from call to call; the kernels do not depend on their being 1 or even
 COUNTS = "n_networks n_columns n_cells n_trials n_inputs n_steps".split()
 COUNTS += "start stop n_tiles n_blocks n_burn".split()
+# The interpreter runs on NumPy and knows the portable functions only
+FAST = tl.constexpr(not triton.knobs.runtime.interpret)
 NEVER = tl.constexpr(2**31 - 1)
 THRESHOLD = tl.constexpr(DIVERGENCE_THRESHOLD)
 AB2_NOW, AB2_BEFORE = (tl.constexpr(share) for share in COEFFICIENTS["ab2"])
@@ -42,13 +47,25 @@ def by_four(n_cells):
 
 
 @triton.jit
+def log2(x):
+    """Within 3e-7 of the logarithm, or of 1 where that is small."""
+    return libdevice.fast_log2f(x) if FAST else tl.log2(x)
+
+
+@triton.jit
+def _power(x, exponent):
+    """Of x >= 0."""
+    return tl.where(x > 0, tl.exp2(exponent * log2(x)), 0.0)
+
+
+@triton.jit
 def rates_of(u, gamma, POWER: tl.constexpr):
     """[u]+^gamma; POWER is gamma if that is 1 or 2, else 0."""
     above = tl.maximum(u, 0.0)
     if POWER == 2:
         above = above * above
     elif POWER == 0:
-        above = tl.where(above > 0, tl.exp2(gamma * tl.log2(above)), 0.0)
+        above = _power(above, gamma)
     return above
 
 
@@ -61,7 +78,7 @@ def gains_of(u, gamma, POWER: tl.constexpr):
         gains = 2 * tl.maximum(u, 0.0)
     else:
         above = tl.maximum(u, 0.0)
-        gains = tl.where(above > 0, gamma * tl.exp2((gamma - 1) * tl.log2(above)), 0.0)
+        gains = gamma * _power(above, gamma - 1)
     return gains
 
 

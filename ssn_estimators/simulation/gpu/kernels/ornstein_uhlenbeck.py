@@ -6,12 +6,10 @@ import triton
 import triton.language as tl
 from triton.language.extra import libdevice
 
-from ssn_estimators.simulation.gpu.kernels.arithmetic import COUNTS, by_four
+from ssn_estimators.simulation.gpu.kernels.arithmetic import COUNTS, FAST, by_four, log2
 
 __all__ = ["draw", "noise"]
 
-# The interpreter runs on NumPy and knows the portable functions only
-FAST = tl.constexpr(not triton.knobs.runtime.interpret)
 TWO_LOG_2 = tl.constexpr(2 * math.log(2))
 ROUNDS = tl.constexpr(7)  # of Philox-4x32; the fewest that pass BigCrush (Salmon et al. 2011)
 
@@ -22,14 +20,10 @@ def _two_normals(a, b):
     uniform = a.to(tl.float32) * 2.0**-32 + 2.0**-33
     angle = b.to(tl.int32, bitcast=True).to(tl.float32) * (3.141592653589793 * 2.0**-31)
     if FAST:
-        log, cos, sin = (
-            libdevice.fast_log2f(uniform),
-            libdevice.fast_cosf(angle),
-            libdevice.fast_sinf(angle),
-        )
+        cos, sin = libdevice.fast_cosf(angle), libdevice.fast_sinf(angle)
     else:
-        log, cos, sin = tl.log2(uniform), tl.cos(angle), tl.sin(angle)
-    radius = tl.sqrt(tl.abs(log * TWO_LOG_2))
+        cos, sin = tl.cos(angle), tl.sin(angle)
+    radius = tl.sqrt(tl.abs(log2(uniform) * TWO_LOG_2))
     return radius * cos, radius * sin
 
 
