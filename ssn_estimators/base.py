@@ -181,7 +181,7 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
     def _check_unchanged(self, *changed):
         """Refuse to go on where parameters ask for another circuit than the fitted one."""
         circuit = self.circuit_
-        names = [name for name in CONSTANTS if getattr(self, name) != getattr(circuit, name)]
+        names = [x for x in CONSTANTS if np.any(getattr(self, x) != getattr(circuit, x))]
         if self.weight_structure != self._fitted_structure:
             names.append("weight_structure")
         names += changed

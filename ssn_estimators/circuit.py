@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
+from types import MappingProxyType
 
 import numpy as np
 import torch
 
 from ssn_estimators._torch import to_numbers, to_tensor
 
-__all__ = ["CONSTANTS", "DIVERGENCE_THRESHOLD", "Circuit"]
+__all__ = ["CONSTANTS", "DIVERGENCE_THRESHOLD", "Circuit", "kind_of"]
 
 DIVERGENCE_THRESHOLD = 1e3  # mV; networks and biology stay below 50, a runaway passes it within ms
 CONSTANTS = ("k", "gamma", "tau_e", "tau_i", "tau_eta")  # of a circuit, besides its arrays
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Circuit:
     r"""Stochastic stabilized supralinear network (SSN) of excitatory and inhibitory cells.
 
@@ -41,28 +42,39 @@ class Circuit:
     weights : array-like or Tensor of shape (n_neurons, n_neurons)
         Synaptic weights W[post, pre], in mV s. Excitatory cells come first: the first
         `n_excitatory` columns must be >= 0, the others <= 0 (Dale's law).
-    n_excitatory : int
-        Number of excitatory cells, from 1 to n_neurons.
-    noise_factor : float, or array-like or Tensor of shape (n_neurons, n_neurons)
-        Factor n of the stationary noise covariance :math:`\Sigma_\eta = n n^T`, in mV. A
-        number means independent noise of that standard deviation in every cell.
+    n_excitatory : int, default=None
+        Number of excitatory cells, from 1 to n_neurons. None means the cells of the first of
+        the `populations`.
+    noise_factor : float, mapping, or array-like or Tensor of shape (n_neurons,) or \
+            (n_neurons, n_neurons), default=0.0
+        Factor n of the stationary noise covariance :math:`\Sigma_\eta = n n^T`, in mV. Numbers
+        mean independent noise of that standard deviation: of every cell, by population, or of
+        each cell.
     theta : sequence of 3 floats or Tensor of shape (3,), default=(1.0, 0.0, 1.0)
         Scale, shift and exponent of the input function f, all >= 0. The default is f(h) = h
         for h >= 0.
-    k : float, default=0.3
-        Gain of the rate function, in Hz / mV**gamma.
-    gamma : float, default=2.0
+    k : float, mapping or array-like of shape (n_neurons,), default=0.3
+        Gain of the rate function, in Hz / mV**gamma: of all cells, by population, or of each
+        cell.
+    gamma : float, mapping or array-like of shape (n_neurons,), default=2.0
         Exponent of the rate function, >= 1.
-    tau_e, tau_i : float, default=20.0 and 10.0
-        Membrane time constants of excitatory and inhibitory cells, in ms.
+    tau_e, tau_i : float or array-like, default=20.0 and 10.0
+        Membrane time constants of excitatory and inhibitory cells, in ms; arrays have one for
+        each of these cells.
     tau_eta : float, default=20.0
         Correlation time of the noise, in ms.
+    populations : mapping of str to int, default=None
+        Cell types in the order of the cells, and how many cells each has: the excitatory ones
+        first, then the inhibitory ones. None means "E" and "I".
+    tau : float, mapping or array-like of shape (n_neurons,), default=None
+        Membrane time constants of all cells, by population, or of each cell, in ms; in place of
+        `tau_e` and `tau_i`.
 
     Raises
     ------
     ValueError
-        If a shape is wrong, a number is not finite or out of range, or a weight breaks
-        Dale's law.
+        If a shape is wrong, a number is not finite or out of range, populations do not add up
+        or are not known, or a weight breaks Dale's law.
 
     References
     ----------
@@ -77,20 +89,39 @@ class Circuit:
     1
     >>> pair.drive([[2.0, 2.0]])
     array([[2., 2.]])
+    >>> types = {"E": 4, "PV": 1, "SST": 1}
+    >>> circuit = Circuit([[0.1] * 4 + [-0.2] * 2] * 6, populations=types, tau={"E": 20,
+    ...                   "PV": 10, "SST": 15})
+    >>> circuit["SST"], circuit.tau
+    (slice(5, 6, None), array([20., 20., 20., 20., 10., 15.]))
     """
 
     weights: np.ndarray | torch.Tensor
     n_excitatory: int
     noise_factor: np.ndarray | torch.Tensor
-    theta: tuple | np.ndarray | torch.Tensor = (1.0, 0.0, 1.0)
-    k: float = 0.3
-    gamma: float = 2.0
-    tau_e: float = 20.0
-    tau_i: float = 10.0
-    tau_eta: float = 20.0
+    theta: np.ndarray | torch.Tensor
+    k: float | np.ndarray
+    gamma: float | np.ndarray
+    tau_e: float | np.ndarray
+    tau_i: float | np.ndarray
+    tau_eta: float
+    populations: Mapping
 
-    def __post_init__(self):
-        weights = self.weights
+    def __init__(
+        self,
+        weights,
+        n_excitatory=None,
+        noise_factor=0.0,
+        theta=(1.0, 0.0, 1.0),
+        k=0.3,
+        gamma=2.0,
+        tau_e=20.0,
+        tau_i=10.0,
+        tau_eta=20.0,
+        *,
+        populations=None,
+        tau=None,
+    ):
         if torch.is_tensor(weights):
             known = weights.dtype in (torch.float32, torch.float64)
             weights = weights if known else weights.float()
@@ -103,32 +134,46 @@ class Circuit:
                 f"weights must be a square matrix W[post, pre], got shape {tuple(weights.shape)}."
             )
         n = len(weights)
-        if not isinstance(self.n_excitatory, Integral) or not 1 <= self.n_excitatory <= n:
-            raise ValueError(
-                f"n_excitatory must be an integer from 1 to {n}, the number of cells in "
-                f"weights; got {self.n_excitatory!r}."
-            )
-        noise_factor = self._like(self.noise_factor, weights, "noise_factor")
+        n_excitatory, populations = _cells(n, n_excitatory, populations)
+        if isinstance(noise_factor, Mapping):
+            noise_factor = _by_cell(noise_factor, populations, "noise_factor")
+        noise_factor = self._like(noise_factor, weights, "noise_factor")
         if noise_factor.ndim == 0:
+            tensors = torch.is_tensor(weights)
+            noise_factor = noise_factor.expand(n) if tensors else np.full(n, noise_factor)
+        if tuple(noise_factor.shape) == (n,):
             if torch.is_tensor(weights):
-                noise_factor = torch.diag(noise_factor.expand(n))
+                noise_factor = torch.diag(noise_factor)
             else:
-                noise_factor = _frozen(
-                    np.diag(np.full(n, noise_factor)), weights.dtype, "noise_factor"
-                )
+                noise_factor = _frozen(np.diag(noise_factor), weights.dtype, "noise_factor")
         if tuple(noise_factor.shape) != (n, n):
             raise ValueError(
-                f"noise_factor must be a number or have the shape of weights, ({n}, {n}); got "
-                f"shape {tuple(noise_factor.shape)}."
+                f"noise_factor must be a number or have the shape of weights, ({n}, {n}), or one "
+                f"entry for each cell; got shape {tuple(noise_factor.shape)}."
             )
-        theta = self._like(self.theta, weights, "theta")
+        theta = self._like(theta, weights, "theta")
         if tuple(theta.shape) != (3,):
             raise ValueError(
                 "theta must be the three numbers (theta1, theta2, theta3) of the input "
                 f"function, got shape {tuple(theta.shape)}."
             )
-        for name, array in (("weights", weights), ("noise_factor", noise_factor), ("theta", theta)):
-            object.__setattr__(self, name, array)
+        if tau is not None:
+            tau = _by_cell(tau, populations, "tau")
+            tau_e, tau_i = tau[:n_excitatory], tau[n_excitatory:] if n > n_excitatory else tau_i
+        values = {
+            "weights": weights,
+            "n_excitatory": n_excitatory,
+            "noise_factor": noise_factor,
+            "theta": theta,
+            "k": _constant(k, n, populations, "k"),
+            "gamma": _constant(gamma, n, populations, "gamma"),
+            "tau_e": _constant(tau_e, n_excitatory, populations, "tau_e"),
+            "tau_i": _constant(tau_i, n - n_excitatory, populations, "tau_i"),
+            "tau_eta": tau_eta,
+            "populations": populations,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
         self._check_values()
 
     @staticmethod
@@ -158,20 +203,53 @@ class Circuit:
                 f"(n_excitatory={self.n_excitatory}) and must be {sign}."
             )
         for name in CONSTANTS:
-            value, low = getattr(self, name), 1 if name == "gamma" else 0
-            legal = isinstance(value, Real) and -math.inf < value < math.inf
-            if not legal or value < low or (low == 0 and value == 0):
-                bound = f">= {low}" if low else "> 0"
-                raise ValueError(f"{name} must be a finite number {bound}, got {value!r}.")
+            value, least = getattr(self, name), 1 if name == "gamma" else 0
+            legal = isinstance(value, (Real, np.ndarray)) and np.isfinite(np.asarray(value)).all()
+            if not legal or np.min(value) < least or np.min(value) == 0:
+                raise ValueError(f"{name} must be {_bound(name)}, got {value!r}.")
 
     def __repr__(self):
-        values = ", ".join(f"{f.name}={getattr(self, f.name)}" for f in fields(self)[4:])
-        return (
-            f"Circuit(n_excitatory={self.n_excitatory}, n_inhibitory={self.n_inhibitory}, {values})"
-        )
+        values = ", ".join(f"{name}={self._shown(name)}" for name in CONSTANTS)
+        if set(self.populations) <= {"E", "I"}:
+            cells = f"n_excitatory={self.n_excitatory}, n_inhibitory={self.n_inhibitory}"
+        else:
+            cells = f"populations={dict(self.populations)}"
+        return f"Circuit({cells}, {values})"
+
+    def _shown(self, name):
+        """A number, or one for each population where that is all there is to say."""
+        value = getattr(self, name)
+        if not isinstance(value, np.ndarray):
+            return value
+        of_cells = np.full(self.n_neurons, np.nan)
+        cells = {"tau_e": self.signs > 0, "tau_i": self.signs < 0}.get(name, slice(None))
+        of_cells[cells] = value
+        shown = {}
+        for kind in self.populations:
+            own = of_cells[self[kind]]
+            if not np.isnan(own).any():
+                low, high = own.min(), own.max()
+                shown[kind] = float(low) if low == high else f"{low:g} to {high:g}"
+        return shown
+
+    def __getitem__(self, population):
+        """Slice of the cells of a population.
+
+        Raises
+        ------
+        KeyError
+            If there is no such population.
+        """
+        start = 0
+        for name, size in self.populations.items():
+            if name == population:
+                return slice(start, start + size)
+            start += size
+        raise KeyError(f"{population!r} is none of the populations, {list(self.populations)}.")
 
     def __getstate__(self):
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        state = {f.name: getattr(self, f.name) for f in fields(self)}
+        return state | {"populations": dict(self.populations)}
 
     def __setstate__(self, state):
         # pickle drops NumPy's read-only flag, which is part of the value's promise
@@ -195,7 +273,11 @@ class Circuit:
     @property
     def tau(self):
         """Membrane time constant of each cell in ms, ndarray of shape (n_neurons,)."""
-        return np.where(self.signs > 0, self.tau_e, self.tau_i)
+        n, n_excitatory = self.n_neurons, self.n_excitatory
+        of_e, of_i = (np.asarray(tau, float) for tau in (self.tau_e, self.tau_i))
+        return np.concatenate(
+            [np.broadcast_to(of_e, n_excitatory), np.broadcast_to(of_i, n - n_excitatory)]
+        )
 
     def drive(self, h):
         """Input function f (Eq. 2), element by element.
@@ -233,7 +315,7 @@ class Circuit:
         Parameters
         ----------
         u : array-like or Tensor
-            Potentials in mV.
+            Potentials in mV; where cells differ, of shape (..., n_neurons).
 
         Returns
         -------
@@ -241,7 +323,7 @@ class Circuit:
             In Hz; a tensor if `u` is one.
         """
         positive = torch.relu(u) if torch.is_tensor(u) else np.maximum(u, 0)
-        return self.k * positive**self.gamma
+        return self.of_cells("k", u) * positive ** self.of_cells("gamma", u)
 
     def gain(self, u):
         """Slope dr/du of the rate function, element by element.
@@ -258,8 +340,16 @@ class Circuit:
         """
         where = torch.where if torch.is_tensor(u) else np.where
         active = u > 0 if torch.is_tensor(u) else np.greater(u, 0)
+        k, gamma = self.of_cells("k", u), self.of_cells("gamma", u)
         # the inner `where` keeps powers of 0 out of the backward pass, where they give NaN
-        return self.k * self.gamma * where(active, u, 1.0) ** (self.gamma - 1) * active
+        return k * gamma * where(active, u, 1.0) ** (gamma - 1) * active
+
+    def of_cells(self, name, like):
+        """A constant: a number, or where cells differ an array of the kind of `like`."""
+        value = getattr(self, name)
+        if torch.is_tensor(like) and isinstance(value, np.ndarray):
+            return torch.from_numpy(value.copy()).to(like)
+        return value
 
     def jacobian(self, gain):
         r"""Jacobian :math:`T^{-1} (W \mathrm{diag}(g) - I)` of Eq. 1 where cells have gains g.
@@ -343,6 +433,87 @@ class Circuit:
         for name, value in (self.__getstate__() | arrays).items():
             object.__setattr__(other, name, value)
         return other
+
+
+def kind_of(circuit):
+    """Constants and populations, equal for circuits that can be simulated as one."""
+    constants = (getattr(circuit, name) for name in CONSTANTS)
+    constants = (tuple(x) if isinstance(x, np.ndarray) else x for x in constants)
+    return tuple(circuit.populations.items()), *constants
+
+
+def _cells(n, n_excitatory, populations):
+    """Number of excitatory cells, and populations, read-only."""
+    if populations is None:
+        if not isinstance(n_excitatory, Integral) or not 1 <= n_excitatory <= n:
+            raise ValueError(
+                f"n_excitatory must be an integer from 1 to {n}, the number of cells in "
+                f"weights; got {n_excitatory!r}."
+            )
+        sizes = {"E": n_excitatory, "I": n - n_excitatory}
+        return n_excitatory, MappingProxyType({k: int(x) for k, x in sizes.items() if x})
+    legal = isinstance(populations, Mapping) and all(
+        isinstance(name, str) and isinstance(size, Integral) and size > 0
+        for name, size in populations.items()
+    )
+    if not legal or not populations:
+        raise ValueError(
+            f"populations must name cell types and their numbers of cells, got {populations!r}."
+        )
+    ends = np.cumsum(list(populations.values()))
+    if ends[-1] != n:
+        raise ValueError(
+            f"populations must add up to the number of cells in weights, {n}; {dict(populations)} "
+            f"have {ends[-1]}."
+        )
+    n_excitatory = int(ends[0]) if n_excitatory is None else n_excitatory
+    if n_excitatory not in ends:
+        raise ValueError(
+            f"n_excitatory must be the number of cells of the first populations, one of "
+            f"{ends.tolist()}; got {n_excitatory!r}."
+        )
+    sizes = {name: int(size) for name, size in populations.items()}
+    return int(n_excitatory), MappingProxyType(sizes)
+
+
+def _by_cell(value, populations, name):
+    """One number for each cell, from one for all, one by population, or as many."""
+    sizes = np.array(list(populations.values()))
+    if isinstance(value, Mapping):
+        if value.keys() != populations.keys():
+            raise ValueError(
+                f"{name} must have a number for each population, {list(populations)}; got "
+                f"{list(value)}."
+            )
+        return np.repeat(to_numbers([value[x] for x in populations], float, name), sizes)
+    numbers = to_numbers(value, float, name)
+    if numbers.shape not in ((), (sizes.sum(),)):
+        raise ValueError(
+            f"{name} must be one number, one for each population by its name, or one for each of "
+            f"{sizes.sum()} cells; got shape {numbers.shape}."
+        )
+    return np.broadcast_to(numbers, sizes.sum())
+
+
+def _constant(value, n, populations, name):
+    """A float, or an array of shape (n,) where cells differ."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return value
+    if isinstance(value, Mapping):
+        value = _by_cell(value, populations, name)
+    numbers = to_numbers(value, float, name)
+    if numbers.shape != (n,) or not n:
+        raise ValueError(
+            f"{name} must be {_bound(name)}, got {value!r}; or one for each of {n} cells."
+        )
+    if (numbers == numbers[0]).all():
+        return float(numbers[0])
+    numbers.setflags(write=False)
+    return numbers
+
+
+def _bound(name):
+    return f"a finite number {'>= 1' if name == 'gamma' else '> 0'}"
 
 
 def _frozen(value, dtype, name):

@@ -53,8 +53,8 @@ def split(circuit, parents, *, shares="equal", random_state=None):
     Returns
     -------
     circuit : Circuit
-        The larger circuit (NumPy arrays), excitatory cells first, and in each population
-        the old cells before their clones.
+        The larger circuit (NumPy arrays), populations in their order, and in each the old
+        cells before their clones, which have their parents' constants.
     origin : ndarray of shape (n_neurons,)
         The index in the old circuit of every cell of the new one.
 
@@ -88,23 +88,23 @@ def split(circuit, parents, *, shares="equal", random_state=None):
     if ((parents < 0) | (parents >= n)).any():
         raise ValueError(f"parents must be indices from 0 to {n - 1}, got {parents.tolist()}.")
 
-    excitatory = parents < circuit.n_excitatory
-    cells = np.arange(n)
-    origin = np.concatenate(
-        [
-            cells[: circuit.n_excitatory],
-            parents[excitatory],
-            cells[circuit.n_excitatory :],
-            parents[~excitatory],
-        ]
-    )
-    n_excitatory = circuit.n_excitatory + int(excitatory.sum())
+    origin, populations = [], {}
+    for name in circuit.populations:
+        cells = np.arange(n)[circuit[name]]
+        clones = parents[np.isin(parents, cells)]
+        origin += [cells, clones]
+        populations[name] = len(cells) + len(clones)
+    origin = np.concatenate(origin)
+    n_excitatory = int((origin < circuit.n_excitatory).sum())
     parts = shares_of(origin, len(origin), "equal")
     # alike for siblings, which so get the same input, and whose differences go as they came
     parts[:, n_excitatory:] = shares_of(origin[n_excitatory:], n, shares, random_state)[origin]
     weights = (circuit.weights[np.ix_(origin, origin)] * parts).astype(circuit.weights.dtype)
     noise = clone_noise(circuit.noise_factor, origin) if parents.size else circuit.noise_factor
-    return replace(circuit, weights=weights, noise_factor=noise, n_excitatory=n_excitatory), origin
+    grown = {name: np.broadcast_to(getattr(circuit, name), n)[origin] for name in ("k", "gamma")}
+    grown |= {"populations": populations, "tau": circuit.tau[origin]}
+    grown |= {"weights": weights, "noise_factor": noise, "n_excitatory": n_excitatory}
+    return replace(circuit, **grown), origin
 
 
 def clone_noise(noise_factor, origin):

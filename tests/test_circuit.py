@@ -51,7 +51,7 @@ def test_dales_law_counts_all_places():
         ({"weights": [[1.0, 2.0]]}, r"square.*\(1, 2\)"),
         ({"weights": [1.0, 2.0]}, r"square.*\(2,\)"),
         ({"noise_factor": np.ones((2, 2))}, r"\(3, 3\).*\(2, 2\)"),
-        ({"noise_factor": np.ones(3)}, r"\(3, 3\).*\(3,\)"),
+        ({"noise_factor": np.ones(4)}, r"\(3, 3\).*\(4,\)"),
         ({"theta": [1.0, 0.0]}, r"theta1, theta2, theta3.*\(2,\)"),
         ({"theta": 1.0}, r"theta.*\(\)"),
         ({"n_excitatory": 0}, "from 1 to 3.*got 0"),

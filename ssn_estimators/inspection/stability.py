@@ -296,11 +296,11 @@ def stability_report(
 
 
 def shuffled_surrogate(circuit, rng):
-    """The circuit with its weights shuffled within each quadrant."""
+    """The circuit with its weights shuffled between the cells of any two populations."""
     weights = circuit.weights.copy()
-    halves = (slice(None, circuit.n_excitatory), slice(circuit.n_excitatory, None))
-    for post in halves:
-        for pre in halves:
+    populations = [circuit[name] for name in circuit.populations]
+    for post in populations:
+        for pre in populations:
             block = weights[post, pre]
             weights[post, pre] = rng.permutation(block.ravel()).reshape(block.shape)
     return replace(circuit, weights=weights)

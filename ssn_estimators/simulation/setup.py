@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 __all__ = ["Setup"]
 
@@ -20,8 +21,8 @@ class Setup:
     solver: str
     tau: np.ndarray
     tau_eta: float
-    k: float
-    gamma: float
+    k: float | torch.Tensor  # of shape (n_neurons,), where cells differ
+    gamma: float | torch.Tensor
     seeds: tuple  # one integer a network
     shared_noise: bool = False
     antithetic: bool = False
@@ -35,5 +36,5 @@ class Setup:
         """Of trials of circuits with the constants of this one."""
         shared = cls.__dataclass_fields__.keys()
         values = {name: getattr(trials, name) for name in shared if hasattr(trials, name)}
-        constants = {name: getattr(circuit, name) for name in ("tau", "tau_eta", "k", "gamma")}
-        return cls(**values, **constants, seeds=seeds)
+        constants = {name: circuit.of_cells(name, circuit.weights) for name in ("k", "gamma")}
+        return cls(**values, **constants, tau=circuit.tau, tau_eta=circuit.tau_eta, seeds=seeds)

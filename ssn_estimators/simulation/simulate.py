@@ -9,7 +9,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from ssn_estimators._torch import on_cpu
-from ssn_estimators.circuit import CONSTANTS, DIVERGENCE_THRESHOLD
+from ssn_estimators.circuit import DIVERGENCE_THRESHOLD, kind_of
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.simulation import cpu
 from ssn_estimators.simulation.setup import Setup
@@ -323,16 +323,11 @@ def _source(random_state):
 
 
 def _check_alike(circuits):
-    def kind(circuit):
-        constants = (getattr(circuit, name) for name in CONSTANTS)
-        return circuit.n_excitatory, circuit.n_inhibitory, *constants
-
-    kinds = {kind(circuit) for circuit in circuits}
+    kinds = {kind_of(circuit): circuit for circuit in circuits}
     if len(kinds) > 1:
         raise ValueError(
             "circuits that are simulated together need the same numbers of cells and the same "
-            f"constants, got (n_excitatory, n_inhibitory, {', '.join(CONSTANTS)}) in "
-            f"{sorted(kinds)}."
+            f"constants, got {list(kinds.values())}."
         )
     places = {(str(x.weights.dtype), str(x.weights.device)) for x in circuits}
     if len(places) > 1:

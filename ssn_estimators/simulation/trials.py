@@ -93,9 +93,10 @@ class Trials:
         cells : Circuit or estimator
             With `tau_e` and `tau_i`, in ms.
         """
-        shortest = min(("tau_e", "tau_i"), key=lambda name: getattr(cells, name))
-        if self.dt >= getattr(cells, shortest):
+        least = {name: np.min(getattr(cells, name)) for name in ("tau_e", "tau_i")}
+        shortest = min(least, key=least.get)
+        if self.dt >= least[shortest]:
             raise ValueError(
                 f"dt must be shorter than the time constants of the cells: it is {self.dt:g} ms, "
-                f"and {shortest} is {getattr(cells, shortest):g} ms."
+                f"and {shortest} is {least[shortest]:g} ms."
             )

@@ -1,7 +1,6 @@
 """Equations of the stationary moments."""
 
-import math
-
+import numpy as np
 import torch
 
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
@@ -19,7 +18,7 @@ def mean_activity(mean, variance, circuit, closure):
     """Mean rates (Hz) and gains (Hz / mV) under a closure, tensors of the shape of `mean`."""
     if closure == "gaussian":
         variance = variance.clamp_min(TINY_VARIANCE)
-        return rate_moments(mean, variance, circuit.k, circuit.gamma)
+        return rate_moments(mean, variance, circuit.of_cells("k", mean), circuit.gamma)
     return circuit.rates(mean), circuit.gain(mean)
 
 
@@ -85,9 +84,11 @@ class System:
             circuit = self.circuit.with_checked({"gamma": gamma})
             return mean_activity(mean, variance, circuit, self.closure)[0]
 
-        low, part = math.floor(self.circuit.gamma), self.circuit.gamma % 1
+        gamma = self.circuit.gamma
+        low, part = np.floor(gamma), gamma % 1
         rates = rates_of(low)
-        if part:
+        if np.any(part):
+            part = torch.as_tensor(part).to(mean)
             rates = rates.clamp_min(0) ** (1 - part) * rates_of(low + 1).clamp_min(0) ** part
         return rates
 

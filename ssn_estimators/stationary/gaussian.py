@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 
 __all__ = ["rate_moments"]
@@ -26,7 +27,7 @@ def rate_moments(mean, variance, k, gamma):
     ----------
     mean, variance : Tensors of one shape, float64
         Moments of the potentials, in mV and mV**2; the variance must be positive.
-    k, gamma : float
+    k, gamma : float, or Tensor and ndarray of shape (n_neurons,)
         Gain and exponent of the rate function.
 
     Returns
@@ -41,6 +42,8 @@ def rate_moments(mean, variance, k, gamma):
     .. [1] Hennequin & Lengyel (2016). Characterizing variability in nonlinear recurrent
        neuronal networks. arXiv:1610.03110.
     """
+    if isinstance(gamma, np.ndarray):
+        return _by_exponent(mean, variance, k, gamma)
     scale = variance.sqrt()
     if gamma == int(gamma):
         x = mean / scale
@@ -53,6 +56,18 @@ def rate_moments(mean, variance, k, gamma):
         factor * _truncated_power(mean, scale, power)
         for factor, power in ((k, gamma), (k * gamma, gamma - 1))
     )
+
+
+def _by_exponent(mean, variance, k, gamma):
+    """The same where cells, along the last axis, have exponents of their own."""
+    parts, order = [], []
+    for own in np.unique(gamma):
+        cells = np.flatnonzero(gamma == own)
+        some = k[cells] if torch.is_tensor(k) else k
+        parts.append(rate_moments(mean[..., cells], variance[..., cells], some, float(own)))
+        order.append(cells)
+    back = np.argsort(np.concatenate(order))
+    return tuple(torch.cat(part, -1)[..., back] for part in zip(*parts, strict=True))
 
 
 def _density(x):

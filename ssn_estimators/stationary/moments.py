@@ -130,10 +130,10 @@ def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter
     >>> moments.mean, moments.covariance
     (array([[2.]]), array([[[0.5]]]))
     """
-    if closure == "gaussian" and circuit.gamma > MOST_GAMMA:
+    if closure == "gaussian" and np.max(circuit.gamma) > MOST_GAMMA:
         raise ValueError(
             f"closure='gaussian' is for exponents of up to {MOST_GAMMA}, got gamma="
-            f"{circuit.gamma:g}; take closure='linear' or simulate."
+            f"{np.max(circuit.gamma):g}; take closure='linear' or simulate."
         )
     tensors = circuit.to_torch()
     weights, noise_factor = tensors.weights.double(), tensors.noise_factor.double()

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from ssn_estimators.circuit import CONSTANTS
+from ssn_estimators.circuit import kind_of
 from ssn_estimators.simulation import Trials, simulate_trials
 
 __all__ = ["Backward", "Forward", "run_together"]
@@ -52,10 +52,8 @@ class Forward:
     def kind(self):
         """Equal for simulations that can be run in one batch."""
         circuit = self.circuit
-        constants = (getattr(circuit, name) for name in CONSTANTS)
-        arrays = circuit.n_excitatory, circuit.weights.dtype, circuit.weights.device
-        sizes = circuit.n_neurons, tuple(self.drive.shape)
-        return (*constants, *arrays, *sizes, self.gradient, self.trials)
+        arrays = circuit.weights.dtype, circuit.weights.device, tuple(self.drive.shape)
+        return (kind_of(circuit), *arrays, self.gradient, self.trials)
 
 
 @dataclass(frozen=True, eq=False)

@@ -187,6 +187,21 @@ def test_engine_is_the_reference(
     )
 
 
+OF_CELLS = {"k": torch.tensor([0.05, 0.03, 0.08]), "gamma": torch.tensor([2.0, 1.0, 2.5])}
+OF_CELLS = {name: value.double() for name, value in OF_CELLS.items()}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("names", [("k",), ("gamma",), ("k", "gamma")], ids=" and ".join)
+@pytest.mark.parametrize("solver", SCHEMES)
+def test_engine_is_the_reference_where_cells_differ(solver, names, layout, cut, loops):
+    cut(layout)
+    tau = np.array([20.0, 12.0, 7.0])
+    constants = {name: OF_CELLS[name] for name in names}
+    setup = setup_of(solver=solver, tau=tau, seeds=(3,), **constants)
+    assert_like_reference(setup, moving=layout == "one")
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("moving", [False, True], ids=["constant", "moving"])
 @pytest.mark.parametrize("solver", SCHEMES)

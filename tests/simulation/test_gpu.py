@@ -73,6 +73,11 @@ def reference_moments(weights, noise_factor, drive, setup):
     n_inputs, n = drive.shape[-2:]
     z = gpu.noise(setup, n_inputs, n, DEVICE).to("cpu", torch.float64)
     results = []
+
+    def rates_of(u):
+        k, gamma = (torch.as_tensor(x).to("cpu", torch.float64) for x in (setup.k, setup.gamma))
+        return k * torch.relu(u) ** gamma
+
     for m in range(len(weights)):
         steps = drive[m] if drive.ndim == 4 else drive[m].expand(n_steps, -1, -1)
         steps = torch.cat([steps, steps[-1:]])[:, :, None]
@@ -80,7 +85,7 @@ def reference_moments(weights, noise_factor, drive, setup):
         circuit = SimpleNamespace(
             weights=weights[m],
             tau=np.array(setup.tau),
-            rates=lambda u: setup.k * torch.relu(u) ** setup.gamma,
+            rates=rates_of,
         )
         du_dt = reference.velocity(circuit)
         step = SCHEMES[setup.solver]
@@ -95,7 +100,7 @@ def reference_moments(weights, noise_factor, drive, setup):
         mean = samples.mean(1)
         deviations = samples - mean[:, None]
         covariance = deviations.mT @ deviations / samples.shape[1]
-        rates = (setup.k * torch.relu(samples) ** setup.gamma).mean(1)
+        rates = rates_of(samples).mean(1)
         results.append((mean, covariance, rates, path))
     return [torch.stack(x) for x in zip(*results, strict=True)]
 
@@ -274,6 +279,19 @@ def test_moments_and_gradient(engine, variant, monkeypatch):
 def test_tf32(engine):
     setup = Setup(precision="tf32")
     check(setup, problem(setup), engine, 2e-3)
+
+
+@pytest.mark.parametrize("solver", SCHEMES)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_cells_that_differ(engine, solver):
+    """Each has a gain and a time constant; exponents of their own are for library products."""
+    constants = {"k": torch.tensor([0.05, 0.03, 0.08])}
+    if engine == "library":
+        constants["gamma"] = torch.tensor([2.0, 1.0, 2.5])
+        assert cards.choose(3, Setup(**constants), DEVICE).engine == "library"
+    constants = {name: value.to(DEVICE) for name, value in constants.items()}
+    setup = Setup(tau=(20.0, 12.0, 7.0), solver=solver, seeds=TWO, **constants)
+    check(setup, problem(setup), engine, 1e-5)
 
 
 def test_many_cells():

@@ -34,9 +34,9 @@ class Arrays:
         return self.loops is not plain
 
 
-def arrays(dtype, device):
+def arrays(dtype, device, only_plain=False):
     """The loops and arrays in which to simulate circuits of tensors of this kind."""
-    return _arrays(dtype, torch.device(device), compiled)
+    return _arrays(dtype, torch.device(device), None if only_plain else compiled)
 
 
 @lru_cache(64)

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from ssn_estimators._threads import one_blas_thread, pool
 from ssn_estimators.simulation.cpu import backend
 from ssn_estimators.simulation.cpu.blocks import Block, Network
+from ssn_estimators.simulation.powers import slope_of_power
 
 __all__ = ["moments"]
 
@@ -83,7 +84,9 @@ class _Run:
         self.recurrent = self.relative_step * setup.k * weights
         self.noise_factor = self.relative_step * noise_factor
         self.drive = self.relative_step * drive.mT.contiguous()
-        self.arrays = backend.arrays(drive.dtype, drive.device)
+        # compiled loops know one exponent only
+        several = torch.is_tensor(setup.gamma)
+        self.arrays = backend.arrays(drive.dtype, drive.device, only_plain=several)
         self.networks = [
             Network(*map(self.arrays.array, (a, a.mT.contiguous(), n, self.relative_step)))
             for a, n in zip(self.recurrent.detach(), self.noise_factor.detach(), strict=True)
@@ -233,7 +236,8 @@ class _Run:
 
     def _owe(self, network, inputs, draws, block, mean, covariance, rates, u):
         """What the loss owes to the potentials of a block directly, see `Block.backward`."""
-        shape, gamma, finite = block.shape, self.setup.gamma, block.finite
+        shape, finite = block.shape, block.finite
+        k, gamma = (_by_row(x) for x in (self.setup.k, self.setup.gamma))
         each = torch.nan_to_num(1 / self.count[network, inputs])
 
         def per_column(gradient):
@@ -244,7 +248,7 @@ class _Run:
 
         constant = None if mean is None else per_column(mean)
         if rates is not None:
-            rates = per_column(rates) * (self.setup.k * gamma)
+            rates = per_column(rates) * (k * gamma)
         if covariance is not None:
             covariance = covariance[network, inputs]
             covariance = (covariance + covariance.mT) * each[:, :, None]
@@ -256,8 +260,7 @@ class _Run:
             path = self.arrays.tensor(path)
             owed = path.new_zeros((1, *path.shape[1:])) if constant is None else constant[None]
             if rates is not None:
-                gain = torch.relu(path).pow_(gamma - 1) if gamma > 1 else (path > 0).to(path)
-                owed = owed + rates * gain
+                owed = owed + rates * slope_of_power(path, gamma)
             if covariance is not None:
                 deviation = path.view(-1, *shape) - centre
                 if finite is not None:
@@ -273,6 +276,11 @@ class _Run:
             return self.arrays.array(owed.contiguous())
 
         return owe
+
+
+def _by_row(constant):
+    """Of cells as a column, or the number that is that of all."""
+    return constant[:, None] if torch.is_tensor(constant) else constant
 
 
 def _products(matrices, columns):

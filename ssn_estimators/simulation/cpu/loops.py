@@ -25,13 +25,18 @@ legal : bool
 import torch
 
 from ssn_estimators.simulation.cpu.values import Forcing
+from ssn_estimators.simulation.powers import power, slope_of_power
 
 __all__ = ["back_heun", "back_multistep", "run"]
 
 
+def _is_square(gamma):
+    return not torch.is_tensor(gamma) and gamma == 2
+
+
 def _increment(u, force, cells, new, r):
     torch.clamp_min(u, 0.0, out=r)
-    torch.mul(r, r, out=r) if cells.gamma == 2 else r.pow_(cells.gamma)
+    torch.mul(r, r, out=r) if _is_square(cells.gamma) else r.pow_(cells.gamma)
     torch.addcmul(force, u, cells.relative_step, value=-1.0, out=new)
     return new.addmm_(cells.recurrent, r)
 
@@ -87,8 +92,8 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
         else:
             first_ever = cold and done == 0
             legal = _multistep(u, part, forcing, cells, scheme, room, predictions[0], first_ever)
-        for total, power in zip(totals, (None, cells.gamma), strict=False):
-            total += (part if power is None else torch.relu(part).pow_(power)).sum(0)
+        for total, gamma in zip(totals, (None, cells.gamma), strict=False):
+            total += (part if gamma is None else power(part, gamma)).sum(0)
         u = part[-1]
         done += size
     return done, legal
@@ -97,12 +102,16 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
 def _through(grad_u, x, u, cells, grad_recurrent, state):
     gain = torch.clamp_min(u, 0.0)
     r, gamma = state.rates, cells.gamma
-    torch.mul(gain, gain, out=r) if gamma == 2 else torch.pow(gain, gamma, out=r)
+    torch.mul(gain, gain, out=r) if _is_square(gamma) else torch.pow(gain, gamma, out=r)
     grad_recurrent.addmm_(x, r.T)
     torch.mm(cells.recurrent, x, out=state.back)
-    if gamma != 2:
-        gain = gain.pow_(gamma - 1) if gamma > 1 else (u > 0).to(u)
-    grad_u.addcmul_(x, cells.relative_step, value=-1.0).addcmul_(state.back, gain, value=gamma)
+    if not _is_square(gamma):
+        gain = slope_of_power(u, gamma)
+    grad_u.addcmul_(x, cells.relative_step, value=-1.0)
+    if torch.is_tensor(gamma):
+        grad_u.addcmul_(state.back, gain.mul_(gamma))
+    else:
+        grad_u.addcmul_(state.back, gain, value=gamma)
 
 
 def _owe_forcing(x, z, columns, grad_base, grad_noise, kick):

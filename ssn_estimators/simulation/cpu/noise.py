@@ -103,6 +103,8 @@ class OrnsteinUhlenbeck:
         [1]_; the start is normal in either case.
     dtype, device
         Kind of the noise.
+    only_plain : bool, default=False
+        Whether the loops are not to be the compiled ones.
 
     Attributes
     ----------
@@ -115,7 +117,7 @@ class OrnsteinUhlenbeck:
        section 14.2.
     """
 
-    def __init__(self, shape, dt, tau_eta, seed, increments, dtype, device="cpu"):
+    def __init__(self, shape, dt, tau_eta, seed, increments, dtype, device="cpu", only_plain=False):
         n = math.prod(shape)
         self.shape, self.weak = shape, increments == "weak"
         self.generator = LaggedFibonacci(16 * n, seed, device)
@@ -123,7 +125,7 @@ class OrnsteinUhlenbeck:
         # variance of an increment as it is made
         variance = 2 * WEAK_SHARE if self.weak else 0.5
         self.kick = math.sqrt(-math.expm1(-2 * dt / tau_eta) / variance)
-        self.arrays = backend.arrays(dtype, device)
+        self.arrays = backend.arrays(dtype, device, only_plain)
         self.now = self.arrays.empty(n)
         if self.arrays.compiled:
             self.compiled = (

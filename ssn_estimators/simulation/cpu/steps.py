@@ -30,7 +30,7 @@ class Stepper:
         self.block, setup, self.arrays = block, block.setup, block.arrays
         n_inputs, _, n_draws = block.columns
         shape = (block.n, n_draws if setup.shared_noise else n_inputs * n_draws)
-        kind = setup.increments, block.drive.dtype, block.drive.device
+        kind = setup.increments, block.drive.dtype, block.drive.device, not self.arrays.compiled
         self.noise = OrnsteinUhlenbeck(shape, setup.dt, setup.tau_eta, block.seed, *kind)
         empty, shape, size = self.arrays.empty, (block.n, block.n_columns), shape[-1]
         self.room = Room(empty((2, *shape)), empty(shape), empty(shape))
@@ -147,7 +147,9 @@ class Adjoint:
 def _cells(block, matrix):
     number = block.arrays.number
     most = number(DIVERGENCE_THRESHOLD)
-    return Cells(matrix, block.network.relative_step, number(block.setup.gamma), most)
+    gamma = block.setup.gamma
+    gamma = gamma[:, None] if torch.is_tensor(gamma) else number(gamma)
+    return Cells(matrix, block.network.relative_step, gamma, most)
 
 
 def _scheme(block):

@@ -164,7 +164,8 @@ def choose_for(n_neurons, setup, limit, capability, engine=None):
                 return tile
         return None
 
-    block, halves = 64 if n_neurons <= 64 else 128, setup.gamma <= FLOAT16_GAMMA
+    block = 64 if n_neurons <= 64 else 128
+    halves = not torch.is_tensor(setup.gamma) and setup.gamma <= FLOAT16_GAMMA
     outer = first("outer", block) if halves else None
     for name, most, suffix, own in (
         ("resident", RESIDENT, "", block),

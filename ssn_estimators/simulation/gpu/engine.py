@@ -64,7 +64,11 @@ def moments(weights, noise_factor, drive, setup, left_out=None, engine=None):
             pad(noise_factor, (0, more, 0, more)),
             pad(drive, (0, more)),
         )
-        setup = replace(setup, tau=np.append(np.broadcast_to(setup.tau, n), more * [np.inf]))
+        more_cells = {"tau": np.append(np.broadcast_to(setup.tau, n), more * [np.inf])}
+        for name in ("k", "gamma"):
+            if torch.is_tensor(getattr(setup, name)):
+                more_cells[name] = pad(getattr(setup, name), (0, more), value=1.0)
+        setup = replace(setup, **more_cells)
     mean, covariance, rates, diverged_at = _Moments.apply(*inputs, setup, left_out, engine, keep)
     if more:
         mean, rates = mean[..., :n], None if rates is None else rates[..., :n]

@@ -11,6 +11,7 @@ import torch
 
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
 from ssn_estimators.simulation.gpu.columns import NEVER
+from ssn_estimators.simulation.powers import power, slope_of_power
 from ssn_estimators.simulation.schemes import COEFFICIENTS
 
 __all__ = ["CHUNK_ELEMENTS", "Library", "Products"]
@@ -83,11 +84,11 @@ class Library:
         run.by_input(forcing).add_(drive.transpose(0, 1)[:, :, :, None])
 
     def rates(self, u):
-        return torch.relu(u).pow_(self.run.setup.gamma)
+        return power(u, self.run.setup.gamma)
 
     def gains(self, u):
         gamma = self.run.setup.gamma
-        return (u > 0) * 1.0 if gamma == 1 else gamma * torch.relu(u).pow_(gamma - 1)
+        return gamma * slope_of_power(u, gamma)
 
     def change(self, u, forcing):
         """du/dt times dt."""
@@ -183,7 +184,7 @@ class Products:
             pairs.append((x_ahead, run.predictions[start:stop], z[1:]))
         for of_forcing, u, noise in pairs:
             turned = _by_network(of_forcing[:size]).mT
-            self.grad_weights += turned @ _by_network(torch.relu(u).pow_(run.setup.gamma))
+            self.grad_weights += turned @ _by_network(power(u, run.setup.gamma))
             self.grad_noise += turned @ _by_network(noise)
 
     def result(self):
