@@ -15,6 +15,7 @@ from ssn_estimators._torch import to_numbers, to_tensor
 __all__ = ["CONSTANTS", "DIVERGENCE_THRESHOLD", "Circuit", "kind_of"]
 
 DIVERGENCE_THRESHOLD = 1e3  # mV; networks and biology stay below 50, a runaway passes it within ms
+DYNAMICS = ("voltage", "rate")
 CONSTANTS = ("k", "gamma", "tau_e", "tau_i", "tau_eta")  # of a circuit, besides its arrays
 
 
@@ -69,6 +70,10 @@ class Circuit:
     tau : float, mapping or array-like of shape (n_neurons,), default=None
         Membrane time constants of all cells, by population, or of each cell, in ms; in place of
         `tau_e` and `tau_i`.
+    dynamics : {"voltage", "rate"}, default="voltage"
+        Whether potentials or rates have the time constants. The rate form is :math:`\tau \dot r =
+        -r + k \lfloor W r + f(h) + \eta \rfloor_+^\gamma`: it has the same fixed points with the
+        same stability, and for weak noise the same spectra of rates; large transients differ.
 
     Raises
     ------
@@ -106,6 +111,7 @@ class Circuit:
     tau_i: float | np.ndarray
     tau_eta: float
     populations: Mapping
+    dynamics: str
 
     def __init__(
         self,
@@ -121,7 +127,10 @@ class Circuit:
         *,
         populations=None,
         tau=None,
+        dynamics="voltage",
     ):
+        if not isinstance(dynamics, str) or dynamics not in DYNAMICS:
+            raise ValueError(f"dynamics must be one of {DYNAMICS}, got {dynamics!r}.")
         if torch.is_tensor(weights):
             known = weights.dtype in (torch.float32, torch.float64)
             weights = weights if known else weights.float()
@@ -171,6 +180,7 @@ class Circuit:
             "tau_i": _constant(tau_i, n - n_excitatory, populations, "tau_i"),
             "tau_eta": tau_eta,
             "populations": populations,
+            "dynamics": dynamics,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -214,6 +224,8 @@ class Circuit:
             cells = f"n_excitatory={self.n_excitatory}, n_inhibitory={self.n_inhibitory}"
         else:
             cells = f"populations={dict(self.populations)}"
+        if self.dynamics != "voltage":
+            values += f", dynamics={self.dynamics!r}"
         return f"Circuit({cells}, {values})"
 
     def _shown(self, name):
@@ -354,6 +366,8 @@ class Circuit:
     def jacobian(self, gain):
         r"""Jacobian :math:`T^{-1} (W \mathrm{diag}(g) - I)` of Eq. 1 where cells have gains g.
 
+        In the rate form :math:`T^{-1} (\mathrm{diag}(g) W - I)`, with the same eigenvalues.
+
         Parameters
         ----------
         gain : ndarray or Tensor of shape (..., n_neurons)
@@ -362,13 +376,14 @@ class Circuit:
         Returns
         -------
         jacobian : ndarray or Tensor of shape (..., n_neurons, n_neurons)
-            In 1/ms: a small deviation of the potentials follows it.
+            In 1/ms: a small deviation of the potentials, or rates, follows it.
         """
         if torch.is_tensor(gain):
             eye, tau = torch.eye(self.n_neurons).to(gain), torch.as_tensor(self.tau).to(gain)
         else:
             eye, tau = np.eye(self.n_neurons), self.tau
-        return (self.weights * gain[..., None, :] - eye) / tau[:, None]
+        along = gain[..., None] if self.dynamics == "rate" else gain[..., None, :]
+        return (self.weights * along - eye) / tau[:, None]
 
     def check_drive(self, drive, *, n_steps=None, dtype=None):
         """External drive of inputs as a tensor, or why it cannot be.
@@ -439,7 +454,7 @@ def kind_of(circuit):
     """Constants and populations, equal for circuits that can be simulated as one."""
     constants = (getattr(circuit, name) for name in CONSTANTS)
     constants = (tuple(x) if isinstance(x, np.ndarray) else x for x in constants)
-    return tuple(circuit.populations.items()), *constants
+    return tuple(circuit.populations.items()), circuit.dynamics, *constants
 
 
 def _cells(n, n_excitatory, populations):

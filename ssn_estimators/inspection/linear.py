@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ssn_estimators.stationary.closure import mean_activity
-from ssn_estimators.stationary.moments import stationary_moments
+from ssn_estimators.stationary.moments import moments_of_potentials
 
 __all__ = ["jacobian", "spectral_abscissa"]
 
@@ -46,7 +46,7 @@ def jacobian(circuit, drive, *, closure="gaussian"):
     array([[[-0.05]]])
     """
     tensors = circuit.to_torch()
-    moments = stationary_moments(tensors, drive, closure=closure)
+    moments = moments_of_potentials(tensors, drive, closure)
     variance = moments.covariance.diagonal(dim1=1, dim2=2)
     matrix = tensors.jacobian(mean_activity(moments.mean, variance, tensors, closure)[1])
     matrix = torch.where(moments.converged[:, None, None], matrix, torch.nan)

@@ -22,7 +22,7 @@ from ssn_estimators._sklearn import (
 from ssn_estimators.inspection.linear import jacobian
 from ssn_estimators.simulation import simulate
 from ssn_estimators.stationary.closure import mean_activity
-from ssn_estimators.stationary.moments import stationary_moments
+from ssn_estimators.stationary.moments import moments_of_potentials
 
 __all__ = [
     "ei_balance",
@@ -71,7 +71,7 @@ def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
     """
     circuit, drive = circuit.to_numpy(), _float_drive(circuit, drive)
     rng, n = check_random_state(random_state), circuit.n_neurons
-    tau = circuit.tau[:, None]
+    tau, in_potentials = circuit.tau[:, None], replace(circuit, dynamics="voltage")
 
     every = []
     for own in drive:
@@ -80,7 +80,7 @@ def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
             return own - u + circuit.weights @ circuit.rates(u)
 
         def slope(u):
-            return tau * circuit.jacobian(circuit.gain(u))
+            return tau * in_potentials.jacobian(circuit.gain(u))
 
         size = 10 ** rng.uniform(-1, 2, (n_starts, 1))
         starts = own + size * rng.standard_normal((n_starts, n))
@@ -280,7 +280,7 @@ def ei_balance(circuit, drive, *, closure="gaussian"):
     """
     circuit, drive = circuit.to_numpy(), _float_drive(circuit, drive)
     tensors = circuit.to_torch()
-    moments = stationary_moments(tensors, drive, closure=closure)
+    moments = moments_of_potentials(tensors, drive, closure)
     variance = moments.covariance.diagonal(dim1=1, dim2=2)
     rates = mean_activity(moments.mean, variance, tensors, closure)[0]
     rates = np.where(moments.converged.numpy()[:, None], rates.numpy(), np.nan).astype(float)

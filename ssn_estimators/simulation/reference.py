@@ -7,18 +7,29 @@ import torch
 
 from ssn_estimators.simulation.schemes import SCHEMES
 
-__all__ = ["integrate", "velocity"]
+__all__ = ["integrate", "one_step", "velocity"]
 
 
 def velocity(circuit):
-    """Right-hand side du/dt of Eq. 1 (mV/ms) as a function of u and the forcing f(h) + eta."""
+    """Right-hand side du/dt of Eq. 1 (mV/ms) as a function of u and the forcing f(h) + eta.
+
+    In the rate form that of the rates, in Hz/ms.
+    """
     weights = circuit.weights.T
     rate = torch.as_tensor(1 / circuit.tau, dtype=weights.dtype, device=weights.device)
 
     def du_dt(u, forcing):
         return (torch.addmm(forcing, circuit.rates(u), weights) - u) * rate
 
-    return du_dt
+    def dr_dt(r, forcing):
+        return (circuit.rates(torch.addmm(forcing, r, weights)) - r) * rate
+
+    return dr_dt if getattr(circuit, "dynamics", "voltage") == "rate" else du_dt
+
+
+def one_step(circuit, state, forcing, forcing_next, dt, solver, slope=None):
+    """State after a step of dt, and the slope at its start; see :func:`integrate`."""
+    return SCHEMES[solver](velocity(circuit), state, forcing, forcing_next, dt, slope)
 
 
 def integrate(circuit, u, forcing, dt, solver, slope=None):

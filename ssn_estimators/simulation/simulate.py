@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from ssn_estimators._torch import on_cpu
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD, kind_of
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.simulation import cpu
+from ssn_estimators.simulation import cpu, rate_form
 from ssn_estimators.simulation.setup import Setup
 from ssn_estimators.simulation.trials import Trials
 
@@ -27,13 +27,16 @@ class Simulation:
     Attributes
     ----------
     mean : array of shape (n_inputs, n_neurons)
-        Mean potential in mV over the trials and the time after burn-in.
+        Mean potential in mV over the trials and the time after burn-in; of circuits in the rate
+        form, mean rate in Hz.
     covariance : array of shape (n_inputs, n_neurons, n_neurons) or None
-        Covariance of the potentials in mV**2 over the same samples (divided by their number).
+        Covariance of the potentials in mV**2 over the same samples (divided by their number); in
+        the rate form, of the rates in Hz**2.
     rates : array of shape (n_inputs, n_neurons) or None
         Mean firing rates in Hz over the same samples.
     diverged : array of shape (n_inputs, n_trials), bool
-        Trials in which some potential exceeded 1000 mV in magnitude or was not finite. They
+        Trials in which some potential exceeded 1000 mV in magnitude or was not finite (in the
+        rate form, some rate that of 1000 mV). They
         are left out of the moments; an input whose trials all diverged has NaN there.
     divergence_time : array of shape (n_inputs, n_trials)
         When, in ms from the start of burn-in; NaN for trials that stayed finite.
@@ -255,19 +258,24 @@ def _run(circuits, drives, setup, record):
         torch.stack([getattr(circuit, name) for circuit in circuits])
         for name in ("weights", "noise_factor")
     )
-    mean, covariance, rates, diverged_at, u, z = _moments(
-        weights, factors, drives, setup, bool(record)
-    )
+    in_rates = circuits[0].dynamics == "rate"
+    if in_rates:
+        outcome = rate_form.moments(circuits, drives, setup, bool(record))
+    else:
+        outcome = _moments(weights, factors, drives, setup, bool(record))
+    mean, covariance, rates, diverged_at, path, z = outcome
     steps = torch.arange(1, setup.n_window + 1).to(drives)
     simulations = []
     for i, circuit in enumerate(circuits):
         recorded = {}
-        if "u" in record:
-            recorded["u"] = u[i]
-        if "r" in record:
-            recorded["r"] = circuit.rates(u[i])
-        if "eta" in record:
-            recorded["eta"] = z[i] @ circuit.noise_factor.T
+        if record:
+            recorded = {"u": path[i], "r": path[i], "eta": z[i] @ circuit.noise_factor.T}
+            if in_rates:
+                inputs = _after_steps(drives[i], setup)[:, :, None] + recorded["eta"]
+                recorded["u"] = path[i] @ circuit.weights.T + inputs
+            elif "r" in record:
+                recorded["r"] = circuit.rates(path[i])
+            recorded = {name: recorded[name] for name in record}
         diverged = diverged_at[i] >= 0
         simulations.append(
             Simulation(
@@ -283,6 +291,14 @@ def _run(circuits, drives, setup, record):
             )
         )
     return simulations
+
+
+def _after_steps(drive, setup):
+    """Drive at the end of every step of the window, of shape (n_window, n_inputs, n_neurons)."""
+    if drive.ndim == 2:
+        return drive.expand(setup.n_window, -1, -1)
+    times = torch.arange(1, setup.n_window + 1, device=drive.device) + setup.n_burn
+    return drive[times.clamp_max(len(drive) - 1)]
 
 
 def _moments(weights, noise_factors, drives, setup, record):

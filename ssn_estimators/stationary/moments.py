@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 
 import numpy as np
@@ -108,13 +108,14 @@ def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter
     Returns
     -------
     moments : StationaryMoments
-        Computed in float64, of the circuit's dtype; under "linear", covariances are computed
-        in that dtype too.
+        Of the potentials; of circuits in the rate form, of the rates. Computed in float64, of the
+        circuit's dtype; under "linear", covariances are computed in that dtype too.
 
     Raises
     ------
     ValueError
-        If a parameter is not legal or `drive` has the wrong shape or is not finite.
+        If a parameter is not legal or `drive` has the wrong shape or is not finite, or a circuit
+        in the rate form comes with the "gaussian" closure, which is for the other one.
 
     References
     ----------
@@ -135,6 +136,8 @@ def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter
             f"closure='gaussian' is for exponents of up to {MOST_GAMMA}, got gamma="
             f"{np.max(circuit.gamma):g}; take closure='linear' or simulate."
         )
+    if circuit.dynamics == "rate":
+        return _in_rates(circuit, drive, closure, tol=tol, max_iter=max_iter)
     tensors = circuit.to_torch()
     weights, noise_factor = tensors.weights.double(), tensors.noise_factor.double()
     drive = tensors.check_drive(drive, dtype=torch.float64)
@@ -151,6 +154,22 @@ def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter
     if not torch.is_tensor(circuit.weights):
         arrays = {name: array.detach().numpy() for name, array in arrays.items()}
     return StationaryMoments(**arrays)
+
+
+def moments_of_potentials(circuit, drive, closure, **options):
+    """As :func:`stationary_moments`, of potentials in the rate form too, where they are W r + h."""
+    if circuit.dynamics == "rate" and closure != "linear":
+        raise ValueError(f"circuits in the rate form have closure='linear' only, got {closure!r}.")
+    voltage = replace(circuit, dynamics="voltage")
+    return stationary_moments(voltage, drive, closure=closure, **options)
+
+
+def _in_rates(circuit, drive, closure, **options):
+    """The same fixed points, and to first order the same spectra of rates."""
+    moments = moments_of_potentials(circuit, drive, closure, **options)
+    gain = circuit.gain(moments.mean)
+    covariance = gain[:, :, None] * moments.covariance * gain[:, None, :]
+    return replace(moments, mean=moments.rates, covariance=covariance)
 
 
 class _Stationary(torch.autograd.Function):

@@ -1,0 +1,118 @@
+"""Circuits in the rate form, by `reference.py` and autograd: any device, nothing by hand.
+
+The state that is integrated are the rates; potentials are what they become at any time.
+"""
+
+import torch
+
+from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
+from ssn_estimators.simulation import reference
+from ssn_estimators.simulation.cpu.noise import OrnsteinUhlenbeck
+
+__all__ = ["moments"]
+
+CHUNK = 64  # steps of noise at a time
+
+
+def moments(circuits, drive, setup, record=False):
+    """Moments of the rates.
+
+    Parameters
+    ----------
+    circuits : list of Circuit
+        Of tensors, all in the rate form.
+    drive : Tensor of shape (n_networks, [n_steps,] n_inputs, n_neurons)
+    setup : Setup
+    record : bool, default=False
+        Whether to return trajectories.
+
+    Returns
+    -------
+    mean, covariance, rates, diverged_at, path, z
+        As :func:`ssn_estimators.simulation.cpu.moments`, of the rates in place of potentials. The
+        graph of the gradient holds every step of the window.
+    """
+    every = [
+        _moments_of_one(circuit, own, setup, seed, record)
+        for circuit, own, seed in zip(circuits, drive, setup.seeds, strict=True)
+    ]
+    columns = zip(*every, strict=True)
+    return [None if column[0] is None else torch.stack(column) for column in columns]
+
+
+def _moments_of_one(circuit, drive, setup, seed, record):
+    n_inputs, n = drive.shape[-2:]
+    shape = (n_inputs, setup.n_trials, n)
+    path, diverged_at, noise = _integrate(circuit, drive, setup, seed, record)
+    finite = diverged_at < 0
+    if path.requires_grad and not finite.all():
+        # infinite numbers would have gradients that are none: again, without these trials
+        kept = _integrate(circuit, drive, setup, seed, record, finite)[0]
+        path = path.detach().index_copy(1, finite.nonzero()[:, 0], kept)
+    path, diverged_at = path.view(-1, *shape), diverged_at.view(shape[:2])
+    mean, covariance = _over_trials(path, finite.view(shape[:2]), setup.covariance)
+    rates = mean if setup.rates else None
+    return mean, covariance, rates, diverged_at, path if record else None, noise
+
+
+def _integrate(circuit, drive, setup, seed, record, kept=slice(None)):
+    """Rates after every step of the window, when columns diverged, and noise if recorded."""
+    n_columns, n_steps = drive.shape[-2] * setup.n_trials, setup.n_burn + setup.n_window
+    rates, slope = drive.new_zeros((n_columns, drive.shape[-1]))[kept], None
+    largest = float(circuit.rates(drive.new_full(drive.shape[-1:], DIVERGENCE_THRESHOLD)).max())
+    diverged_at = torch.full((len(rates),), -1, device=drive.device)
+    path, noise, differentiable = [], [] if record else None, torch.is_grad_enabled()
+    forcing = _forcing(circuit, drive, setup, seed, noise)
+    with torch.set_grad_enabled(differentiable and setup.n_burn == 0):
+        now = next(forcing)[kept]
+    for t in range(n_steps):
+        # the gradient reaches back to the start of the window, and what acts there
+        with torch.set_grad_enabled(differentiable and t >= setup.n_burn - 1):
+            ahead = next(forcing)[kept]
+        with torch.set_grad_enabled(differentiable and t >= setup.n_burn):
+            rates, slope = reference.one_step(
+                circuit, rates, now, ahead, setup.dt, setup.solver, slope
+            )
+        now = ahead
+        beyond = ~(rates.detach().abs() <= largest).all(1)
+        diverged_at[beyond & (diverged_at < 0)] = t + 1
+        if t >= setup.n_burn:
+            path.append(rates)
+    noise = torch.stack(noise[-setup.n_window :]) if record else None
+    return torch.stack(path), diverged_at, noise
+
+
+def _over_trials(path, finite, with_covariance):
+    """Mean and covariance over time and the trials that stayed finite; NaN where none did."""
+    kept = finite[None, :, :, None]
+    count = (finite.sum(1) * len(path)).to(path)[:, None]
+    count = torch.where(count > 0, count, torch.nan)
+    mean = torch.where(kept, path, 0).sum((0, 2)) / count
+    if not with_covariance:
+        return mean, None
+    deviations = torch.where(kept, path - mean[:, None], 0).permute(1, 0, 2, 3).flatten(1, 2)
+    return mean, deviations.mT @ deviations / count[..., None]
+
+
+def _forcing(circuit, drive, setup, seed, noise=None):
+    """f(h) + eta of all columns at the start of every step, and at the end of the last."""
+    moving, (n_inputs, n) = drive.ndim == 3, drive.shape[-2:]
+    signs = 2 if setup.antithetic else 1
+    n_draws, of_inputs = setup.n_trials // signs, 1 if setup.shared_noise else n_inputs
+    kind = setup.increments, drive.dtype, drive.device, True
+    process = OrnsteinUhlenbeck(
+        (n, of_inputs * n_draws), setup.dt, setup.tau_eta, (seed, 0, 0, 0), *kind
+    )
+    done, n_steps = 0, setup.n_burn + setup.n_window
+    while done < n_steps:
+        size = min(CHUNK, n_steps - done)
+        values = process.advance(size)[0 if done == 0 else 1 :]
+        for i, z in enumerate(values):
+            t = min(done + i + (done > 0), n_steps)
+            z = z.T.reshape(of_inputs, n_draws, n)
+            z = torch.cat([z, -z], 1) if signs == 2 else z
+            if noise is not None and t > 0:
+                noise.append(z)
+            own = drive[min(t, len(drive) - 1)] if moving else drive
+            yield (own[:, None] + z @ circuit.noise_factor.T).flatten(0, 1)
+        done += size
