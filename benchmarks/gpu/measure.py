@@ -187,7 +187,7 @@ def right():
             runs = []
             for _ in range(2):
                 ours = [x.to(args.device).requires_grad_() for x in inputs]
-                *got, first = gpu.moments(*ours, setup, engine=engine)
+                *got, first, _, _ = gpu.moments(*ours, setup, engine=engine)
                 loss = sum((f.to(x) * x).sum() for f, x in zip(factors, got, strict=True))
                 runs.append([*got, *torch.autograd.grad(loss, ours)])
             errors = [

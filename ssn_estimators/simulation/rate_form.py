@@ -3,6 +3,8 @@
 The state that is integrated are the rates; potentials are what they become at any time.
 """
 
+from dataclasses import replace
+
 import torch
 
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
@@ -28,41 +30,56 @@ def moments(circuits, drive, setup, record=False):
 
     Returns
     -------
-    mean, covariance, rates, diverged_at, path, z
+    mean, covariance, rates, diverged_at, path, z, r_final, z_final
         As :func:`ssn_estimators.simulation.cpu.moments`, of the rates in place of potentials. The
         graph of the gradient holds every step of the window.
     """
     every = [
-        _moments_of_one(circuit, own, setup, seed, record)
-        for circuit, own, seed in zip(circuits, drive, setup.seeds, strict=True)
+        _moments_of_one(circuit, own, _of_network(setup, i), record)
+        for i, (circuit, own) in enumerate(zip(circuits, drive, strict=True))
     ]
     columns = zip(*every, strict=True)
     return [None if column[0] is None else torch.stack(column) for column in columns]
 
 
-def _moments_of_one(circuit, drive, setup, seed, record):
+def _of_network(setup, i):
+    initial = None if setup.initial is None else tuple(x[i] for x in setup.initial)
+    return replace(setup, seeds=(setup.seeds[i],), initial=initial)
+
+
+def _moments_of_one(circuit, drive, setup, record):
     n_inputs, n = drive.shape[-2:]
     shape = (n_inputs, setup.n_trials, n)
-    path, diverged_at, noise = _integrate(circuit, drive, setup, seed, record)
+    path, diverged_at, noise = _integrate(circuit, drive, setup, record)
     finite = diverged_at < 0
     if path.requires_grad and not finite.all():
         # infinite numbers would have gradients that are none: again, without these trials
-        kept = _integrate(circuit, drive, setup, seed, record, finite)[0]
+        kept = _integrate(circuit, drive, setup, record, finite)[0]
         path = path.detach().index_copy(1, finite.nonzero()[:, 0], kept)
     path, diverged_at = path.view(-1, *shape), diverged_at.view(shape[:2])
     mean, covariance = _over_trials(path, finite.view(shape[:2]), setup.covariance)
     rates = mean if setup.rates else None
-    return mean, covariance, rates, diverged_at, path if record else None, noise
+    final = None, None
+    if setup.final:
+        alive = (diverged_at < 0)[..., None]
+        last = path[-1].detach(), noise[-1].expand(shape)
+        final = (torch.where(alive, x, torch.nan) for x in last)
+    path, noise = (path, noise) if record else (None, None)
+    return mean, covariance, rates, diverged_at, path, noise, *final
 
 
-def _integrate(circuit, drive, setup, seed, record, kept=slice(None)):
+def _integrate(circuit, drive, setup, record, kept=slice(None)):
     """Rates after every step of the window, when columns diverged, and noise if recorded."""
     n_columns, n_steps = drive.shape[-2] * setup.n_trials, setup.n_burn + setup.n_window
-    rates, slope = drive.new_zeros((n_columns, drive.shape[-1]))[kept], None
+    rates, slope = drive.new_zeros((n_columns, drive.shape[-1])), None
+    if setup.initial is not None:
+        rates = setup.initial[0].flatten(0, 1)
+    rates = rates[kept]
     largest = float(circuit.rates(drive.new_full(drive.shape[-1:], DIVERGENCE_THRESHOLD)).max())
     diverged_at = torch.full((len(rates),), -1, device=drive.device)
-    path, noise, differentiable = [], [] if record else None, torch.is_grad_enabled()
-    forcing = _forcing(circuit, drive, setup, seed, noise)
+    path, differentiable = [], torch.is_grad_enabled()
+    noise = [] if record or setup.final else None
+    forcing = _forcing(circuit, drive, setup, noise)
     with torch.set_grad_enabled(differentiable and setup.n_burn == 0):
         now = next(forcing)[kept]
     for t in range(n_steps):
@@ -78,8 +95,7 @@ def _integrate(circuit, drive, setup, seed, record, kept=slice(None)):
         diverged_at[beyond & (diverged_at < 0)] = t + 1
         if t >= setup.n_burn:
             path.append(rates)
-    noise = torch.stack(noise[-setup.n_window :]) if record else None
-    return torch.stack(path), diverged_at, noise
+    return torch.stack(path), diverged_at, None if noise is None else torch.stack(noise)
 
 
 def _over_trials(path, finite, with_covariance):
@@ -94,15 +110,17 @@ def _over_trials(path, finite, with_covariance):
     return mean, deviations.mT @ deviations / count[..., None]
 
 
-def _forcing(circuit, drive, setup, seed, noise=None):
+def _forcing(circuit, drive, setup, noise=None):
     """f(h) + eta of all columns at the start of every step, and at the end of the last."""
     moving, (n_inputs, n) = drive.ndim == 3, drive.shape[-2:]
     signs = 2 if setup.antithetic else 1
     n_draws, of_inputs = setup.n_trials // signs, 1 if setup.shared_noise else n_inputs
     kind = setup.increments, drive.dtype, drive.device, True
     process = OrnsteinUhlenbeck(
-        (n, of_inputs * n_draws), setup.dt, setup.tau_eta, (seed, 0, 0, 0), *kind
+        (n, of_inputs * n_draws), setup.dt, setup.tau_eta, (setup.seeds[0], 0, 0, 0), *kind
     )
+    if setup.initial is not None:
+        process.begin_at(setup.initial[1][:of_inputs, :n_draws].permute(2, 0, 1))
     done, n_steps = 0, setup.n_burn + setup.n_window
     while done < n_steps:
         size = min(CHUNK, n_steps - done)
@@ -111,7 +129,7 @@ def _forcing(circuit, drive, setup, seed, noise=None):
             t = min(done + i + (done > 0), n_steps)
             z = z.T.reshape(of_inputs, n_draws, n)
             z = torch.cat([z, -z], 1) if signs == 2 else z
-            if noise is not None and t > 0:
+            if noise is not None and t > setup.n_burn:
                 noise.append(z)
             own = drive[min(t, len(drive) - 1)] if moving else drive
             yield (own[:, None] + z @ circuit.noise_factor.T).flatten(0, 1)

@@ -30,6 +30,8 @@ class Setup:
     covariance: bool = True
     rates: bool = True
     precision: str = "float32"
+    initial: tuple | None = None  # states and unit noise, (n_networks, n_inputs, n_trials, n)
+    final: bool = False  # whether the same after the last step is wanted
 
     @classmethod
     def of(cls, trials, circuit, seeds):

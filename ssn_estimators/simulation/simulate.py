@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import zlib
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-from ssn_estimators._torch import on_cpu
+from ssn_estimators._torch import on_cpu, to_tensor
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD, kind_of
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.simulation import cpu, rate_form
 from ssn_estimators.simulation.setup import Setup
 from ssn_estimators.simulation.trials import Trials
 
-__all__ = ["Simulation", "simulate", "simulate_many", "simulate_trials"]
+__all__ = ["Simulation", "State", "simulate", "simulate_many", "simulate_trials"]
 
-RECORDABLE = ("u", "r", "eta")
+RECORDABLE = ("u", "r", "eta", "final")
+
+
+class State(NamedTuple):
+    """Where the trials of a simulation are, and their noise; NaN where a trial diverged.
+
+    Attributes
+    ----------
+    state : array of shape (n_inputs, n_trials, n_neurons)
+        Potentials in mV; of circuits in the rate form, rates in Hz.
+    noise : array of shape (n_inputs, n_trials, n_neurons)
+        Independent Ornstein-Uhlenbeck processes z of variance 1; :math:`\\eta = n z`.
+    """
+
+    state: np.ndarray | torch.Tensor
+    noise: np.ndarray | torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +62,9 @@ class Simulation:
     u, r, eta : arrays of shape (n_steps, n_inputs, n_trials, n_neurons), or None
         Trajectories, if asked for: potentials (mV), rates (Hz), noise (mV). `eta` has one
         trial axis for all inputs, shape (n_steps, 1, n_trials, n_neurons), if it was shared.
+    final : State or None
+        Where all trials are at the end, if asked for: `initial` of another simulation that goes
+        on from there.
     """
 
     mean: np.ndarray | torch.Tensor
@@ -56,6 +76,7 @@ class Simulation:
     u: np.ndarray | torch.Tensor | None = None
     r: np.ndarray | torch.Tensor | None = None
     eta: np.ndarray | torch.Tensor | None = None
+    final: State | None = None
 
     @property
     def message(self):
@@ -102,8 +123,9 @@ def simulate(
     record=None,
     covariance=True,
     rates=True,
+    initial=None,
 ):
-    """Simulate a circuit from u = 0 and stationary noise.
+    """Simulate a circuit from u = 0 and stationary noise, or from where another one ended.
 
     Nothing is clipped: an unstable circuit diverges, and the result says so.
 
@@ -148,11 +170,16 @@ def simulate(
         `gamma` of 2.5, products are of the precision that torch is set to.
     random_state : int, RandomState instance or None, default=None
         Source of the noise.
-    record : {"u", "r", "eta"}, tuple of them or None, default=None
-        Trajectories to return.
+    record : {"u", "r", "eta", "final"}, tuple of them or None, default=None
+        Trajectories to return, and whether the final state is wanted.
     covariance, rates : bool, default=True
         Whether to compute the covariance, which costs about as much as the recurrent input,
         and the mean rates.
+    initial : State, or array of shape (n_neurons,), (n_inputs, n_neurons) or \
+            (n_inputs, n_trials, n_neurons), default=None
+        Where to begin: the `final` state of a simulation, noise included; or potentials in mV (in
+        the rate form, rates in Hz), and noise as if it had always been there. A constant for the
+        gradient.
 
     Returns
     -------
@@ -194,10 +221,11 @@ def simulate(
         record=record,
         covariance=covariance,
         rates=rates,
+        initial=None if initial is None else [initial],
     )[0]
 
 
-def simulate_many(circuits, drives, *, random_state=None, record=None, **options):
+def simulate_many(circuits, drives, *, random_state=None, record=None, initial=None, **options):
     """Simulate circuits of one size at once, each as by :func:`simulate`.
 
     Parameters
@@ -210,6 +238,8 @@ def simulate_many(circuits, drives, *, random_state=None, record=None, **options
     random_state : sequence of, or int, RandomState instance or None, default=None
         Source of the noise of every circuit: with the random states of a sequence, the
         results are those of :func:`simulate` with each. From a single one, seeds are drawn.
+    initial : sequence, default=None
+        Where to begin, for every circuit.
     record, **options
         See :func:`simulate`.
 
@@ -222,10 +252,10 @@ def simulate_many(circuits, drives, *, random_state=None, record=None, **options
     ValueError
         If a parameter is not legal, or circuits or drives do not match.
     """
-    return simulate_trials(circuits, drives, Trials(**options), random_state, record)
+    return simulate_trials(circuits, drives, Trials(**options), random_state, record, initial)
 
 
-def simulate_trials(circuits, drives, trials, random_state=None, record=None):
+def simulate_trials(circuits, drives, trials, random_state=None, record=None, initial=None):
     """As :func:`simulate_many`, with `Trials` in place of its options."""
     if record is None or isinstance(record, str):
         record = (record,) if record else ()
@@ -245,11 +275,61 @@ def simulate_trials(circuits, drives, trials, random_state=None, record=None):
             f"{len(circuits)} circuits, of shapes {sorted({tuple(d.shape) for d in drives})}."
         )
     setup = Setup.of(trials, first, _seeds(random_state, len(circuits)))
+    shape = (len(circuits), drives[0].shape[-2], trials.n_trials, first.n_neurons)
+    setup = replace(setup, final="final" in record)
+    if initial is not None:
+        setup = _from(initial, setup, shape, drives[0])
     with on_cpu():
         simulations = _run(tensors, torch.stack(drives), setup, tuple(record))
     if torch.is_tensor(circuits[0].weights):
         return simulations
     return [_in_numpy(simulation) for simulation in simulations]
+
+
+def _from(initial, setup, shape, like):
+    """A setup that begins there, with potentials and unit noise of that shape."""
+    if len(initial) != shape[0]:
+        raise ValueError(
+            f"initial must be one for each of {shape[0]} circuits, got {len(initial)}."
+        )
+    states, noise, seeds = [], [], []
+    for own, seed in zip(initial, setup.seeds, strict=True):
+        given = isinstance(own, State)
+        state = to_tensor(own.state if given else own, name="initial").detach().to(like)
+        state = state[:, None] if state.ndim == 2 else state
+        try:
+            states.append(state.expand(shape[1:]))
+        except RuntimeError:
+            raise ValueError(
+                f"initial must be a State, or an array of shape ({shape[-1]},), one for each of "
+                f"{shape[1]} inputs, or also for each of {shape[2]} trials; got "
+                f"{tuple(state.shape)}."
+            ) from None
+        if given:
+            z = to_tensor(own.noise, name="initial").detach().to(like)
+            # or the same random state would give the increments that have led there
+            seed = zlib.crc32(z.cpu().numpy().tobytes(), seed) % 2**31
+        else:
+            z = _stationary_noise(seed, setup, shape[1:]).to(like).expand(shape[1:])
+        if z.shape != shape[1:]:
+            raise ValueError(
+                f"the noise of initial must have shape {shape[1:]}, got {tuple(z.shape)}: go on "
+                "with as many inputs and trials."
+            )
+        noise.append(z)
+        seeds.append(seed)
+    states, noise = torch.stack(states), torch.stack(noise)
+    if not (torch.isfinite(states).all() and torch.isfinite(noise).all()):
+        raise ValueError("initial must be finite; trials that diverged cannot go on.")
+    return replace(setup, initial=(states, noise), seeds=tuple(seeds))
+
+
+def _stationary_noise(seed, setup, shape):
+    """Of variance 1; the same for all inputs, or of either sign, where that is asked for."""
+    signs = 2 if setup.antithetic else 1
+    shape = (1 if setup.shared_noise else shape[0], shape[1] // signs, shape[2])
+    z = torch.from_numpy(np.random.RandomState(seed).standard_normal(shape))
+    return torch.cat([z, -z], 1) if signs == 2 else z
 
 
 def _run(circuits, drives, setup, record):
@@ -258,24 +338,27 @@ def _run(circuits, drives, setup, record):
         torch.stack([getattr(circuit, name) for circuit in circuits])
         for name in ("weights", "noise_factor")
     )
+    paths = [name for name in record if name != "final"]
     in_rates = circuits[0].dynamics == "rate"
     if in_rates:
-        outcome = rate_form.moments(circuits, drives, setup, bool(record))
+        outcome = rate_form.moments(circuits, drives, setup, bool(paths))
     else:
-        outcome = _moments(weights, factors, drives, setup, bool(record))
-    mean, covariance, rates, diverged_at, path, z = outcome
+        outcome = _moments(weights, factors, drives, setup, bool(paths))
+    mean, covariance, rates, diverged_at, path, z, *final = outcome
     steps = torch.arange(1, setup.n_window + 1).to(drives)
     simulations = []
     for i, circuit in enumerate(circuits):
         recorded = {}
-        if record:
+        if paths:
             recorded = {"u": path[i], "r": path[i], "eta": z[i] @ circuit.noise_factor.T}
             if in_rates:
                 inputs = _after_steps(drives[i], setup)[:, :, None] + recorded["eta"]
                 recorded["u"] = path[i] @ circuit.weights.T + inputs
             elif "r" in record:
                 recorded["r"] = circuit.rates(path[i])
-            recorded = {name: recorded[name] for name in record}
+            recorded = {name: recorded[name] for name in paths}
+        if setup.final:
+            recorded["final"] = State(*(x[i] for x in final))
         diverged = diverged_at[i] >= 0
         simulations.append(
             Simulation(
@@ -311,13 +394,17 @@ def _moments(weights, noise_factors, drives, setup, record):
             pass
         else:
             if gpu.runs_on(drives.device):
-                return *gpu.moments(weights, noise_factors, drives, setup), None, None
+                *outcome, u, z = gpu.moments(weights, noise_factors, drives, setup)
+                return *outcome, None, None, u, z
     return cpu.moments(weights, noise_factors, drives, setup, record)
 
 
 def _in_numpy(simulation):
     arrays = {f.name: getattr(simulation, f.name) for f in fields(simulation)}
-    return Simulation(**{k: v if v is None else v.detach().numpy() for k, v in arrays.items()})
+    final = arrays.pop("final")
+    arrays = {k: v if v is None else v.detach().numpy() for k, v in arrays.items()}
+    final = final if final is None else State(*(x.numpy() for x in final))
+    return Simulation(**arrays, final=final)
 
 
 def _seeds(random_state, n):

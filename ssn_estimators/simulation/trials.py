@@ -14,6 +14,7 @@ from ssn_estimators.simulation.schemes import SCHEMES
 __all__ = ["INCREMENTS", "PRECISIONS", "Trials"]
 
 MOST_STEPS = 2**31  # of a trial; a single cell would take hours
+WHOLE = 1e-9  # of a number of steps; what rounding leaves of one
 INCREMENTS = ("gaussian", "weak")
 PRECISIONS = ("float32", "tf32")
 CHOICES = {"solver": sorted(SCHEMES), "increments": INCREMENTS, "precision": PRECISIONS}
@@ -72,9 +73,18 @@ class Trials:
                 f"{n_steps:.3g} steps of dt={self.dt:g} ms, more than can be simulated."
             )
 
+        for name in ("duration", "burn_in"):
+            n_steps = getattr(self, name) / self.dt
+            if abs(n_steps - round(n_steps)) > WHOLE * max(n_steps, 1):
+                below, above = (f"{x * self.dt:.6g}" for x in (int(n_steps), int(n_steps) + 1))
+                raise ValueError(
+                    f"{name} must be a multiple of dt={self.dt:g} ms, such as {below} or {above} "
+                    f"ms, got {getattr(self, name):g} ms."
+                )
+
     @property
     def n_burn(self):
-        """Steps of burn-in; times are rounded to whole steps."""
+        """Steps of burn-in."""
         return round(self.burn_in / self.dt)
 
     @property

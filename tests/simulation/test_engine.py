@@ -85,7 +85,7 @@ def engine_noise(drive, setup):
     bare = replace(setup, n_burn=0, n_window=n_steps, **bare)
     eye = torch.eye(n).to(drive).expand(m, n, n)
     nothing = torch.zeros_like(drive.detach())
-    *_, u, z = cpu.moments(0 * eye, eye, nothing, bare, True)
+    *_, u, z, _, _ = cpu.moments(0 * eye, eye, nothing, bare, True)
     start = u[:, :1, : z.shape[2]] * torch.tensor(setup.tau / setup.dt).to(u)
     return torch.cat([start, z], 1)
 
@@ -137,7 +137,7 @@ def gradients(outcome, leaves, of=None):
 
 
 def run_engine(leaves, setup):
-    mean, covariance, rates, _, u, _ = cpu.moments(*leaves, setup, True)
+    mean, covariance, rates, _, u, *_ = cpu.moments(*leaves, setup, True)
     return [mean, covariance, rates, u]
 
 

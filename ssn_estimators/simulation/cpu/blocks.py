@@ -21,7 +21,7 @@ from ssn_estimators.simulation.setup import Setup
 __all__ = ["Block", "Network", "Sums"]
 
 CHECKPOINT = 64  # steps between two points from which the noise can be made again
-SUMMED = ("totals", "centre", "products")  # over the trials that are not left out
+SUMMED = ("totals", "centre", "products", "final")  # over the trials that are not left out
 
 
 class Network(NamedTuple):
@@ -49,6 +49,8 @@ class Sums:
         did.
     path, noise : Tensors of shape (n_window, n_neurons, n_inputs, n_signs, n_draws), or None
         If recorded.
+    final : pair of Tensors of shape (n_neurons, n_inputs, n_signs, n_draws), or None
+        Potentials and noise after the last step; None where all trials diverged.
     """
 
     count: torch.Tensor
@@ -58,6 +60,7 @@ class Sums:
     diverged_at: torch.Tensor | None = None
     path: torch.Tensor | None = None
     noise: torch.Tensor | None = None
+    final: tuple | None = None
 
 
 @dataclass
@@ -70,6 +73,7 @@ class Running:
     diverged_at: torch.Tensor | None = None
     path: torch.Tensor | None = None
     noise: torch.Tensor | None = None
+    final: tuple | None = None  # u and noise after the last step
 
 
 @dataclass
@@ -90,6 +94,8 @@ class Block:
         Numbers of inputs, signs and draws.
     seed : tuple of int
         Seed of the noise.
+    initial : tuple of Tensors of shape (n_neurons, n_inputs, n_signs, n_draws), default=None
+        Potentials and noise at the start.
     """
 
     setup: Setup
@@ -98,6 +104,7 @@ class Block:
     drive: torch.Tensor
     columns: tuple
     seed: tuple
+    initial: tuple | None = None
 
     def __post_init__(self):
         self.n, self.n_columns = len(self.network.recurrent), math.prod(self.columns)
@@ -127,6 +134,9 @@ class Block:
     def _start(self):
         self.stepper, self.checkpoints = Stepper(self), []
         self.noise = self.stepper.noise
+        if self.initial is not None:
+            draws = self.initial[1][:, :, :1]  # of one sign
+            self.noise.begin_at(draws[:, :1] if self.setup.shared_noise else draws)
 
     def forward(self):
         """Simulate, once prepared, and keep what `backward` needs."""
@@ -155,6 +165,8 @@ class Block:
         sums = Running()
         shape = (self.n, self.n_columns)
         u = self.arrays.zeros(shape)
+        if self.initial is not None:
+            u = self.arrays.array(self.initial[0].reshape(shape).contiguous())
         u, legal = self._burn_in(u, sums)
         if not legal and not self.record:
             return sums
@@ -168,6 +180,12 @@ class Block:
             noise = noise.unflatten(2, (-1, 1, self.columns[2]))
             sums.noise = torch.cat([noise, -noise], 3) if self.columns[1] == 2 else noise
         return sums
+
+    def _final(self, u):
+        """Potentials and noise after the last step."""
+        z = self.arrays.tensor(self.noise.now).clone().view(self.n, -1, 1, self.columns[2])
+        z = torch.cat([z, -z], 2) if self.columns[1] == 2 else z
+        return self.arrays.tensor(u).clone().view(self.shape), z.expand(self.shape)
 
     def _burn_in(self, u, sums):
         """Potentials at its end, and whether some trial is legal by then."""
@@ -206,6 +224,8 @@ class Block:
                     break
             if setup.covariance:
                 self._add_products(arrays.tensor(path[:n_done]), sums)
+        if setup.final:
+            sums.final = self._final(u)
         return finite
 
     def _noise(self, checkpoint):
@@ -248,7 +268,11 @@ class Block:
             finite = diverged_at < 0
             count = finite.sum((1, 2)).to(self.drive)
         sums = Sums(
-            count * setup.n_window, diverged_at=diverged_at, path=running.path, noise=running.noise
+            count * setup.n_window,
+            diverged_at=diverged_at,
+            path=running.path,
+            noise=running.noise,
+            final=running.final,
         )
         if running.totals is not None:
             totals = self.arrays.tensor(running.totals).unflatten(2, self.columns)

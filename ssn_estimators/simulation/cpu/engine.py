@@ -47,6 +47,9 @@ def moments(weights, noise_factor, drive, setup, record=False):
     u, z : Tensors of shape (n_networks, n_window, n_inputs, n_trials, n_neurons), or None
         Trajectories of the potentials and of the unit noise (a constant for the gradient),
         if recorded; `z` has one input if the noise is shared.
+    u_final, z_final : Tensors of shape (n_networks, n_inputs, n_trials, n_neurons), or None
+        Potentials and unit noise after the last step, constants for the gradient, if they are
+        wanted; NaN where a trial diverged.
     """
     return _Moments.apply(weights, noise_factor, drive, setup, record)
 
@@ -59,15 +62,17 @@ class _Moments(torch.autograd.Function):
         run.forward(keep, record)
         mean, covariance, rates = run.mean, run.covariance, run.rates
         u, z = (run.recorded(name) if record else None for name in ("path", "noise"))
-        ctx.mark_non_differentiable(run.diverged_at, *([z] if record else []))
+        final = run.final() if setup.final else ()
+        ctx.mark_non_differentiable(run.diverged_at, *final, *([z] if record else []))
         ctx.set_materialize_grads(False)
         # not `save_for_backward`: nobody else sees these tensors, and `mean` is returned detached
         ctx.run = run if keep else None
-        return mean.clone(), covariance, rates, run.diverged_at, u, z
+        final = final or (None, None)
+        return mean.clone(), covariance, rates, run.diverged_at, u, z, *final
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, mean, covariance, rates, diverged_at, u, z):
+    def backward(ctx, mean, covariance, rates, diverged_at, u, z, *final):
         if ctx.run is None:
             raise RuntimeError("the gradient of a simulation can be taken only once")
         run, ctx.run = ctx.run, None
@@ -123,6 +128,18 @@ class _Run:
             self.drive[network, ..., inputs].contiguous(),
             (inputs.stop - inputs.start, self.signs, draws.stop - draws.start),
             (self.setup.seeds[network], *place, draws.start),
+            self._initial(network, inputs, draws),
+        )
+
+    def _initial(self, network, inputs, draws):
+        """Potentials and noise at the start, of a block."""
+        if self.setup.initial is None:
+            return None
+        return tuple(
+            x[network]
+            .unflatten(1, (self.signs, self.n_draws))[inputs, :, draws]
+            .permute(3, 0, 1, 2)
+            for x in self.setup.initial
         )
 
     def forward(self, keep, record):
@@ -194,6 +211,17 @@ class _Run:
         # what rounding leaves of a variance of 0 may be negative
         scatter.diagonal(dim1=-2, dim2=-1).clamp_(min=0)
         return scatter
+
+    def final(self):
+        """Potentials and noise after the last step."""
+        shape = (self.n_networks, self.n_inputs, self.signs, self.n_draws, self.n)
+        finals = [self.drive.new_full(shape, torch.nan) for _ in range(2)]
+        for (network, inputs, draws), sums in zip(self.places, self.sums, strict=True):
+            if sums.final is not None:
+                for whole, part in zip(finals, sums.final, strict=True):
+                    whole[network, inputs, :, draws] = part.permute(1, 2, 3, 0)
+        alive = (self.diverged_at < 0)[..., None]
+        return [torch.where(alive, x.flatten(2, 3), torch.nan) for x in finals]
 
     def recorded(self, name):
         shared = name == "noise" and self.setup.shared_noise

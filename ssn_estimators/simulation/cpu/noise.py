@@ -141,6 +141,10 @@ class OrnsteinUhlenbeck:
         else:
             self._gaussian(self.now).mul_(math.sqrt(2))
 
+    def begin_at(self, values):
+        """Take other values, of shape `shape` or one that can be viewed as it, as the first."""
+        self.now[:] = self.arrays.array(values.reshape(-1).contiguous())
+
     def advance(self, n_steps):
         """Go on by some steps; values before, between and after them.
 

@@ -53,6 +53,8 @@ def moments(weights, noise_factor, drive, setup, left_out=None, engine=None):
     diverged_at : int64 Tensor of shape (n_networks, n_inputs, n_trials)
         Number of steps done when some potential first exceeded 1000 mV or was not finite,
         -1 if none did.
+    u_final, z_final : Tensors of shape (n_networks, n_inputs, n_trials, n_neurons), or None
+        As :func:`ssn_estimators.simulation.cpu.moments` returns them.
     """
     inputs = (weights, noise_factor, drive)
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
@@ -68,12 +70,16 @@ def moments(weights, noise_factor, drive, setup, left_out=None, engine=None):
         for name in ("k", "gamma"):
             if torch.is_tensor(getattr(setup, name)):
                 more_cells[name] = pad(getattr(setup, name), (0, more), value=1.0)
+        if setup.initial is not None:
+            more_cells["initial"] = tuple(pad(x, (0, more)) for x in setup.initial)
         setup = replace(setup, **more_cells)
-    mean, covariance, rates, diverged_at = _Moments.apply(*inputs, setup, left_out, engine, keep)
+    mean, covariance, rates, diverged_at, *final = _Moments.apply(
+        *inputs, setup, left_out, engine, keep
+    )
     if more:
-        mean, rates = mean[..., :n], None if rates is None else rates[..., :n]
+        mean, rates, *final = (x if x is None else x[..., :n] for x in (mean, rates, *final))
         covariance = None if covariance is None else covariance[..., :n, :n]
-    return mean, covariance, rates, diverged_at
+    return mean, covariance, rates, diverged_at, *final
 
 
 def noise(setup, n_inputs, n_neurons, device):
@@ -95,14 +101,15 @@ class _Moments(torch.autograd.Function):
         with torch.cuda.device_of(drive):
             run = _Run(weights, noise_factor, drive, setup, engine, keep)
             *moments, diverged_at = run.forward(left_out)
+            final = run.final(diverged_at) if setup.final else ()
         if keep:
             ctx.run = run
-        ctx.mark_non_differentiable(diverged_at)
-        return *moments, diverged_at
+        ctx.mark_non_differentiable(diverged_at, *final)
+        return *moments, diverged_at, *(final or (None, None))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_mean, grad_covariance, grad_rates, _):
+    def backward(ctx, grad_mean, grad_covariance, grad_rates, *_):
         if ctx.run is None:
             raise RuntimeError("the gradient of a simulation can be taken only once")
         # the path is large, and buffers of a graph that was captured are used up
@@ -183,6 +190,8 @@ class _Run:
         heun = self.keep and setup.solver == "heun"
         self.predictions = self.path_buffer(length) if heun else None
         engine.begin()
+        if setup.initial is not None:
+            engine.begin_at(*(x.flatten(1, 2).to(self.drive) for x in setup.initial))
         engine.forward(0, setup.n_burn)
         self.total = 0.0
         if self.keep:
@@ -199,6 +208,13 @@ class _Run:
             engine.forward(setup.n_burn + start, setup.n_burn + stop, True, path, predictions)
             if setup.covariance and not self.keep:
                 self.total = self.total + self.products(path)
+
+    def final(self, diverged_at):
+        """Potentials and noise after the last step; NaN where a trial diverged."""
+        return [
+            torch.where((diverged_at < 0)[..., None], self.by_input(x), torch.nan)
+            for x in (self.engine.u, self.engine.z)
+        ]
 
     def finite_sum(self, x):
         """Sum over the trials that are kept, of shape (n_networks, n_inputs, n_neurons)."""

@@ -48,6 +48,11 @@ class Library:
         self.diverged_at = torch.full(shape, NEVER, dtype=torch.int32, device=self.u.device)
         self.run.columns.noise(self.z, 0, 0)
 
+    def begin_at(self, u, z):
+        """Potentials and noise other than at rest."""
+        self.u.copy_(u)
+        self.z.copy_(z)
+
     def forward(self, start, stop, sums=False, path=None, predictions=None):
         for at in range(start, stop, self.n_steps):
             size = min(self.n_steps, stop - at)

@@ -52,6 +52,11 @@ class Resident:
         )
         columns.noise(self.z, 0, 0)
 
+    def begin_at(self, u, z):
+        """Potentials and noise other than at rest."""
+        self.u.copy_(u)
+        self.z.copy_(z)
+
     def grid(self, tile):
         n_networks, n_columns, _ = self.run.columns.shape
         return -(-n_columns // tile.columns), n_networks
@@ -142,9 +147,13 @@ class Tiled(Resident):
         super().begin()
         self.eta = self.z @ self.noise_factor.mT
 
+    def begin_at(self, u, z):
+        super().begin_at(u, z)
+        self.eta = self.z @ self.noise_factor.mT
+
     def of_kernel(self, run, sums):
         numbers = (self.scratch, self.size, self.padded_columns)
-        return (self.eta, self.z), numbers, {"TRACK": run.keep and not sums}
+        return (self.eta, self.z), numbers, {"TRACK": run.setup.final or (run.keep and not sums)}
 
 
 class Outer:
