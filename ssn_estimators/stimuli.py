@@ -183,7 +183,7 @@ def bar(space, length, *, place=None, edge=None, edge_width=None, contrast=1.0):
     """
     length, contrast = _column("length", length), _column("contrast", contrast)
     step = _edge(edge, edge_width)
-    offset = space.displacements(_places(space, place))
+    offset = _offset(space, place)
     _check_lengths(length=length, contrast=contrast, place=offset[..., 0], edge_width=step.width)
     pattern = contrast * np.ones(space.n_positions)
     for x in np.moveaxis(offset, -1, 0):
@@ -455,23 +455,20 @@ def _edge(edge, width):
     return Edge(EDGES[edge], _column("edge_width", width, "finite and > 0"))
 
 
-def _places(space, place):
-    """One place, or one for each stimulus, as displacements are taken from."""
-    n = space.n_dimensions
+def _offset(space, place):
+    """Displacements from one place, or from one for each stimulus."""
     if place is None:
-        return np.zeros(n)
-    places = to_numbers(place, name="place")
-    if n == 1 and places.ndim < 2:
-        places = places[..., None]
-    if places.ndim not in (1, 2) or places.shape[-1] != n or not np.isfinite(places).all():
-        raise ValueError(
-            f"place must be finite and have shape ({n},) or (n_stimuli, {n}), got {place!r}."
-        )
-    return places
+        return space.displacements(np.zeros(space.n_dimensions))
+    place = to_numbers(place, name="place")
+    if space.n_dimensions == 1 and place.ndim < 2:
+        place = place[..., None]
+    if place.ndim > 2:
+        raise ValueError(f"place must be one for each stimulus, got shape {place.shape}.")
+    return space.displacements(place)
 
 
 def _distance(space, place):
-    return np.linalg.norm(space.displacements(_places(space, place)), axis=-1)
+    return np.linalg.norm(_offset(space, place), axis=-1)
 
 
 def _orientation_distance(space, orientation):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
+
 from ssn_estimators._torch import to_numbers
 
 __all__ = ["ORIENTATION_PERIOD", "Space", "check_shape", "shortest", "wrapped"]
@@ -121,8 +122,18 @@ class Space:
         -------
         displacements : ndarray of shape (..., n_positions, n_dimensions)
             In `unit`.
+
+        Raises
+        ------
+        ValueError
+            If a place has another number of dimensions, or is not finite.
         """
-        place = np.asarray(place, dtype=float)
+        place = to_numbers(place, name="place")
+        if place.shape[-1:] != (self.n_dimensions,) or not np.isfinite(place).all():
+            raise ValueError(
+                f"place must be finite and have {self.n_dimensions} coordinates, got an array of "
+                f"shape {place.shape}."
+            )
         return wrapped(self.positions - place[..., None, :], self.periods)
 
     def distances(self):
@@ -182,7 +193,9 @@ def check_shape(shape, n_dimensions=None):
 
 
 def _checked_periods(periods, n_dimensions):
-    periods = (None,) * n_dimensions if periods is None else tuple(periods)
+    if periods is None:
+        return (None,) * n_dimensions
+    periods = tuple(np.atleast_1d(np.array(periods, dtype=object)))
     legal = all(p is None or (isinstance(p, Real) and 0 < p < math.inf) for p in periods)
     if len(periods) != n_dimensions or not legal:
         raise ValueError(
