@@ -252,8 +252,7 @@ def grating(
     >>> grating(space, 30.0, 20.0, radius=1.5).round(3)
     array([0.   , 0.325, 1.   , 1.   , 0.   ])
     """
-    contrast, step = _column("contrast", contrast), _edge(edge, edge_width)
-    pattern = contrast * _tuning(space, orientation, width)
+    pattern, step = _tuned(space, orientation, width, contrast), _edge(edge, edge_width)
     if radius is None:
         if place is not None or edge is not None:
             raise ValueError("place and edge count with a radius only.")
@@ -315,9 +314,8 @@ def annulus(
     >>> annulus(line(7), 1.5, 2.5)
     array([0., 1., 0., 0., 0., 1., 0.])
     """
-    contrast, step = _column("contrast", contrast), _edge(edge, edge_width)
+    pattern, step = _tuned(space, orientation, width, contrast), _edge(edge, edge_width)
     inner, outer = _column("inner", inner), _column("outer", outer)
-    pattern = contrast * _tuning(space, orientation, width)
     distance = _distance(space, place)
     _check_lengths(pattern=pattern, inner=inner, outer=outer, place=distance, edge_width=step.width)
     if (inner > outer).any():
@@ -483,11 +481,12 @@ def _orientation_distance(space, orientation):
     return np.abs(shortest(preferred - orientation, period)), period
 
 
-def _tuning(space, orientation, width):
+def _tuned(space, orientation, width, contrast):
+    """A grating without end."""
     if orientation is None:
         if width is not None:
             raise ValueError("width counts with an orientation only.")
-        return np.ones(space.n_positions)
+        return uniform(space, contrast=contrast)
     if width is None:
         raise ValueError("an orientation needs a width, that of the cells' tuning.")
-    return bump(space, width, orientation=orientation)
+    return bump(space, width, orientation=orientation, contrast=contrast)
