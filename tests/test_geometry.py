@@ -321,6 +321,30 @@ def test_large_sheets_need_no_matrix_of_all_pairs():
     assert_allclose(weights[[2812, 5625 + 2812]].sum(axis=1), [0.104, 0.074])
 
 
+@pytest.mark.parametrize(
+    "space",
+    [ring(9, 180.0), line(8, 7.0, periodic=True), sheet((6, 7), 10.0, periodic=True)],
+    ids=repr,
+)
+@pytest.mark.parametrize("reach", [25.0, None])
+@pytest.mark.parametrize("normalize", [None, "rows", "density"])
+def test_convolutions_are_products_with_weights(space, reach, normalize):
+    arguments = space, [[1.0, 2.0], [0.0, 4.0]], [[10.0, 20.0], [30.0, 0.0]]
+    settings = {
+        "profile": [["exponential", "gaussian"], ["gaussian", "local"]],
+        "local_share": [[0.2, 0.0], [0.5, 0.5]],
+        "cutoff": 1e-3,
+        "normalize": normalize,
+        "reach": reach,
+    }
+    weights = signed(connect(*arguments, **settings), [1, -1])
+    operator = geometry.convolution(*arguments, signs=[1, -1], **settings)
+    rates = np.random.RandomState(0).uniform(0, 10, (2 * space.n_positions, 3))
+    for product, expected in ((operator, weights), (operator.T, weights.T)):
+        assert_allclose(product @ rates, expected @ rates, rtol=1e-9, atol=1e-12)
+        assert_allclose(product @ rates[:, 0], expected @ rates[:, 0], rtol=1e-9, atol=1e-12)
+
+
 # -- fixed points of the published circuits ----------------------------------------------------
 
 
@@ -515,6 +539,13 @@ PAIR = [[1.0, 1.0], [1.0, 1.0]]
         ),
         (lambda: connect(ring(4), 1.0, 1.0, cutoff=-1.0), "'cutoff' parameter"),
         (lambda: connect(ring(4), 1.0, 1.0, reach=0.0), "'reach' parameter"),
+        (lambda: connect(ring(4), 1.0, 1.0, profile=[["local"], ["local"] * 2]), "profile must"),
+        (lambda: geometry.convolution(line(4), 1.0, 1.0), "periodic lines and sheets"),
+        (
+            lambda: geometry.convolution(Space([[0.0], [1.0]], [4.0], shape=(2,)), 1.0, 1.0),
+            "periodic lines and sheets",
+        ),
+        (lambda: geometry.convolution(ring(4), 1.0, 1.0, signs=[1, -1]), "1 types of cells"),
         (lambda: signed(np.ones((4, 4)), [1, 2]), "signs must be"),
         (lambda: signed(np.ones((4, 4)), [1, -1, -1]), "3 types"),
         (lambda: signed([1.0, 2.0], [1, -1]), "2 types"),

@@ -15,7 +15,15 @@ from ssn_estimators._torch import to_numbers
 from ssn_estimators.geometry.profiles import exponential, gaussian, local, von_mises
 from ssn_estimators.geometry.space import ORIENTATION_PERIOD, Space, shortest, wrapped
 
-__all__ = ["connect", "signed"]
+__all__ = [
+    "Pairs",
+    "block_of",
+    "check_signs",
+    "connect",
+    "farthest",
+    "kernels_by_type",
+    "signed",
+]
 
 PROFILES = {
     "exponential": exponential,
@@ -23,7 +31,7 @@ PROFILES = {
     "local": local,
     "von_mises": von_mises,
 }
-ROUNDING = 1e-9  # relative: positions at the reach are within it, however they were computed
+ROUNDING = 1e-9  # relative
 
 
 class Kernel(NamedTuple):
@@ -156,23 +164,8 @@ def connect(
     >>> W[0, :180].sum().round(3), W[0, 180:].sum().round(3)
     (np.float64(3.512), np.float64(-1.836))
     """
-    if feature_widths is None:
-        feature_widths = np.inf
-    elif space.orientation is None:
-        raise ValueError("feature_widths are of orientations, and this space has none.")
-    kernels = _kernels(
-        Kernel(
-            _numbers(
-                "amplitudes", amplitudes, lambda a: (a >= 0) & (a < np.inf), "finite and >= 0"
-            ),
-            _numbers("widths", widths, lambda w: (w >= 0) & (w < np.inf), "finite and > 0"),
-            _functions(profile, space),
-            _numbers("feature_widths", feature_widths, lambda w: w > 0, "> 0"),
-            _numbers("local_share", local_share, lambda p: (p >= 0) & (p <= 1), "from 0 to 1"),
-        )
-    )
-    pairs = _pairs(space, reach)
-    make = partial(_block, pairs, space.n_positions, normalize, cutoff)
+    kernels = kernels_by_type(space, amplitudes, widths, profile, feature_widths, local_share)
+    make = partial(block_of, _pairs(space, reach), space.n_positions, normalize, cutoff)
     if sparse:
         return block_array([[make(kernel) for kernel in row] for row in kernels], format="csr")
     return np.block([[make(kernel).toarray() for kernel in row] for row in kernels])
@@ -204,9 +197,7 @@ def signed(weights, signs):
     array([[ 1., -2.],
            [ 3., -4.]])
     """
-    signs = to_numbers(signs, name="signs")
-    if signs.ndim != 1 or not signs.size or not (abs(signs) == 1).all():
-        raise ValueError(f"signs must be +1 or -1 for each type of cells, got {signs}.")
+    signs = check_signs(signs)
     if not issparse(weights):
         weights = to_numbers(weights, name="weights")
     if weights.ndim != 2 or weights.shape[1] % len(signs):
@@ -215,6 +206,49 @@ def signed(weights, signs):
         )
     columns = np.repeat(signs, weights.shape[1] // len(signs))
     return csr_array(weights.multiply(columns)) if issparse(weights) else weights * columns
+
+
+def check_signs(signs):
+    """Signs of types of cells as an array."""
+    signs = to_numbers(signs, name="signs")
+    if signs.ndim != 1 or not signs.size or not (abs(signs) == 1).all():
+        raise ValueError(f"signs must be +1 or -1 for each type of cells, got {signs}.")
+    return signs
+
+
+def kernels_by_type(space, amplitudes, widths, profile, feature_widths, local_share):
+    """Kernels [post, pre], as nested lists, from parameters of :func:`connect`, checked here."""
+    if feature_widths is None:
+        feature_widths = np.inf
+    elif space.orientation is None:
+        raise ValueError("feature_widths are of orientations, and this space has none.")
+    tables = {
+        "amplitudes": _numbers("amplitudes", amplitudes, _not_negative, "finite and >= 0"),
+        "widths": _numbers("widths", widths, _not_negative, "finite and > 0"),
+        "profile": _functions(profile, space),
+        "feature_widths": _numbers("feature_widths", feature_widths, lambda x: x > 0, "> 0"),
+        "local_share": _numbers(
+            "local_share", local_share, lambda x: (x >= 0) & (x <= 1), "from 0 to 1"
+        ),
+    }
+    shapes = {name: table.shape for name, table in tables.items() if table.ndim}
+    n_types = next(iter(shapes.values()))[0] if shapes else 1
+    if not n_types or any(shape != (n_types, n_types) for shape in shapes.values()):
+        raise ValueError(
+            "what is given by types of cells must have shape (n_types, n_types) [post, pre], got "
+            f"{shapes}."
+        )
+    if not ((tables["widths"] > 0) | (tables["profile"] == local)).all():
+        raise ValueError("widths must be > 0 wherever the profile is not 'local'.")
+    matrices = [np.broadcast_to(table, (n_types, n_types)) for table in tables.values()]
+    return [
+        [Kernel(*kernel) for kernel in zip(*rows, strict=True)]
+        for rows in zip(*matrices, strict=True)
+    ]
+
+
+def _not_negative(x):
+    return (x >= 0) & (x < np.inf)
 
 
 def _numbers(name, value, legal, words):
@@ -229,7 +263,7 @@ def _functions(profile, space):
     profiles = np.array(profile, dtype=object)
     functions = np.empty_like(profiles)
     for index, one in np.ndenumerate(profiles):
-        if not callable(one) and one not in PROFILES:
+        if not callable(one) and not (isinstance(one, str) and one in PROFILES):
             raise ValueError(f"profile must be callable or one of {list(PROFILES)}, got {one!r}.")
         if one == "von_mises":
             if not space.is_ring:
@@ -242,31 +276,13 @@ def _functions(profile, space):
     return functions
 
 
-def _kernels(tables):
-    """Kernels [post, pre], as nested lists, from numbers and matrices of what they are made of."""
-    names = ("amplitudes", "widths", "profile", "feature_widths", "local_share")
-    matrices = {name: t for name, t in zip(names, tables, strict=True) if t.ndim}
-    shapes = {name: t.shape for name, t in matrices.items()}
-    n_types = len(next(iter(matrices.values()))) if matrices else 1
-    if any(shape != (n_types, n_types) for shape in shapes.values()) or not n_types:
-        raise ValueError(
-            "what is given by types of cells must have shape (n_types, n_types) [post, pre], got "
-            f"{shapes}."
-        )
-    if not ((tables.width > 0) | (tables.profile == local)).all():
-        raise ValueError("widths must be > 0 wherever the profile is not 'local'.")
-    whole = [np.broadcast_to(table, (n_types, n_types)) for table in tables]
-    return [[Kernel(*row) for row in zip(*rows, strict=True)] for rows in zip(*whole, strict=True)]
-
-
 def _pairs(space, reach):
     """All pairs of positions within reach of each other, each with itself included."""
     index = np.arange(space.n_positions)
     if reach is None:
         post, pre = np.repeat(index, len(index)), np.tile(index, len(index))
     else:
-        farthest = reach * (1 + ROUNDING)
-        first, second = _tree(space).query_pairs(farthest, output_type="ndarray").T
+        first, second = _tree(space).query_pairs(farthest(reach), output_type="ndarray").T
         post = np.concatenate([first, second, index])
         pre = np.concatenate([second, first, index])
     distance = np.linalg.norm(
@@ -276,6 +292,11 @@ def _pairs(space, reach):
         return Pairs(post, pre, distance, None)
     difference = space.orientation[post] - space.orientation[pre]
     return Pairs(post, pre, distance, shortest(difference, ORIENTATION_PERIOD))
+
+
+def farthest(reach):
+    """The reach, so that positions at it are within it, however they were computed."""
+    return reach * (1 + ROUNDING)
 
 
 def _tree(space):
@@ -290,14 +311,14 @@ def _tree(space):
     return cKDTree(inside, boxsize=lengths)
 
 
-def _block(pairs, n_positions, normalize, cutoff, kernel):
+def block_of(pairs, n_positions, normalize, cutoff, kernel):
     """Weights between the cells of one type and those of another, or the same, as csr_array."""
     values = kernel.profile(pairs.distance, kernel.width)
     if np.shape(values) != pairs.distance.shape or not (np.isfinite(values) & (values >= 0)).all():
         raise ValueError("a profile must return a finite number >= 0 for every distance.")
     if kernel.feature_width < np.inf:
         values = values * gaussian(pairs.orientation, kernel.feature_width)
-    kept = (values > 0) & (values >= cutoff)
+    kept = (kernel.amplitude > 0) & (values > 0) & (values >= cutoff)
     values, post, pre = values[kept], pairs.post[kept], pairs.pre[kept]
     if normalize == "rows":
         values = values / np.bincount(post, values, n_positions)[post]
