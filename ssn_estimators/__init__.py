@@ -63,7 +63,15 @@ _MODULES = {
     "TrajectoryDisplay": "plotting",
     "DivergenceError": "exceptions",
 }
-_SUBMODULES = ("datasets", "density", "inspection", "lateral", "spike_statistics")
+_SUBMODULES = (
+    "datasets",
+    "density",
+    "geometry",
+    "inspection",
+    "lateral",
+    "spike_statistics",
+    "stimuli",
+)
 __all__ = ["__version__", *_SUBMODULES, *_MODULES]
 
 

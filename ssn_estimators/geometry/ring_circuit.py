@@ -1,4 +1,4 @@
-"""Circuits whose cells have a place: connectivity by distance."""
+"""The ring circuit of Echeveste et al. 2020, differentiable in its parameters."""
 
 from __future__ import annotations
 
