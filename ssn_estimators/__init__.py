@@ -64,6 +64,7 @@ _MODULES = {
     "DivergenceError": "exceptions",
 }
 _SUBMODULES = (
+    "circuits",
     "datasets",
     "density",
     "geometry",
