@@ -1,5 +1,6 @@
 """What one asks of a network: its stability, its responses, and how rich its learning was."""
 
+from ssn_estimators.inspection.bifurcations import Bifurcation, Bifurcations, bifurcations
 from ssn_estimators.inspection.closure_bias import ClosureBias, closure_bias, compare_moments
 from ssn_estimators.inspection.linear import jacobian, spectral_abscissa
 from ssn_estimators.inspection.operating_point import (
@@ -35,9 +36,18 @@ from ssn_estimators.inspection.responses import (
     normalization,
     size_tuning,
 )
+from ssn_estimators.inspection.spectra import (
+    coherence,
+    cross_spectrum,
+    lfp_spectrum,
+    power_spectrum,
+    simulated_spectrum,
+)
 from ssn_estimators.inspection.steady_states import SteadyStates, steady_states
 
 __all__ = [
+    "Bifurcation",
+    "Bifurcations",
     "ClosureBias",
     "ContrastResponse",
     "LearningRegime",
@@ -47,9 +57,12 @@ __all__ = [
     "PopulationResponse",
     "SizeTuning",
     "SteadyStates",
+    "bifurcations",
     "closure_bias",
+    "coherence",
     "compare_moments",
     "contrast_response",
+    "cross_spectrum",
     "effective_rank",
     "ei_balance",
     "fixed_points",
@@ -57,13 +70,16 @@ __all__ = [
     "jacobian",
     "kernel_alignment",
     "learning_regime",
+    "lfp_spectrum",
     "normalization",
     "oscillations",
     "paradoxical_effect",
     "perturb",
     "population_response",
+    "power_spectrum",
     "representation_alignment",
     "response_matrix",
+    "simulated_spectrum",
     "size_tuning",
     "spectral_abscissa",
     "steady_states",
