@@ -1,0 +1,315 @@
+"""Power spectra of fluctuations: of the linearised circuit, and of simulations."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.signal import welch
+from sklearn.utils import Bunch
+
+from ssn_estimators._sklearn import POSITIVE, validate_params
+from ssn_estimators._torch import on_cpu, to_numbers
+from ssn_estimators.inspection.populations import choose_cells
+from ssn_estimators.inspection.steady_states import steady_states
+
+__all__ = [
+    "coherence",
+    "cross_spectrum",
+    "lfp_spectrum",
+    "power_spectrum",
+    "simulated_spectrum",
+]
+
+SIGNALS = ("u", "r")
+MOST_ENTRIES = 2**22  # of the matrices of a block of frequencies
+
+
+def power_spectrum(circuit, drive, frequencies, *, cells=None, of="u", start=None):
+    r"""Power spectra of cells in the circuit linearised at its steady state.
+
+    With the Jacobian J, :math:`T = \mathrm{diag}(\tau)` and the spectrum of the Ornstein-Uhlenbeck
+    noise, the diagonal of
+
+    .. math::
+        S(\omega) = (i \omega - J)^{-1} T^{-1} \Sigma_\eta
+        \frac{2 \tau_\eta}{1 + \omega^2 \tau_\eta^2} T^{-1} (i \omega - J)^{-H}.
+
+    It is one-sided: the integral over frequencies from 0 is the variance, that of
+    :func:`~ssn_estimators.stationary_moments` with ``closure="linear"``.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        With tensors that require a gradient, spectra can be differentiated (once) with respect to
+        them and to `drive`.
+    drive : array of shape (n_inputs, n_neurons)
+        External drive f(h) in mV.
+    frequencies : array-like of shape (n_frequencies,)
+        In Hz, >= 0.
+    cells : str or sequence of int, default=None
+        Which cells: a population, or indices. None means all.
+    of : {"u", "r"}, default="u"
+        Of potentials, or of rates.
+    start : array-like of shape (n_neurons,) or (n_inputs, n_neurons), default=None
+        Potentials from which the circuit settles, in mV; None means rest, u = 0.
+
+    Returns
+    -------
+    power : array of shape (n_inputs, n_frequencies, n_cells)
+        In mV**2 / Hz, or Hz**2 / Hz, in float64, of the kind of the circuit's arrays; NaN for
+        inputs without a stable state.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, a number is not finite, a frequency is below 0, or there is no such
+        cell or signal.
+
+    Examples
+    --------
+    >>> from ssn_estimators import Circuit
+    >>> from ssn_estimators.inspection import power_spectrum
+    >>> cell = Circuit([[0.0]], n_excitatory=1, noise_factor=1.0)
+    >>> power_spectrum(cell, [[2.0]], [0.0, 10.0]).ravel().round(4)
+    array([0.08 , 0.012])
+    """
+    chosen = choose_cells(circuit, cells)
+    readout = np.eye(circuit.n_neurons)[chosen]
+    transfer = _transfer(circuit, drive, frequencies, readout, of, start)
+    return _like(circuit, (transfer.abs() ** 2).sum(-1))
+
+
+def cross_spectrum(circuit, drive, frequencies, *, cells=None, of="u", start=None):
+    """Spectra and cross-spectra of cells in the circuit linearised at its steady state.
+
+    Parameters
+    ----------
+    circuit, drive, frequencies, cells, of, start
+        As in :func:`power_spectrum`.
+
+    Returns
+    -------
+    spectrum : complex array of shape (n_inputs, n_frequencies, n_cells, n_cells)
+        S as in :func:`power_spectrum`, one-sided: the integral of its real part is the covariance.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`power_spectrum`.
+
+    Examples
+    --------
+    >>> from ssn_estimators import Circuit
+    >>> from ssn_estimators.inspection import cross_spectrum
+    >>> pair = Circuit([[1.25, -0.65], [1.2, -0.5]], n_excitatory=1, noise_factor=0.2)
+    >>> cross_spectrum(pair, [[2.0, 2.0]], [10.0]).shape
+    (1, 1, 2, 2)
+    """
+    chosen = choose_cells(circuit, cells)
+    readout = np.eye(circuit.n_neurons)[chosen]
+    transfer = _transfer(circuit, drive, frequencies, readout, of, start)
+    return _like(circuit, transfer @ transfer.mH)
+
+
+def coherence(circuit, drive, frequencies, first, second, *, of="u", start=None):
+    """Coherence between two cells, or the means of two groups of them.
+
+    Parameters
+    ----------
+    circuit, drive, frequencies, of, start
+        As in :func:`power_spectrum`.
+    first, second : str or sequence of int
+        A population, or the indices of one or more cells, whose mean is taken.
+
+    Returns
+    -------
+    coherence : array of shape (n_inputs, n_frequencies)
+        From 0 to 1: squared modulus of the cross-spectrum over the product of the spectra. NaN
+        without a stable state, and for signals that do not vary.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`power_spectrum`.
+
+    Examples
+    --------
+    Noise of one cell alone is the only source of both signals.
+
+    >>> from ssn_estimators import Circuit
+    >>> from ssn_estimators.inspection import coherence
+    >>> pair = Circuit([[1.25, -0.65], [1.2, -0.5]], n_excitatory=1, noise_factor=[0.2, 0.0])
+    >>> coherence(pair, [[2.0, 2.0]], [10.0], "E", "I").round(6)
+    array([[1.]])
+    """
+    readout = np.zeros((2, circuit.n_neurons))
+    for row, cells in zip(readout, (first, second), strict=True):
+        chosen = choose_cells(circuit, cells)
+        np.add.at(row, chosen, 1 / len(chosen))
+    transfer = _transfer(circuit, drive, frequencies, readout, of, start)
+    cross = (transfer[..., 0, :] * transfer[..., 1, :].conj()).sum(-1)
+    power = (transfer.abs() ** 2).sum(-1)
+    return _like(circuit, cross.abs() ** 2 / power.prod(-1))
+
+
+def lfp_spectrum(circuit, drive, frequencies, weights=None, *, of="u", start=None):
+    """Power spectrum of a weighted sum of potentials, such as a local field potential.
+
+    Parameters
+    ----------
+    circuit, drive, frequencies, of, start
+        As in :func:`power_spectrum`.
+    weights : array-like of shape (n_neurons,), default=None
+        Of each cell in the sum; None means the mean over the excitatory cells.
+
+    Returns
+    -------
+    power : array of shape (n_inputs, n_frequencies)
+        In mV**2 / Hz (with weights without units), as in :func:`power_spectrum`.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`power_spectrum`, or if weights are not one finite number for each cell.
+
+    Examples
+    --------
+    >>> from ssn_estimators import Circuit
+    >>> from ssn_estimators.inspection import lfp_spectrum
+    >>> cells = Circuit([[0.0, 0.0], [0.0, 0.0]], n_excitatory=2, noise_factor=1.0)
+    >>> lfp_spectrum(cells, [[2.0, 2.0]], [0.0]).round(4)  # independent noise averages out
+    array([[0.04]])
+    """
+    n, n_excitatory = circuit.n_neurons, circuit.n_excitatory
+    if weights is None:
+        weights = (np.arange(n) < n_excitatory) / n_excitatory
+    weights = to_numbers(weights, float, "weights")
+    if weights.shape != (n,) or not np.isfinite(weights).all():
+        raise ValueError(f"weights must be {n} finite numbers, got shape {weights.shape}.")
+    transfer = _transfer(circuit, drive, frequencies, weights[None], of, start)
+    return _like(circuit, (transfer.abs() ** 2).sum(-1)[..., 0])
+
+
+def _like(circuit, found):
+    return found if torch.is_tensor(circuit.weights) else found.detach().numpy()
+
+
+def _transfer(circuit, drive, frequencies, readout, of, start):
+    """From white noise of one-sided spectrum 1 / Hz to signals, the rows of `readout`.
+
+    Complex tensor of shape (n_inputs, n_frequencies, n_signals, n_neurons), whose product with its
+    own adjoint is the cross-spectrum of the signals.
+    """
+    if of not in SIGNALS:
+        raise ValueError(f"of must be one of {SIGNALS}, got {of!r}.")
+    frequencies = to_numbers(frequencies, float, "frequencies")
+    legal = frequencies.ndim == 1 and frequencies.size and np.isfinite(frequencies).all()
+    if not legal or frequencies.min() < 0:
+        raise ValueError(f"frequencies must be one or more numbers >= 0, got {frequencies!r}.")
+    tensors = circuit.to_torch(dtype=torch.float64)
+    drive = tensors.check_drive(drive)
+    u = _steady(tensors, drive, start)
+    with on_cpu():
+        omega = torch.from_numpy(2 * np.pi * frequencies / 1000).to(drive)  # 1/ms
+        readout = torch.from_numpy(readout).to(drive)
+        tau, tau_eta = torch.from_numpy(circuit.tau).to(drive), circuit.tau_eta
+        noise = tensors.noise_factor / tau[:, None]
+        # 4, not 2, since it is one-sided; from ms to 1/Hz
+        size = torch.sqrt(4 * tau_eta / (1 + (omega * tau_eta) ** 2) / 1000)
+        n_blocks = -(-len(omega) * circuit.n_neurons**2 // MOST_ENTRIES)
+        blocks = torch.tensor_split(torch.arange(len(omega)), n_blocks)
+        eye = torch.eye(circuit.n_neurons).to(drive)
+        found = []
+        for own, gain in zip(u, tensors.gain(u), strict=True):
+            signals = (readout * gain if of == "r" else readout).to(torch.complex128)
+            if own.isnan().any():
+                found.append(signals.new_full((len(omega), *readout.shape), torch.nan))
+                continue
+            jacobian = tensors.jacobian(gain)
+            parts = []
+            for block in blocks:
+                matrices = 1j * omega[block, None, None] * eye - jacobian
+                rows = torch.linalg.solve(matrices, signals[None], left=False)
+                parts.append(rows @ noise.to(rows) * size[block, None, None])
+            found.append(torch.cat(parts))
+    return torch.stack(found)
+
+
+def _steady(circuit, drive, start):
+    """Potentials of stable states, NaN without one; tensors that can be differentiated once."""
+    states = steady_states(circuit.to_numpy(), drive.detach().cpu().numpy(), start=start)
+    u = np.where(states.stable[:, None], states.u, np.nan)
+    u = torch.from_numpy(u).to(drive)
+    # a Newton step from the solution: its derivatives are those of the implicit function
+    residual = drive - u + circuit.rates(u) @ circuit.weights.mT
+    matrix = (
+        circuit.jacobian(circuit.gain(u)).detach() * -torch.as_tensor(circuit.tau).to(u)[:, None]
+    )
+    return u + torch.linalg.solve_ex(matrix, residual[..., None]).result[..., 0]
+
+
+@validate_params(segment=POSITIVE)
+def simulated_spectrum(simulation, *, segment=500.0, of="u"):
+    """Power spectra of simulated cells, by Welch's method.
+
+    Parameters
+    ----------
+    simulation : Simulation
+        With trajectories: ``simulate(..., record="u")``.
+    segment : float, default=500.0
+        Length in ms of the segments, which overlap by a half, each without its mean and under a
+        Hann window; at most that of the simulation. Frequencies are multiples of its inverse.
+    of : {"u", "r"}, default="u"
+        Of potentials, or of rates, whatever was recorded.
+
+    Returns
+    -------
+    spectrum : Bunch
+        `frequencies` of shape (n_frequencies,) in Hz; `power` of shape (n_inputs, n_frequencies,
+        n_neurons), one-sided, in mV**2 / Hz (of "r", Hz**2 / Hz), the mean over the trials that did
+        not diverge; NaN for inputs without one.
+
+    Raises
+    ------
+    ValueError
+        If the signal was not recorded, or `segment` is not longer than a step.
+
+    References
+    ----------
+    .. [1] Welch (1967). The use of fast Fourier transform for the estimation of power spectra.
+       IEEE Transactions on Audio and Electroacoustics 15, 70-73.
+
+    Examples
+    --------
+    >>> from ssn_estimators import Circuit, simulate
+    >>> from ssn_estimators.inspection import simulated_spectrum
+    >>> cell = Circuit([[0.0]], n_excitatory=1, noise_factor=1.0)
+    >>> simulation = simulate(cell, [[2.0]], duration=1000.0, record="u", random_state=0)
+    >>> simulated_spectrum(simulation).frequencies[:3]
+    array([0., 2., 4.])
+    """
+    if of not in SIGNALS:
+        raise ValueError(f"of must be one of {SIGNALS}, got {of!r}.")
+    signal = getattr(simulation, of)
+    if signal is None:
+        raise ValueError(f"of={of!r} was not recorded; simulate with record={of!r}.")
+    times, signal, diverged = (
+        x.detach().cpu().numpy() if torch.is_tensor(x) else x
+        for x in (simulation.times, signal, simulation.diverged)
+    )
+    dt = float(times[-1] / len(times))
+    n_steps = round(segment / dt)
+    if n_steps < 2:
+        raise ValueError(f"segment must be at least two steps of {dt:g} ms, got {segment:g}.")
+    with np.errstate(over="ignore", invalid="ignore"):  # of trials that diverged
+        frequencies, power = welch(
+            signal.astype(float), fs=1000 / dt, nperseg=min(n_steps, len(times)), axis=0
+        )
+    power = power.transpose(1, 2, 0, 3)
+    stays = ~diverged[..., None, None]
+    n_trials = stays.sum(1)
+    total = np.where(stays, power, 0.0).sum(1)
+    return Bunch(
+        frequencies=frequencies,
+        power=np.where(n_trials > 0, total / np.maximum(n_trials, 1), np.nan),
+    )

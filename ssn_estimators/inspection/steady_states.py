@@ -1,0 +1,246 @@
+"""Where a circuit without noise settles, for many inputs at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from numbers import Real
+
+import numpy as np
+import torch
+from sklearn.utils import gen_batches
+
+from ssn_estimators._torch import to_numbers
+from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
+
+__all__ = [
+    "SteadyStates",
+    "eigenvalues",
+    "in_double",
+    "is_near",
+    "newton",
+    "solved",
+    "steady_states",
+    "too_far",
+]
+
+STRETCH = 10  # slowest membrane time constants, of the first relaxation; later ones are longer
+LONGEST = 200  # of them, of all relaxations
+ACCURACY = 0.01  # of a step: difference of Euler and Heun, relative to 1 mV + the potentials
+NEAR = 0.02  # relative to 1 mV + the potentials; what Newton may still have to go
+PRECISION = 1e-9  # of a Newton step, after which one more is exact
+NEWTON_STEPS = 30
+MOST_STEPS = 20_000  # of a relaxation
+MOST_ENTRIES = 2**23  # of the matrices of a block of inputs
+
+
+@dataclass(frozen=True, eq=False)
+class SteadyStates:
+    """What :func:`steady_states` found. NaN where `converged` is false.
+
+    Attributes
+    ----------
+    u : ndarray of shape (n_inputs, n_neurons)
+        Potentials in mV.
+    rates : ndarray of shape (n_inputs, n_neurons)
+        Firing rates in Hz.
+    converged : ndarray of shape (n_inputs,), bool
+        Whether a fixed point was found.
+    stable : ndarray of shape (n_inputs,), bool
+        Whether the circuit settles there. Where activity stays finite but does not settle, as in
+        a limit cycle, an unstable fixed point is given if there is one to be found.
+    abscissa : ndarray of shape (n_inputs,)
+        Largest real part of the eigenvalues of the Jacobian, in 1/ms.
+    """
+
+    u: np.ndarray
+    rates: np.ndarray
+    converged: np.ndarray
+    stable: np.ndarray
+    abscissa: np.ndarray
+
+    def __repr__(self):
+        n_inputs, n_neurons = self.u.shape
+        return (
+            f"SteadyStates(n_inputs={n_inputs}, n_neurons={n_neurons}: {int(self.stable.sum())} of "
+            f"{n_inputs} stable)"
+        )
+
+
+def steady_states(circuit, drive, *, start=None, follow=False, duration=None):
+    r"""Stable fixed points that the noise-free circuit settles in.
+
+    The potentials follow :math:`\tau \dot u = -u + f(h) + W r` from `start`, by Heun's method with
+    adaptive steps, until Newton's method finds a stable fixed point next to them, to machine
+    precision. :func:`fixed_points` looks for all of them, stable or not.
+
+    Parameters
+    ----------
+    circuit : Circuit
+    drive : array-like of shape (n_inputs, n_neurons)
+        External drive f(h) in mV.
+    start : array-like of shape (n_neurons,) or (n_inputs, n_neurons), default=None
+        Potentials to start from, in mV; None means rest, u = 0.
+    follow : bool, default=False
+        Whether each input starts from the state of the one before it, as in a sweep: `start` is
+        that of the first, and of those that follow an input without a stable state.
+    duration : float, default=None
+        Longest time to settle in, in ms; None means 200 times the slowest membrane time constant.
+
+    Returns
+    -------
+    states : SteadyStates
+        In float64. An input on which the circuit diverges is not an error.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, a number is not finite, or `duration` is not positive.
+
+    Examples
+    --------
+    >>> from ssn_estimators import Circuit
+    >>> from ssn_estimators.inspection import steady_states
+    >>> pair = Circuit([[2.5, -1.3], [2.4, -1.0]], n_excitatory=1, k=0.04)
+    >>> steady_states(pair, [[5.0, 5.0], [50.0, 50.0]]).rates.round(2)
+    array([[ 1.95,  2.23],
+           [20.86, 61.01]])
+    >>> runaway = Circuit([[2.5]], n_excitatory=1, k=0.04)
+    >>> steady_states(runaway, [[50.0]])
+    SteadyStates(n_inputs=1, n_neurons=1: 0 of 1 stable)
+    """
+    circuit = in_double(circuit)
+    drive = circuit.check_drive(drive, dtype=torch.float64).numpy()
+    start = _checked_start(start, drive, follow)
+    longest = LONGEST * circuit.tau.max() if duration is None else duration
+    if not isinstance(longest, Real) or not 0 < longest < np.inf:
+        raise ValueError(f"duration must be a finite number > 0, got {duration!r}.")
+    u, abscissa = np.full_like(drive, np.nan), np.full(len(drive), np.nan)
+    size = 1 if follow else max(1, MOST_ENTRIES // circuit.n_neurons**2)
+    before = None
+    for rows in gen_batches(len(drive), size):
+        own = start[rows] if before is None else before
+        u[rows], abscissa[rows] = _settled(circuit, drive[rows], own, longest)
+        before = u[rows] if follow and (abscissa[rows] < 0).all() else None
+    return SteadyStates(
+        u=u,
+        rates=circuit.rates(u),
+        converged=np.isfinite(abscissa),
+        stable=abscissa < 0,
+        abscissa=abscissa,
+    )
+
+
+def in_double(circuit):
+    """The circuit as NumPy arrays in float64."""
+    return circuit.to_torch(dtype=torch.float64).to_numpy()
+
+
+def _checked_start(start, drive, follow):
+    start = np.zeros(drive.shape[1]) if start is None else to_numbers(start, float, "start")
+    if start.shape not in (drive.shape[1:], drive.shape) or (follow and start.ndim > 1):
+        also = "" if follow else f" or {drive.shape}"
+        raise ValueError(f"start must have shape {drive.shape[1:]}{also}, got {start.shape}.")
+    if not np.isfinite(start).all():
+        raise ValueError("start must be finite, got NaN or infinity.")
+    return np.broadcast_to(start, drive.shape)
+
+
+def _settled(circuit, drive, u, longest):
+    """Fixed points, and their abscissae; NaN where there is none."""
+    u, found = u.copy(), np.full_like(drive, np.nan)
+    abscissa, rows = np.full(len(drive), np.nan), np.arange(len(drive))
+    ends = STRETCH * circuit.tau.max() * (2.0 ** np.arange(64) - 1)  # the first one is 0
+    ends = [*ends[ends < longest], longest]
+    for duration in (0.0, *(end - start for start, end in pairwise(ends))):
+        u[rows] = _relaxed(circuit, drive[rows], u[rows], duration)
+        rows = rows[~too_far(u[rows])]
+        point = newton(circuit, drive[rows], u[rows])
+        near = is_near(point, u[rows])
+        here, point = rows[near], point[near]
+        own = eigenvalues(circuit, point).real.max(1, initial=-np.inf)
+        stable = here[own < 0]
+        found[stable], abscissa[stable] = point[own < 0], own[own < 0]
+        rows = np.setdiff1d(rows, stable)
+        if not len(rows):
+            return found, abscissa
+    found[rows] = newton(circuit, drive[rows], u[rows])
+    rows = rows[np.isfinite(found[rows]).all(1)]
+    abscissa[rows] = eigenvalues(circuit, found[rows]).real.max(1, initial=-np.inf)
+    return found, abscissa
+
+
+def _relaxed(circuit, drive, u, duration):
+    """Potentials a while later, by Heun's method with a step length of its own for each input."""
+    rate, synapses = 1 / circuit.tau, circuit.weights.T
+
+    def slope(u):
+        return rate * (drive - u + circuit.rates(u) @ synapses)
+
+    step, time = np.full((len(u), 1), 0.1 / rate.max()), np.zeros((len(u), 1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        now = slope(u)
+        for _ in range(MOST_STEPS):
+            arrived = (time >= duration) | too_far(u)[:, None]
+            if arrived.all():
+                break
+            taken = np.minimum(step, duration - time)
+            correction = taken / 2 * (slope(u + taken * now) - now)
+            error = np.abs(correction).max(1, keepdims=True)
+            error = np.nan_to_num(error / (1 + np.abs(u).max(1, keepdims=True)), nan=np.inf)
+            accepted = (error <= ACCURACY) & ~arrived
+            u = np.where(accepted, u + taken * now + correction, u)
+            time = time + np.where(accepted, taken, 0.0)
+            # a last step that was cut short says nothing against long ones
+            step = np.maximum(step * (accepted & (taken < step)), taken * _growth(error))
+            now = slope(u)
+    return u
+
+
+def _growth(error):
+    """Factor of the next step; the error of a step grows with its square."""
+    return np.clip(0.8 * np.sqrt(ACCURACY / np.maximum(error, 1e-300)), 0.2, 3.0)
+
+
+def too_far(u):
+    """Where activity has run away, for each input."""
+    return ~(np.abs(u).max(1, initial=0.0) < DIVERGENCE_THRESHOLD)
+
+
+def is_near(u, other):
+    """Whether states are next to each other, for each input; never if one is NaN."""
+    return np.abs(u - other).max(1, initial=0.0) < NEAR * (1 + np.abs(other).max(1, initial=0.0))
+
+
+def newton(circuit, drive, u):
+    """Fixed points by Newton's method, each from the potentials given; NaN where it fails."""
+    eye = np.eye(circuit.n_neurons)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(NEWTON_STEPS):
+            residual = drive - u + circuit.rates(u) @ circuit.weights.T
+            change = solved(eye - circuit.weights * circuit.gain(u)[:, None], residual[..., None])
+            u = u + change[..., 0]
+            size = np.abs(change).max((1, 2), initial=0.0)
+            arrived = size < PRECISION * (1 + np.abs(u).max(1, initial=0.0))
+            if (arrived | too_far(u)).all():
+                break
+        residual = drive - u + circuit.rates(u) @ circuit.weights.T
+        last = solved(eye - circuit.weights * circuit.gain(u)[:, None], residual[..., None])
+        u = u + last[..., 0]
+    return np.where((arrived & ~too_far(u))[:, None], u, np.nan)
+
+
+def solved(matrices, right):
+    """Solutions of systems of equations, NaN for a singular one."""
+    try:
+        return np.linalg.solve(matrices, right)
+    except np.linalg.LinAlgError:
+        if len(matrices) == 1:
+            return np.full(right.shape, np.nan)
+        parts = zip(matrices, right, strict=True)
+        return np.concatenate([solved(matrix[None], own[None]) for matrix, own in parts])
+
+
+def eigenvalues(circuit, u):
+    """Eigenvalues of the Jacobian at potentials of shape (n_inputs, n_neurons), in 1/ms."""
+    return np.linalg.eigvals(circuit.jacobian(circuit.gain(u)))
