@@ -175,7 +175,7 @@ def test_answers_that_are_not_finite_are_not_the_first_class():
                     getattr(network, method)(far)
 
 
-@pytest.mark.parametrize(("dt", "solver"), [(10.0, "ab2"), (15.0, "euler"), (25.0, "heun")])
+@pytest.mark.parametrize(("dt", "solver"), [(10.0, "ab2"), (20.0, "euler"), (20.0, "heun")])
 def test_steps_as_long_as_the_cells_time_constants(dt, solver, fitted, blobs):
     with pytest.raises(ValueError, match=r"dt must be shorter .* tau_i is 10 ms"):
         simulate(PAIR, DRIVES, dt=dt, solver=solver)

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import torch
 
-from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
 from ssn_estimators.simulation import reference
 from ssn_estimators.simulation.cpu.noise import OrnsteinUhlenbeck
+from ssn_estimators.simulation.setup import largest_state
 
 __all__ = ["moments"]
 
@@ -75,7 +75,7 @@ def _integrate(circuit, drive, setup, record, kept=slice(None)):
     if setup.initial is not None:
         rates = setup.initial[0].flatten(0, 1)
     rates = rates[kept]
-    largest = float(circuit.rates(drive.new_full(drive.shape[-1:], DIVERGENCE_THRESHOLD)).max())
+    largest = largest_state(setup)
     diverged_at = torch.full((len(rates),), -1, device=drive.device)
     path, differentiable = [], torch.is_grad_enabled()
     noise = [] if record or setup.final else None

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-__all__ = ["Setup"]
+from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
+
+__all__ = ["Setup", "largest_state"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Setup:
     covariance: bool = True
     rates: bool = True
     precision: str = "float32"
+    dynamics: str = "voltage"
     initial: tuple | None = None  # states and unit noise, (n_networks, n_inputs, n_trials, n)
     final: bool = False  # whether the same after the last step is wanted
 
@@ -39,4 +42,19 @@ class Setup:
         shared = cls.__dataclass_fields__.keys()
         values = {name: getattr(trials, name) for name in shared if hasattr(trials, name)}
         constants = {name: circuit.of_cells(name, circuit.weights) for name in ("k", "gamma")}
-        return cls(**values, **constants, tau=circuit.tau, tau_eta=circuit.tau_eta, seeds=seeds)
+        return cls(
+            **values,
+            **constants,
+            tau=circuit.tau,
+            tau_eta=circuit.tau_eta,
+            dynamics=circuit.dynamics,
+            seeds=seeds,
+        )
+
+
+def largest_state(setup):
+    """Beyond, a trial counts as diverged: of potentials in mV, or of rates in Hz."""
+    if setup.dynamics == "voltage":
+        return DIVERGENCE_THRESHOLD
+    rates = setup.k * DIVERGENCE_THRESHOLD**setup.gamma
+    return float(rates.max()) if torch.is_tensor(rates) else rates

@@ -340,7 +340,7 @@ def _run(circuits, drives, setup, record):
     )
     paths = [name for name in record if name != "final"]
     in_rates = circuits[0].dynamics == "rate"
-    if in_rates:
+    if in_rates and not cpu.runs_in_rates(weights, factors, drives, setup):
         outcome = rate_form.moments(circuits, drives, setup, bool(paths))
     else:
         outcome = _moments(weights, factors, drives, setup, bool(paths))

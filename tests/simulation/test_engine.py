@@ -38,6 +38,7 @@ def cut(monkeypatch):
             monkeypatch.setattr(cpu, "BLOCK_ELEMENTS", 1)
             monkeypatch.setattr(cpu, "BLOCK_COLUMNS", LAYOUTS[layout])
             monkeypatch.setattr(steps, "CHUNK", chunk)
+            monkeypatch.setattr(steps, "FEW", 0)
             monkeypatch.setattr(blocks, "CHECKPOINT", checkpoint)
 
     return patch

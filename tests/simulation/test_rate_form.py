@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from ssn_estimators import Circuit, simulate, simulate_many, stationary_moments
 from ssn_estimators.inspection import fixed_points, jacobian
-from ssn_estimators.simulation import SCHEMES
+from ssn_estimators.simulation import SCHEMES, reference
+from ssn_estimators.simulation.cpu import backend
 
 ORDER = {"euler": 1, "heun": 2, "ab2": 2}
 # of Hennequin et al. (2018)
@@ -103,6 +104,55 @@ def test_rates_of_moderate_noise_are_higher_than_in_the_voltage_form():
     assert found.mean[0, 0] == pytest.approx(3.719, rel=0.03)
     deviations = np.sqrt(np.diagonal(found.covariance[0]))
     assert_allclose(deviations, [1.908, 2.563], rtol=0.03)
+
+
+@pytest.mark.parametrize("moving", [False, True], ids=["constant", "moving"])
+@pytest.mark.parametrize("solver", SCHEMES)
+def test_compiled_loops_are_the_reference(solver, moving, monkeypatch):
+    """On the same noise, which they make alike."""
+    if backend.compiled is None:
+        pytest.skip("Numba is not installed")
+    circuit = replace(TYPES, gamma=2.0, noise_factor=0.3 * np.eye(4))
+    drive = np.tile(DRIVE, (19, 1, 1)) * (1 + 0.02 * np.arange(19)[:, None, None] * moving)
+    settings = {"n_trials": 1, "burn_in": 6.0, "duration": 13.0, "solver": solver}
+    settings |= {"record": ("u", "r", "eta", "final"), "random_state": 0}
+    compiled = simulate(circuit, drive if moving else DRIVE, **settings)
+    drive, eta = torch.tensor(drive), torch.tensor(compiled.eta)
+    tensors, rates = circuit.to_torch(), torch.tensor(compiled.r[0, :, 0])
+    for t in range(1, 13):  # one step at a time, from where it has been
+        now, ahead = (drive[min(6 + t + i, 18)] + eta[t - 1 + i, :, 0] for i in range(2))
+        if solver == "ab2":
+            break
+        rates, _ = reference.one_step(tensors, rates, now, ahead, 1.0, solver)
+        assert_allclose(compiled.r[t, :, 0], rates, rtol=1e-10)
+    monkeypatch.setattr(backend, "compiled", None)
+    quiet = replace(circuit, noise_factor=0.0)
+    plain = simulate(quiet, drive.numpy() if moving else DRIVE, **settings)
+    monkeypatch.undo()
+    again = simulate(quiet, drive.numpy() if moving else DRIVE, **settings)
+    for name in ("mean", "covariance", "rates", "u", "r"):
+        assert_allclose(getattr(again, name), getattr(plain, name), rtol=1e-9, atol=1e-12)
+    assert_allclose(again.final.state, plain.final.state, rtol=1e-10)
+
+
+def test_tiny_products_are_products():
+    """A few cells, and such that a library multiplies."""
+    for n, n_trials in ((2, 1), (4, 3), (6, 9), (12, 40)):
+        rng = np.random.RandomState(n)
+        weights = 0.2 * rng.rand(n, n) * np.where(np.arange(n) < n / 2, 1, -1)
+        for dynamics in ("voltage", "rate"):
+            circuit = Circuit(weights, n // 2, 0.2 * rng.rand(n, n), dynamics=dynamics)
+            drive = rng.uniform(1, 3, (2, n))
+            settings = {"n_trials": n_trials, "duration": 5.0, "burn_in": 0.0, "dt": 1.0}
+            names = ("u", "r", "eta")
+            found = simulate(circuit, drive, solver="euler", record=names, **settings)
+            state = found.u if dynamics == "voltage" else found.r
+            slope = reference.velocity(circuit.to_torch())
+            for t in range(1, 5):
+                forcing = torch.tensor(drive[:, None] + found.eta[t - 1]).flatten(0, 1)
+                before = torch.tensor(state[t - 1]).flatten(0, 1)
+                after = before + slope(before, forcing)
+                assert_allclose(state[t].reshape(-1, n), after, rtol=1e-10)
 
 
 def noisy():

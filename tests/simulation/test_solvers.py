@@ -165,6 +165,7 @@ def test_gradcheck_through_simulate(solver, gamma, cut, monkeypatch):
             (cpu, "BLOCK_ELEMENTS", 1),
             (cpu, "BLOCK_COLUMNS", 1),
             (steps, "CHUNK", 2),
+            (steps, "FEW", 0),
             (blocks, "CHECKPOINT", 2),
         ):
             monkeypatch.setattr(module, name, value)

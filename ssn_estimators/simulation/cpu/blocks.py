@@ -12,11 +12,9 @@ from typing import NamedTuple
 
 import torch
 
-from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
-from ssn_estimators.simulation.cpu import steps
 from ssn_estimators.simulation.cpu.backend import Arrays
-from ssn_estimators.simulation.cpu.steps import Adjoint, Stepper
-from ssn_estimators.simulation.setup import Setup
+from ssn_estimators.simulation.cpu.steps import Adjoint, Stepper, chunk_of
+from ssn_estimators.simulation.setup import Setup, largest_state
 
 __all__ = ["Block", "Network", "Sums"]
 
@@ -31,6 +29,7 @@ class Network(NamedTuple):
     transposed: object
     noise_factor: object  # e n
     relative_step: object  # e, of shape (n_neurons, 1)
+    response: object  # c of the rate form, of the same shape; else of (0, 1)
 
 
 @dataclass
@@ -109,6 +108,7 @@ class Block:
     def __post_init__(self):
         self.n, self.n_columns = len(self.network.recurrent), math.prod(self.columns)
         self.shape = (self.n, *self.columns)
+        self.most, self.chunk = largest_state(self.setup), chunk_of(self.n * self.n_columns)
         self.finite = None  # bool, of shape columns, where trials are left out
 
     def prepare(self, keep, record, empty):
@@ -123,7 +123,7 @@ class Block:
         """
         setup, shape = self.setup, (self.n, self.n_columns)
         self.keep, self.record = keep, record
-        n_kept = setup.n_window if keep or record else min(steps.CHUNK, setup.n_window)
+        n_kept = setup.n_window if keep or record else min(self.chunk, setup.n_window)
         # row 0 is the start of the window
         self.states = empty((n_kept + 1, *shape))
         self.path = self.states[1:]
@@ -190,7 +190,7 @@ class Block:
     def _burn_in(self, u, sums):
         """Potentials at its end, and whether some trial is legal by then."""
         setup, stepper, shape = self.setup, self.stepper, (self.n, self.n_columns)
-        ring = self.arrays.empty((min(steps.CHUNK, setup.n_burn), *shape))
+        ring = self.arrays.empty((min(self.chunk, setup.n_burn), *shape))
         nothing, t, finite = self.arrays.empty((0, *shape)), 0, True
         while t < setup.n_burn:
             u, n_done, legal = stepper.advance(u, ring, setup.n_burn - t, None, nothing)
@@ -207,11 +207,13 @@ class Block:
         t, whole, finite = 0, len(self.path) == setup.n_window, True
         totals = sums.totals = arrays.zeros((1 + setup.rates, self.n, self.n_columns))
         # a product of all their samples is taken of what the path holds
-        most = steps.CHUNK if setup.covariance and not whole else CHECKPOINT
+        most = self.chunk if setup.covariance and not whole else max(CHECKPOINT, self.chunk)
         while t < setup.n_window:
-            if (self.keep or self.record) and t % CHECKPOINT == 0:
-                self.checkpoints.append(stepper.noise.state())
-            n_steps = min(CHECKPOINT - t % CHECKPOINT, setup.n_window - t, most)
+            n_steps = min(setup.n_window - t, most)
+            if self.keep or self.record:
+                n_steps = min(n_steps, CHECKPOINT - t % CHECKPOINT)
+                if t % CHECKPOINT == 0:
+                    self.checkpoints.append(stepper.noise.state())
             path = self.path[t : t + n_steps] if whole else self.path
             predictions = None if self.predictions is None else self.predictions[t : t + n_steps]
             few = arrays.zeros(totals.shape)  # added up apart, for the sake of rounding
@@ -236,8 +238,8 @@ class Block:
 
     def _note(self, path, n_done, t, sums):
         """Note trials that left the legal range just before step t; whether all have by now."""
-        path = path[: (n_done - 1) % len(path) + 1][-steps.CHUNK :]
-        beyond = ~(self.arrays.tensor(path).abs() <= DIVERGENCE_THRESHOLD).all(1)
+        path = path[: (n_done - 1) % len(path) + 1][-self.chunk :]
+        beyond = ~(self.arrays.tensor(path).abs() <= self.most).all(1)
         first = beyond.to(torch.uint8).argmax(0) + 1 + t - len(path)
         if sums.diverged_at is None:
             sums.diverged_at = torch.full_like(first, -1).view(self.columns)

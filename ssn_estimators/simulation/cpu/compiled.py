@@ -14,6 +14,7 @@ from ssn_estimators.simulation.cpu.values import Forcing
 __all__ = ["back_heun", "back_multistep", "ornstein_uhlenbeck", "run", "start_process"]
 
 
+SMALL = 300  # multiplications of a product that is not worth a library's call
 LONG, SHORT = 1279, 418  # lags, see `noise.LaggedFibonacci`
 UNIT = np.float32((1 - 2**-24) * 2.0**-31)  # of integers, so that numbers stay inside (-1, 1)
 BITS, SQRT_HALF = np.int32(23), np.int32(0x3F3504F3)  # of a mantissa; the root's as an integer
@@ -240,6 +241,94 @@ def _correct(new, force, u, predicted, out, e, half):
 
 
 @compiled(**OPTIONS)
+def _product(a, b, out):
+    """The calls of a library take longer than the products of a few cells."""
+    (n, m), (_, n_columns) = a.shape, b.shape
+    if n * m * n_columns > SMALL:
+        np.dot(a, b, out)
+        return
+    for i in range(n):
+        for j in range(n_columns):
+            total = a[i, 0] * b[0, j]
+            for k in range(1, m):
+                total += a[i, k] * b[k, j]
+            out[i, j] = total
+
+
+@compiled(**OPTIONS)
+def _respond(new, force, u, c, e, gamma):
+    """Increment of a cell's rates in the rate form, from their recurrent input."""
+    zero = u.dtype.type(0)
+    if gamma == 2:
+        for j in range(len(u)):
+            v = new[j] + force[j]
+            new[j] = (zero if v <= 0 else c * v * v) - e * u[j]
+    else:
+        for j in range(len(u)):
+            v = new[j] + force[j]
+            new[j] = (zero if v <= 0 else c * v**gamma) - e * u[j]
+
+
+@compiled(**OPTIONS)
+def _rates_increment(u, force, cells, new):
+    _product(cells.recurrent, u, new)
+    for i in range(len(u)):
+        c, e = cells.response[i, 0], cells.relative_step[i, 0]
+        _respond(new[i], force[i], u[i], c, e, cells.gamma)
+
+
+@compiled(**OPTIONS)
+def _all_legal(u, most):
+    beyond = False
+    for j in range(len(u)):
+        beyond |= not abs(u[j]) <= most  # NaN too
+    return not beyond
+
+
+@compiled(**OPTIONS)
+def _multistep_of_rates(u, path, forcing, cells, scheme, room, last, cold):
+    before, now, (column, sign) = last, room.increment, forcing.columns
+    start, force, legal = u, room.force[0], True
+    if cold:
+        last[:] = 0
+    for t in range(len(path)):
+        out = path[t]
+        _force(forcing.base[t % len(forcing.base)], forcing.kicks[t], column, sign, force)
+        _rates_increment(start, force, cells, now)
+        share = scheme.current + scheme.before if cold and t == 0 else scheme.current
+        flat_start, flat_out = start.reshape(-1), out.reshape(-1)
+        flat_now, flat_before = now.reshape(-1), before.reshape(-1)
+        _move(flat_now, flat_before, flat_start, flat_out, share, scheme.before)
+        legal &= _all_legal(flat_out, cells.most)
+        start, now, before = out, before, now
+    if len(path) % 2:  # what was last is in the other array
+        _copy(last.reshape(-1), before.reshape(-1))
+    return legal
+
+
+@compiled(**OPTIONS)
+def _heun_of_rates(u, path, forcing, cells, scheme, room, predictions):
+    base, kicks, (column, sign), half = forcing.base, forcing.kicks, forcing.columns, scheme.current
+    new, second, start, legal = room.increment, room.rates, u, True
+    _force(base[0], kicks[0], column, sign, room.force[0])
+    for t in range(len(path)):
+        out, predicted = path[t], predictions[t % len(predictions)]
+        now, after = room.force[t % 2], room.force[(t + 1) % 2]
+        _rates_increment(start, now, cells, new)
+        for i in range(len(out)):
+            for j in range(out.shape[1]):
+                predicted[i, j] = start[i, j] + new[i, j]
+        _force(base[(t + 1) % len(base)], kicks[t + 1], column, sign, after)
+        _rates_increment(predicted, after, cells, second)
+        for i in range(len(out)):
+            for j in range(out.shape[1]):
+                out[i, j] = start[i, j] + half * (new[i, j] + second[i, j])
+        legal &= _all_legal(out.reshape(-1), cells.most)
+        start = out
+    return legal
+
+
+@compiled(**OPTIONS)
 def _multistep(u, path, forcing, cells, scheme, room, last, cold):
     before, now, (column, sign) = last, room.increment, forcing.columns
     bounds, steps = _groups(cells.relative_step, u.shape[1])
@@ -251,7 +340,7 @@ def _multistep(u, path, forcing, cells, scheme, room, last, cold):
     for t in range(len(path)):
         out, flat_now = path[t].reshape(-1), now.reshape(-1)
         _force(forcing.base[t % len(forcing.base)], forcing.kicks[t], column, sign, force)
-        np.dot(cells.recurrent, room.rates, now)
+        _product(cells.recurrent, room.rates, now)
         for g in range(len(steps)):
             part = slice(bounds[g], bounds[g + 1])
             _increment(flat_now[part], flat_force[part], start[part], steps[g])
@@ -275,13 +364,13 @@ def _heun(u, path, forcing, cells, scheme, room, predictions):
     for t in range(len(path)):
         out, predicted = path[t].reshape(-1), predictions[t % len(predictions)].reshape(-1)
         now, after = room.force[t % 2].reshape(-1), room.force[(t + 1) % 2].reshape(-1)
-        np.dot(cells.recurrent, room.rates, new)
+        _product(cells.recurrent, room.rates, new)
         for g in range(len(steps)):
             part = slice(bounds[g], bounds[g + 1])
             _predict(flat_new[part], now[part], start[part], predicted[part], steps[g])
         _rate(predicted, flat_r, cells.gamma)
         _force(base[(t + 1) % len(base)], kicks[t + 1], column, sign, room.force[(t + 1) % 2])
-        np.dot(cells.recurrent, room.rates, new)
+        _product(cells.recurrent, room.rates, new)
         for g in range(len(steps)):
             part = slice(bounds[g], bounds[g + 1])
             _correct(
@@ -322,18 +411,24 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
         size, first = min(len(z) - 1, n_steps - done), done % len(path)
         ornstein_uhlenbeck(flat[: size + 1], source.process)
         for t in range(size + 1):
-            np.dot(source.noise_factor, z[t], kicks[t])
+            _product(source.noise_factor, z[t], kicks[t])
         forcing, part = Forcing(source.base, kicks, source.columns), path[first : first + size]
+        first_ever, in_rates = cold and done == 0, len(cells.response) > 0
         if scheme.heun:
             some = predictions[done : done + size] if len(predictions) > 1 else predictions
-            legal = _heun(u, part, forcing, cells, scheme, room, some)
+            if in_rates:
+                legal = _heun_of_rates(u, part, forcing, cells, scheme, room, some)
+            else:
+                legal = _heun(u, part, forcing, cells, scheme, room, some)
+        elif in_rates:
+            last = predictions[0]
+            legal = _multistep_of_rates(u, part, forcing, cells, scheme, room, last, first_ever)
         else:
-            first_ever = cold and done == 0
             legal = _multistep(u, part, forcing, cells, scheme, room, predictions[0], first_ever)
         for t in range(size * (len(totals) > 0)):
             out = part[t].reshape(-1)
             _add(totals[0].reshape(-1), one, out)
-            if len(totals) > 1:
+            if len(totals) > 1 and not in_rates:
                 _rate(out, room.rates.reshape(-1), cells.gamma)
                 _add(totals[1].reshape(-1), one, room.rates.reshape(-1))
         u = part[-1]

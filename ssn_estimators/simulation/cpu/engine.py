@@ -13,7 +13,7 @@ from ssn_estimators.simulation.cpu import backend
 from ssn_estimators.simulation.cpu.blocks import Block, Network
 from ssn_estimators.simulation.powers import slope_of_power
 
-__all__ = ["moments"]
+__all__ = ["moments", "runs_in_rates"]
 
 BLOCK_ELEMENTS = 2**13  # of one array of a block: some of them fit the nearest cache
 SMALL_PRODUCT = 10**6  # multiplications; OpenBLAS does not copy the factors of small products
@@ -54,6 +54,14 @@ def moments(weights, noise_factor, drive, setup, record=False):
     return _Moments.apply(weights, noise_factor, drive, setup, record)
 
 
+def runs_in_rates(weights, noise_factor, drive, setup):
+    """Whether circuits in the rate form run here: in compiled loops, without a gradient."""
+    tensors = weights, noise_factor, drive
+    differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    arrays = backend.arrays(drive.dtype, drive.device, only_plain=torch.is_tensor(setup.gamma))
+    return arrays.compiled and not differentiable
+
+
 class _Moments(torch.autograd.Function):
     @staticmethod
     def forward(ctx, weights, noise_factor, drive, setup, record):
@@ -86,14 +94,18 @@ class _Run:
         self.setup = setup
         like = {"dtype": drive.dtype, "device": drive.device}
         self.relative_step = (setup.dt / torch.as_tensor(setup.tau, **like))[:, None]
-        self.recurrent = self.relative_step * setup.k * weights
-        self.noise_factor = self.relative_step * noise_factor
-        self.drive = self.relative_step * drive.mT.contiguous()
+        self.recurrent, self.noise_factor = weights, noise_factor
+        self.drive, response = drive.mT.contiguous(), self.relative_step * _by_row(setup.k)
+        if setup.dynamics == "voltage":
+            self.recurrent = self.relative_step * setup.k * weights
+            self.noise_factor = self.relative_step * noise_factor
+            self.drive, response = self.relative_step * self.drive, response[:0]
         # compiled loops know one exponent only
         several = torch.is_tensor(setup.gamma)
         self.arrays = backend.arrays(drive.dtype, drive.device, only_plain=several)
+        of_cells = self.relative_step, response
         self.networks = [
-            Network(*map(self.arrays.array, (a, a.mT.contiguous(), n, self.relative_step)))
+            Network(*map(self.arrays.array, (a, a.mT.contiguous(), n, *of_cells)))
             for a, n in zip(self.recurrent.detach(), self.noise_factor.detach(), strict=True)
         ]
         self.n_networks, self.n, self.n_inputs = len(drive), *self.drive.shape[-2:]
@@ -194,7 +206,12 @@ class _Run:
         self.diverged_at = diverged_at.flatten(2)
         self.count = torch.where(count > 0, count, torch.nan)[:, :, None]
         self.mean = mean / self.count
-        self.rates = self.setup.k * rates / self.count if self.setup.rates else None
+        if not self.setup.rates:
+            self.rates = None
+        elif self.setup.dynamics == "rate":
+            self.rates = self.mean
+        else:
+            self.rates = self.setup.k * rates / self.count
         self.covariance = self._covariance() if self.setup.covariance else None
 
     def _covariance(self):

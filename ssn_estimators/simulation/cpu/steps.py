@@ -4,7 +4,6 @@ from functools import lru_cache
 
 import torch
 
-from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
 from ssn_estimators.simulation.cpu.noise import OrnsteinUhlenbeck
 from ssn_estimators.simulation.cpu.values import (
     Cells,
@@ -18,9 +17,15 @@ from ssn_estimators.simulation.cpu.values import (
 )
 from ssn_estimators.simulation.schemes import COEFFICIENTS
 
-__all__ = ["CHUNK", "Adjoint", "Stepper"]
+__all__ = ["Adjoint", "Stepper", "chunk_of"]
 
 CHUNK = 16  # steps at a time: more would not stay in the cache
+LONG_CHUNK, FEW = 256, 2**12  # of few cells and columns, as many as have so many numbers
+
+
+def chunk_of(n_elements):
+    """Steps at a time, of arrays with so many elements in a step."""
+    return max(CHUNK, min(LONG_CHUNK, FEW // n_elements))
 
 
 class Stepper:
@@ -35,7 +40,7 @@ class Stepper:
         empty, shape, size = self.arrays.empty, (block.n, block.n_columns), shape[-1]
         self.room = Room(empty((2, *shape)), empty(shape), empty(shape))
         self.last = empty((1, *shape))  # increment; or room for Heun's predictions
-        values, kicks = (empty((CHUNK + 1, block.n, size)) for _ in range(2))
+        values, kicks = (empty((block.chunk + 1, block.n, size)) for _ in range(2))
         process = self.noise.compiled if self.arrays.compiled else self.noise
         self.base = self._base(block.drive[None]) if block.drive.ndim == 2 else None
         self.source = Source(
@@ -60,7 +65,7 @@ class Stepper:
         u : array
             As all arrays, of the kind that the loops work on.
         path : array
-            Takes u after each step, in turn if it is shorter, which then is CHUNK.
+            Takes u after each step, in turn if it is shorter, which then is a chunk.
         n_steps : int
         predictions : array or None
             Takes Heun's.
@@ -74,11 +79,11 @@ class Stepper:
         n_done : int
             Number of steps done.
         legal : bool
-            Whether all of the last steps, CHUNK or what is left of `n_done`, are.
+            Whether all of the last steps, a chunk or what is left of `n_done`, are.
         """
         source = self.source
         if source.base is None:
-            drive, n_steps = self.block.drive, min(n_steps, CHUNK)
+            drive, n_steps = self.block.drive, min(n_steps, self.block.chunk)
             times = torch.arange(self.t, self.t + n_steps + 1).clamp_max_(len(drive) - 1)
             source = source._replace(base=self._base(drive[times]))
         if predictions is None:
@@ -145,11 +150,10 @@ class Adjoint:
 
 
 def _cells(block, matrix):
-    number = block.arrays.number
-    most = number(DIVERGENCE_THRESHOLD)
+    number, network = block.arrays.number, block.network
     gamma = block.setup.gamma
     gamma = gamma[:, None] if torch.is_tensor(gamma) else number(gamma)
-    return Cells(matrix, block.network.relative_step, gamma, most)
+    return Cells(matrix, network.relative_step, gamma, number(block.most), network.response)
 
 
 def _scheme(block):

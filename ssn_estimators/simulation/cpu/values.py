@@ -5,6 +5,10 @@ independent noise, and with antithetic pairs each is used with either sign. All 
 increments of u per step: with e = dt / tau,
 
     du = F - e u + A r,    r = [u]+^gamma,    A = e k W,    F = e (f(h) + n z).
+
+Of circuits in the rate form, u stands for rates, and
+
+    du = c [F + A u]+^gamma - e u,    A = W,    F = f(h) + n z,    c = e k.
 """
 
 from typing import NamedTuple
@@ -29,6 +33,7 @@ class Cells(NamedTuple):
     relative_step: object  # e, of shape (n_neurons, 1)
     gamma: float
     most: float  # legal potentials do not exceed it
+    response: object  # of the rate form, see below: c, of shape (n_neurons, 1); else of (0, 1)
 
 
 class Columns(NamedTuple):
@@ -43,7 +48,7 @@ class Source(NamedTuple):
 
     base: object  # e f(h), of shape (1 or n_steps + 1, n_neurons, n_columns)
     process: object  # noise, as `ornstein_uhlenbeck` takes it
-    values: object  # takes some of it, of shape (CHUNK + 1, n_neurons, n_kicks)
+    values: object  # takes some of it, of shape (chunk + 1, n_neurons, n_kicks)
     kicks: object  # takes e n z, of the same shape
     noise_factor: object  # e n
     columns: Columns
