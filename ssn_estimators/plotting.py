@@ -6,12 +6,24 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._sklearn import check_matplotlib_support
+from ssn_estimators.inspection.populations import means_by_population, types_of
+from ssn_estimators.inspection.responses import contrast_response, size_tuning
+from ssn_estimators.inspection.spectra import power_spectrum
 from ssn_estimators.inspection.stability import network_and_inputs, stability_report
 from ssn_estimators.inspection.switching import stimulus_switch
 
-__all__ = ["GrowthDisplay", "StabilityDisplay", "StimulusSwitchDisplay", "TrajectoryDisplay"]
+__all__ = [
+    "ContrastResponseDisplay",
+    "GrowthDisplay",
+    "SizeTuningDisplay",
+    "SpectrumDisplay",
+    "StabilityDisplay",
+    "StimulusSwitchDisplay",
+    "TrajectoryDisplay",
+]
 
 EXCITATORY, INHIBITORY, NEUTRAL = "#c0392b", "#2563a8", "#555555"
+TYPES = (EXCITATORY, INHIBITORY, "#2e7d32", "#b7791f", "#7b4397", NEUTRAL)
 
 
 def _axes(display, ax):
@@ -312,4 +324,156 @@ class StimulusSwitchDisplay:
         if ways:
             self.figure_.suptitle(f"90% of the way: {', '.join(ways)}", fontsize="medium")
         self.axes_[-2, 0].legend(frameon=False, fontsize="small")
+        return self
+
+
+def _lines_by_population(ax, x, curves):
+    """A line for each population, or several, paler ones first."""
+    lines = []
+    for i, (name, y) in enumerate(curves.items()):
+        colour, rows = TYPES[i % len(TYPES)], np.atleast_2d(y)
+        for j, row in enumerate(rows, 1):
+            label = name if j == len(rows) else None
+            lines += ax.plot(x, row, color=colour, alpha=j / len(rows), label=label)
+    ax.legend(frameon=False)
+    return lines
+
+
+class ContrastResponseDisplay:
+    """Mean rate of each population over contrast.
+
+    Parameters
+    ----------
+    response : ContrastResponse
+        As from :func:`inspection.contrast_response`.
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib Axes and Figure
+    lines_ : list of matplotlib lines
+        One for each population.
+    """
+
+    def __init__(self, *, response):
+        self.response = response
+
+    @classmethod
+    def from_circuit(cls, circuit, pattern, contrasts, *, ax=None, **parameters):
+        """Compute the response of a circuit and draw it.
+
+        Parameters
+        ----------
+        circuit : Circuit
+        pattern, contrasts, **parameters
+            As in :func:`inspection.contrast_response`.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : ContrastResponseDisplay
+        """
+        response = contrast_response(circuit, pattern, contrasts, **parameters)
+        return cls(response=response).plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw; see `from_circuit`."""
+        ax = _axes(self, ax)
+        curves = self.response.by_population()
+        self.lines_ = _lines_by_population(ax, self.response.contrasts, curves)
+        ax.set(xlabel="contrast", ylabel="firing rate (Hz)")
+        return self
+
+
+class SizeTuningDisplay:
+    """Mean rate of each population over the size of a stimulus.
+
+    Parameters
+    ----------
+    tuning : SizeTuning
+        As from :func:`inspection.size_tuning`.
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib Axes and Figure
+    lines_ : list of matplotlib lines
+        One for each population and contrast; the last contrast is the darkest.
+    """
+
+    def __init__(self, *, tuning):
+        self.tuning = tuning
+
+    @classmethod
+    def from_circuit(cls, circuit, drives, sizes, *, ax=None, **parameters):
+        """Compute the tuning of a circuit and draw it.
+
+        Parameters
+        ----------
+        circuit : Circuit
+        drives, sizes, **parameters
+            As in :func:`inspection.size_tuning`.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : SizeTuningDisplay
+        """
+        return cls(tuning=size_tuning(circuit, drives, sizes, **parameters)).plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw; see `from_circuit`."""
+        ax = _axes(self, ax)
+        curves = means_by_population(self.tuning.rates, self.tuning.types)
+        self.lines_ = _lines_by_population(ax, self.tuning.sizes, curves)
+        ax.set(xlabel="size", ylabel="firing rate (Hz)")
+        return self
+
+
+class SpectrumDisplay:
+    """Power spectrum of the potentials of each population.
+
+    Parameters
+    ----------
+    frequencies : array-like of shape (n_frequencies,)
+        In Hz.
+    power : dict of str to array-like of shape (n_frequencies,) or (n_inputs, n_frequencies)
+        In mV**2 / Hz, by population.
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib Axes and Figure
+    lines_ : list of matplotlib lines
+        One for each population and input; the last input is the darkest.
+    """
+
+    def __init__(self, *, frequencies, power):
+        self.frequencies = frequencies
+        self.power = power
+
+    @classmethod
+    def from_circuit(cls, circuit, drive, frequencies, *, ax=None, **parameters):
+        """Compute the spectra of a circuit, and draw their means over the cells of a population.
+
+        Parameters
+        ----------
+        circuit : Circuit
+        drive, frequencies, **parameters
+            As in :func:`inspection.power_spectrum`, of all cells.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : SpectrumDisplay
+        """
+        power = power_spectrum(circuit.to_numpy(), drive, frequencies, **parameters)
+        power = means_by_population(power, types_of(circuit))
+        return cls(frequencies=frequencies, power=power).plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw; see `from_circuit`."""
+        ax = _axes(self, ax)
+        self.lines_ = _lines_by_population(ax, self.frequencies, self.power)
+        ax.set(xlabel="frequency (Hz)", ylabel="power (mV$^2$ / Hz)", yscale="log")
         return self

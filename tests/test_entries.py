@@ -54,6 +54,10 @@ from ssn_estimators.inspection import (
     fixed_points,
     jacobian,
     oscillations,
+    perturb,
+    power_spectrum,
+    response_matrix,
+    steady_states,
     transient_amplification,
 )
 from ssn_estimators.inspection.sampling import energy_distance
@@ -105,6 +109,10 @@ ENTRIES = {
     "ei_balance": lambda x: ei_balance(PAIR, x).index,
     "fixed_points": lambda x: np.concatenate([p.u for p in fixed_points(PAIR, x, n_starts=3)]),
     "oscillations": lambda x: oscillations(PAIR, x, settling=20.0, duration=20.0).amplitude,
+    "steady_states": lambda x: steady_states(PAIR, x).u,
+    "response_matrix": lambda x: response_matrix(PAIR, x),
+    "perturb": lambda x: perturb(PAIR, x, "I", 0.1).after,
+    "power_spectrum": lambda x: power_spectrum(PAIR, x, [0.0, 10.0]),
     "drive": lambda x: PAIR.drive(x),
     "gabor_filters": lambda x: gabor_filters(x[:, 0], 0.5 + x[:, 1], x, (8, 8)),
     "residual": lambda x: fokker_planck_residual(

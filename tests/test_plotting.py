@@ -9,7 +9,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from ssn_estimators import GrowthDisplay, StabilityDisplay, TrajectoryDisplay
+from ssn_estimators import (
+    Circuit,
+    ContrastResponseDisplay,
+    GrowthDisplay,
+    SizeTuningDisplay,
+    SpectrumDisplay,
+    StabilityDisplay,
+    TrajectoryDisplay,
+)
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -80,6 +88,33 @@ def test_trajectories_are_those_of_the_first_input(fitted, blobs):
     np.testing.assert_array_equal(display.potentials, again.u[:, 0, 0])
     assert len(display.lines_) == 5 + 2  # every cell and two means
     assert len(display.times) == 50
+
+
+CIRCUIT = Circuit([[2.5, -1.3], [2.4, -1.0]], 1, 0.3, k=0.04)
+OF_CIRCUITS = {
+    ContrastResponseDisplay: (1.0, [1.0, 5.0, 20.0]),
+    SizeTuningDisplay: ([[[1.0, 1.0], [5.0, 5.0]], [[2.0, 2.0], [9.0, 9.0]]], [1.0, 2.0]),
+    SpectrumDisplay: ([[2.0, 2.0], [20.0, 20.0]], [0.0, 10.0, 50.0]),
+}
+
+
+@pytest.mark.parametrize("kind", OF_CIRCUITS, ids=lambda kind: kind.__name__)
+def test_experiments_on_circuits(kind):
+    figure, axes = plt.subplots(1, 2)
+    display = kind.from_circuit(CIRCUIT, *OF_CIRCUITS[kind], ax=axes[1])
+    assert display.ax_ is axes[1]
+    assert display.figure_ is figure
+    labels = [line.get_label() for line in display.lines_]
+    assert [name for name in labels if name in "EI"] == ["E", "I"]
+    assert len(labels) == (2 if kind is ContrastResponseDisplay else 4)
+    assert display.plot().ax_ is not axes[1]
+    display.figure_.canvas.draw()
+
+
+def test_curves_are_the_responses():
+    display = ContrastResponseDisplay.from_circuit(CIRCUIT, 1.0, [1.0, 5.0, 20.0])
+    for line, cell in zip(display.lines_, display.response.rates.T, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), cell)
 
 
 def test_bars_are_the_shares(fitted, blobs):

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from scipy.optimize import brentq
 
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.circuit import Circuit
 from ssn_estimators.inspection.steady_states import (
+    checked_drive,
     eigenvalues,
     in_double,
     is_near,
@@ -161,7 +161,7 @@ def _problem(circuit, drive_of, values):
     """Circuit and drive, of shape (1, n_neurons), as a function of the value."""
     double = in_double(circuit)
     if not callable(drive_of):
-        drives = double.check_drive(drive_of, dtype=torch.float64).numpy()
+        drives = checked_drive(double, drive_of)
         if len(drives) != len(values):
             raise ValueError(f"{len(values)} values need as many drives, got {len(drives)}.")
         order = np.argsort(values)
@@ -180,8 +180,7 @@ def _problem(circuit, drive_of, values):
                 raise ValueError(
                     f"circuits must all have {double.n_neurons} cells, got one of {own.n_neurons}."
                 )
-        found = to_numbers(found, float, "drive")[None]
-        return own, own.check_drive(found, dtype=torch.float64).numpy()
+        return own, checked_drive(own, to_numbers(found, float, "drive")[None])
 
     return problem
 

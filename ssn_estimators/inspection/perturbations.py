@@ -16,7 +16,12 @@ from ssn_estimators.inspection.populations import (
     means_by_population,
     types_of,
 )
-from ssn_estimators.inspection.steady_states import in_double, solved, steady_states
+from ssn_estimators.inspection.steady_states import (
+    checked_drive,
+    in_double,
+    solved,
+    steady_states,
+)
 
 __all__ = [
     "Perturbation",
@@ -291,6 +296,7 @@ def perturb(circuit, drive, population, strength, *, share=1.0, random_state=Non
         raise ValueError(f"strength must be a finite number of mV, got {strength!r}.")
     if not isinstance(share, Real) or not 0 < share <= 1:
         raise ValueError(f"share must be above 0 and at most 1, got {share!r}.")
+    drive = checked_drive(circuit, drive)
     before = steady_states(circuit, drive, start=start)
     n_chosen = max(1, round(share * len(cells)))
     stimulated = np.zeros(circuit.n_neurons, bool)
@@ -298,7 +304,7 @@ def perturb(circuit, drive, population, strength, *, share=1.0, random_state=Non
     rates, states = np.full((2, *before.u.shape), np.nan), before.stable
     rates[0, states] = before.rates[states]
     if states.any():
-        more = np.asarray(drive, float)[states] + strength * stimulated
+        more = drive[states] + strength * stimulated
         after = steady_states(circuit, more, start=before.u[states])
         rates[1, states] = np.where(after.stable[:, None], after.rates, np.nan)
     return Perturbation(*rates, stimulated, population, types_of(circuit))

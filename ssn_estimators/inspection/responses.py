@@ -100,13 +100,14 @@ class ContrastResponse:
         -------
         peak : Peak
             The largest mean rate between the first and the last of the contrasts, and where it is,
-            between those given too. NaN if it is at the last one: there is no supersaturation.
+            between those given too. NaN if it is at the last one, or the last one with a stable
+            state: there is no supersaturation.
         """
         of = self._mean_rate(population)
         rates = of(self.contrasts)
-        if np.isnan(rates).all() or np.nanargmax(rates) == len(rates) - 1:
+        highest = int(np.nan_to_num(rates).argmax())
+        if highest == len(rates) - 1 or np.isnan(rates[highest + 1]):
             return Peak(np.nan, np.nan)
-        highest = int(np.nanargmax(rates))
         low, high = self.contrasts[max(highest - 1, 0)], self.contrasts[highest + 1]
         found = minimize_scalar(
             lambda contrast: -of([contrast])[0],
@@ -272,11 +273,12 @@ class SizeTuning:
         return SizeTuning(self.sizes, np.stack(list(means.values()), -1), np.array(list(means)))
 
     def to_dataframe(self):
-        """Mean rates of populations in columns, one row for each contrast and size.
+        """Mean rates of populations in columns, one row for each stimulus.
 
         Returns
         -------
         frame : pandas.DataFrame
+            With a column `contrast`, 0, 1, ..., if there are several.
 
         Raises
         ------

@@ -237,7 +237,7 @@ def _transfer(circuit, drive, frequencies, readout, of, start):
 
 def _steady(circuit, drive, start):
     """Potentials of stable states, NaN without one; tensors that can be differentiated once."""
-    states = steady_states(circuit.to_numpy(), drive.detach().cpu().numpy(), start=start)
+    states = steady_states(circuit, drive, start=start)
     u = np.where(states.stable[:, None], states.u, np.nan)
     u = torch.from_numpy(u).to(drive)
     # a Newton step from the solution: its derivatives are those of the implicit function

@@ -15,6 +15,7 @@ from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
 
 __all__ = [
     "SteadyStates",
+    "checked_drive",
     "eigenvalues",
     "in_double",
     "is_near",
@@ -110,7 +111,7 @@ def steady_states(circuit, drive, *, start=None, follow=False, duration=None):
     SteadyStates(n_inputs=1, n_neurons=1: 0 of 1 stable)
     """
     circuit = in_double(circuit)
-    drive = circuit.check_drive(drive, dtype=torch.float64).numpy()
+    drive = checked_drive(circuit, drive)
     start = _checked_start(start, drive, follow)
     longest = LONGEST * circuit.tau.max() if duration is None else duration
     if not isinstance(longest, Real) or not 0 < longest < np.inf:
@@ -134,6 +135,11 @@ def steady_states(circuit, drive, *, start=None, follow=False, duration=None):
 def in_double(circuit):
     """The circuit as NumPy arrays in float64."""
     return circuit.to_torch(dtype=torch.float64).to_numpy()
+
+
+def checked_drive(circuit, drive):
+    """The drive of shape (n_inputs, n_neurons) as an array in float64, or why it cannot be."""
+    return circuit.check_drive(drive, dtype=torch.float64).detach().cpu().numpy()
 
 
 def _checked_start(start, drive, follow):

@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from published import CENTRE, CONTRASTS, HENNEQUIN, PAIR_A, PAIR_B, SIZES, size_contrast
 from scipy.optimize import brentq
+from scipy.special import expit
 
 from ssn_estimators import Circuit
 from ssn_estimators.inspection import (
@@ -140,6 +141,67 @@ def test_normalization_on_a_ring(n):
     found = normalization(circuit, grating(45), grating(135), unequal)
     expected = [[0.689, 0.689], [0.835, 0.444], [0.955, 0.123], [0.882, 0.533]]
     assert_allclose(found.weights, expected, **close)
+
+
+@pytest.mark.parametrize("n", [52, pytest.param(180, marks=pytest.mark.slow)])
+def test_a_grating_and_a_plaid_on_a_ring(n):
+    """Ahmadian, Rubin & Miller 2013."""
+    circuit, grating = ring(n, np.pi * PAIR_A.weights / n, 30)
+    contrasts = [1, 2, 5, 10, 20, 30, 40, 50]
+    found = normalization(circuit, grating(0), grating(90), contrasts, cells=[0, n])
+    excitatory = [0.0432, 0.1886, 1.637, 10.09, 21.11, 27.05, 31.19, 34.31]
+    inhibitory = [0.0438, 0.1940, 1.796, 13.65, 36.21, 53.05, 67.89, 81.67]
+    assert_allclose(found.first.T, [excitatory, inhibitory], **close)
+    ratio = (found.both / (found.first + found.second))[:, 0]
+    expected = [1.049, 1.086, 1.284, 0.792, 0.663, 0.669, 0.685, 0.703]
+    assert_allclose(ratio, expected, **close)
+    # width at half height
+    theta, fine = np.arange(n) * 180 / n, np.arange(0, 90, 0.01)
+    for contrast, width in ((1, 50.4), (10, 54.3), (50, 42.3)):
+        rates = contrast_response(circuit, grating(0), [contrast]).rates[0, :n]
+        curve = np.interp(fine, theta, rates)
+        assert_allclose(2 * fine[np.argmin(curve > curve[0] / 2)], width, rtol=0.01)
+
+
+def line(exponent):
+    """101 positions in steps of 1/3 deg, and a bar's drive by its length."""
+    x = (np.arange(101) - 50) / 3
+
+    def bump(width):
+        return np.exp(-((x[:, None] - x) ** 2) / (2 * width**2))
+
+    blocks = [[bump(2 / 3), -np.eye(101)], [1.25 * bump(4 / 3), -0.75 * np.eye(101)]]
+
+    def bar(length):
+        edges = (x[None] + np.array([[length], [-length]]) / 2) / (0.125 / 3)
+        return np.tile(expit(edges[0]) * (1 - expit(edges[1])), 2)
+
+    return Circuit(np.block(blocks), 101, k=0.01, gamma=exponent), bar
+
+
+LENGTHS = np.array([*np.arange(1, 22, 2) / 3, 31 / 3, 14.0, 30.0])
+
+
+@pytest.mark.parametrize(
+    ("exponent", "contrast", "preferred", "suppression", "curve"),
+    [
+        (2.0, 20, (5 / 3, 3.0), (0.608, 0.140), [3.51, 6.46, 6.99, 6.12, 4.88]),
+        (2.2, 50, (1 / 3, 5 / 3), (0.788, 0.126), [14.80, 12.72, 9.95, 7.05, 3.27]),
+        (2.0, 1, (13 / 3, 14.0), (0.0, 0.0), [0.0093, 0.0103, 0.0106, 0.0108, 0.0108]),
+        (2.0, 10, (7 / 3, 5.0), (0.344, 0.064), [0.916, 1.429, 1.869, 2.003, 1.909]),
+        (2.0, 50, (1.0, 7 / 3), (0.739, 0.170), [16.07, 18.92, 16.22, 12.52, 7.99]),
+        (2.2, 5, (3.0, 19 / 3), (0.204, 0.033), [0.315, 0.451, 0.564, 0.621, 0.622]),
+        (2.2, 20, (1.0, 7 / 3), (0.713, 0.155), [5.25, 6.95, 6.09, 4.77, 3.25]),
+    ],
+)
+def test_surround_suppression_on_a_line(exponent, contrast, preferred, suppression, curve):
+    """Rubin, Van Hooser & Miller 2015: less of it and at larger sizes in I cells."""
+    circuit, bar = line(exponent)
+    drives = contrast * np.array([bar(length) for length in LENGTHS])
+    tuning = size_tuning(circuit, drives, LENGTHS, cells=[50, 151])
+    assert_allclose(tuning.suppression_index, suppression, rtol=5e-3, atol=5e-4)
+    assert_allclose(tuning.rates[:5, 0], curve, rtol=5e-3, atol=5e-5)
+    assert_allclose(tuning.preferred_size, preferred)
 
 
 def test_normalization_without_an_answer():

@@ -49,6 +49,19 @@ def test_rates_and_slowest_eigenvalues_of_the_stochastic_pair():
     assert states.stable.all()
 
 
+def test_a_large_step_overshoots_on_its_way_to_the_state_it_ends_in():
+    states = steady_states(HENNEQUIN, [[1.0, 1.0], [8.0, 6.0]])
+    assert_allclose(states.rates[1], [22.465, 42.197], **close)
+    drive = np.full((6000, 1, 2), [8.0, 6.0])
+    drive[:4000] = 1.0
+    quiet = replace(HENNEQUIN, noise_factor=np.zeros((2, 2)))
+    settings = {"n_trials": 1, "duration": 500.0, "burn_in": 1000.0, "dt": 0.25, "record": "r"}
+    rates = simulate(quiet, drive, **settings).r[:, 0, 0]
+    assert_allclose(rates[:, 0].max(), 23.66, **close)
+    assert_allclose((rates[:, 0].argmax() + 1) * 0.25, 41.8, atol=0.3)
+    assert_allclose(rates[-1], states.rates[1], rtol=1e-3)
+
+
 @pytest.mark.parametrize("scale", [0.1, 7.5, 30.0])
 def test_units_of_potentials_are_free(scale):
     """r(s h; k s^(1 - n)) = s r(h; k)."""
