@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from scipy.signal import welch
@@ -49,7 +51,7 @@ def power_spectrum(circuit, drive, frequencies, *, cells=None, of="u", start=Non
     cells : str or sequence of int, default=None
         Which cells: a population, or indices. None means all.
     of : {"u", "r"}, default="u"
-        Of potentials, or of rates.
+        Of potentials, or of rates; those of rates are the same in the voltage and the rate form.
     start : array-like of shape (n_neurons,) or (n_inputs, n_neurons), default=None
         Potentials from which the circuit settles, in mV; None means rest, u = 0.
 
@@ -206,7 +208,9 @@ def _transfer(circuit, drive, frequencies, readout, of, start):
     legal = frequencies.ndim == 1 and frequencies.size and np.isfinite(frequencies).all()
     if not legal or frequencies.min() < 0:
         raise ValueError(f"frequencies must be one or more numbers >= 0, got {frequencies!r}.")
-    tensors = circuit.to_torch(dtype=torch.float64)
+    tensors = replace(circuit.to_torch(dtype=torch.float64), dynamics="voltage")
+    # linearised, both forms have the same rates; potentials of the rate form are W r + f(h) + eta
+    through_rates = of == "u" and circuit.dynamics == "rate"
     drive = tensors.check_drive(drive)
     u = _steady(tensors, drive, start)
     with on_cpu():
@@ -221,7 +225,10 @@ def _transfer(circuit, drive, frequencies, readout, of, start):
         eye = torch.eye(circuit.n_neurons).to(drive)
         found = []
         for own, gain in zip(u, tensors.gain(u), strict=True):
-            signals = (readout * gain if of == "r" else readout).to(torch.complex128)
+            signals = readout
+            if of == "r" or through_rates:
+                signals = (readout @ tensors.weights if through_rates else readout) * gain
+            signals = signals.to(torch.complex128)
             if own.isnan().any():
                 found.append(signals.new_full((len(omega), *readout.shape), torch.nan))
                 continue
@@ -230,7 +237,10 @@ def _transfer(circuit, drive, frequencies, readout, of, start):
             for block in blocks:
                 matrices = 1j * omega[block, None, None] * eye - jacobian
                 rows = torch.linalg.solve(matrices, signals[None], left=False)
-                parts.append(rows @ noise.to(rows) * size[block, None, None])
+                rows = rows @ noise.to(rows)
+                if through_rates:
+                    rows = rows + (readout @ tensors.noise_factor).to(rows)
+                parts.append(rows * size[block, None, None])
             found.append(torch.cat(parts))
     return torch.stack(found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from numbers import Real
 
@@ -133,8 +133,8 @@ def steady_states(circuit, drive, *, start=None, follow=False, duration=None):
 
 
 def in_double(circuit):
-    """The circuit as NumPy arrays in float64."""
-    return circuit.to_torch(dtype=torch.float64).to_numpy()
+    """The circuit as NumPy arrays in float64, in the voltage form: with the same fixed points."""
+    return replace(circuit.to_torch(dtype=torch.float64).to_numpy(), dynamics="voltage")
 
 
 def checked_drive(circuit, drive):

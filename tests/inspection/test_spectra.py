@@ -190,3 +190,19 @@ def test_simulated_spectra_are_of_trials_that_stay():
 def test_what_is_not_legal(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_spectra_of_the_rate_form():
+    """Of rates as in the voltage form; of potentials, which are W r + h + eta, by simulation."""
+    pair = Circuit([[1.25, -0.65], [1.2, -0.5]], 1, 0.02, k=0.3, tau_eta=20.0)
+    in_rates = replace(pair, dynamics="rate")
+    drive, frequencies = [[4.0, 4.0]], np.arange(5.0, 100.0, 5.0)
+    powers = [power_spectrum(x, drive, frequencies, of="r") for x in (pair, in_rates)]
+    assert_allclose(*powers, rtol=1e-8)
+    settings = {"n_trials": 200, "duration": 2000.0, "burn_in": 300.0, "dt": 0.5}
+    found = simulate(in_rates, drive, record=("u", "r"), random_state=0, **settings)
+    for of in ("u", "r"):
+        spectrum = simulated_spectrum(found, segment=400.0, of=of)
+        some = (spectrum.frequencies > 9) & (spectrum.frequencies < 61)
+        linear = power_spectrum(in_rates, drive, spectrum.frequencies[some], of=of)
+        assert_allclose(spectrum.power[:, some], linear, rtol=0.12)
