@@ -446,7 +446,7 @@ def _edge(edge, width):
         if width is not None:
             raise ValueError("edge_width counts with an edge only.")
         return Edge(lambda inside: (inside >= 0).astype(float), 1.0)
-    if edge not in EDGES:
+    if not isinstance(edge, str) or edge not in EDGES:
         raise ValueError(f"edge must be None or one of {list(EDGES)}, got {edge!r}.")
     if width is None:
         raise ValueError(f"edge={edge!r} needs an edge_width.")

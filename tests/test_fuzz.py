@@ -21,9 +21,17 @@ from sklearn.base import clone
 from zoo import ESTIMATORS, METHODS, short_confirmations
 
 import ssn_estimators
-from ssn_estimators import Circuit, simulate, stationary_moments
+from ssn_estimators import Circuit, circuits, geometry, simulate, stationary_moments, stimuli
 from ssn_estimators import datasets as made
-from ssn_estimators.inspection import ei_balance, fixed_points, jacobian, oscillations
+from ssn_estimators.inspection import (
+    ei_balance,
+    fixed_points,
+    jacobian,
+    oscillations,
+    power_spectrum,
+    response_matrix,
+    steady_states,
+)
 from ssn_estimators.lateral import add_gaussian_noise, add_salt_pepper
 
 MEANT = (ValueError, TypeError, FloatingPointError, ssn_estimators.DivergenceError)
@@ -106,7 +114,7 @@ def arrays(draw, shapes):
 
 
 @st.composite
-def circuits(draw):
+def some_circuits(draw):
     """Legal ones, of few cells and of any strength."""
     n_e, n_i = draw(st.integers(1, 3)), draw(st.integers(0, 2))
     n = n_e + n_i
@@ -117,8 +125,9 @@ def circuits(draw):
         weights.astype(draw(st.sampled_from([np.float32, np.float64]))),
         n_e,
         draw(st.sampled_from([0.0, 0.2, 1e4])),
-        k=draw(st.sampled_from([0.04, 0.3])),
-        gamma=draw(st.sampled_from([1.0, 2.0, 2.5, 3.0])),
+        k=draw(st.sampled_from([0.04, 0.3, np.linspace(0.1, 0.2, n)])),
+        gamma=draw(st.sampled_from([1.0, 2.0, 2.5, 3.0, np.linspace(1.0, 2.0, n)])),
+        dynamics=draw(st.sampled_from(["voltage", "voltage", "rate"])),
     )
 
 
@@ -129,7 +138,8 @@ def test_circuits(data):
         "n_excitatory": data.draw(st.one_of(st.sampled_from([1, 2]), NONSENSE)),
         "noise_factor": data.draw(arrays([(), (2, 2), (1, 1), (2,)])),
     }
-    for name in data.draw(st.sets(st.sampled_from(["theta", "k", "gamma", "tau_e", "tau_eta"]))):
+    names = ["theta", "k", "gamma", "tau_e", "tau_eta", "tau", "populations", "dynamics"]
+    for name in data.draw(st.sets(st.sampled_from(names))):
         arguments[name] = data.draw(NONSENSE)
     circuit = check(lambda: Circuit(**arguments))
     if circuit is not None:
@@ -142,7 +152,7 @@ TIMES = st.sampled_from([1.0, 2, 5.0, 7.3, 20.0])
 
 @fuzz(60)
 def test_simulations(data):
-    circuit = data.draw(circuits())
+    circuit = data.draw(some_circuits())
     n = circuit.n_neurons
     options = {"duration": data.draw(TIMES), "burn_in": data.draw(TIMES), "n_trials": 2}
     names = set(signature(simulate).parameters) - {"circuit", "drive"}
@@ -160,17 +170,20 @@ def test_simulations(data):
 
 @fuzz(40)
 def test_stationary_states(data):
-    circuit = data.draw(circuits())
+    circuit = data.draw(some_circuits())
     n = circuit.n_neurons
     drive = data.draw(arrays([(1, n), (3, n), (2, n + 1), (n,), (0, n)]))
     options = {}
     for name in data.draw(st.sets(st.sampled_from(["closure", "tol"]), max_size=1)):
         options[name] = data.draw(NONSENSE)
+    if circuit.dynamics == "rate":
+        options = {"closure": "linear"}
     found = check(lambda: stationary_moments(circuit, drive, max_iter=20, **options))
     if found is not None:
         assert np.isfinite(found.mean[found.converged]).all()
         assert (np.einsum("nii->ni", found.covariance[found.converged]) >= 0).all()
-    for look in (jacobian, ei_balance):
+    looks = (jacobian, ei_balance, steady_states, response_matrix)
+    for look in (*looks, lambda *args: power_spectrum(*args, [1.0, 10.0])):
         check(lambda look=look: look(circuit, drive))
     check(lambda: fixed_points(circuit, drive, n_starts=2))
     check(lambda: oscillations(circuit, drive, settling=10.0, duration=10.0))
@@ -189,7 +202,16 @@ MAKERS += [
     ssn_estimators.energy_distance,
     add_gaussian_noise,
     add_salt_pepper,
+    *(getattr(circuits, name) for name in circuits.__all__ if name != "Published"),
+    *(getattr(stimuli, name) for name in stimuli.__all__),
+    geometry.ring,
+    geometry.line,
+    geometry.sheet,
+    geometry.orientation_map,
+    geometry.connect,
+    geometry.signed,
 ]
+MAKERS = [make for make in MAKERS if signature(make).parameters]
 # what makes small things of them
 SMALL = {
     "n_samples": 3,
@@ -212,6 +234,19 @@ SMALL = {
     "size": [0.5],
     "center": [[0.0, 0.0]],
     "image_shape": (4, 4),
+    "space": geometry.ring(4, 180.0),
+    "width": 20.0,
+    "length": 20.0,
+    "inner": 10.0,
+    "outer": 30.0,
+    "orientations": (0.0, 90.0),
+    "pattern": [0.0, 1.0],
+    "gains": [1.0, 2.0],
+    "shape": (3, 3),
+    "spacing": 1.0,
+    "period": 4.0,
+    "weights": [[1.0, 2.0], [3.0, 4.0]],
+    "signs": [1, -1],
     "x": [[0.0], [1.0]],
     "y": [[0.0], [1.0]],
     "X": [[0.5, 0.2]],

@@ -3,6 +3,7 @@
 from ssn_estimators.simulation.schemes import SCHEMES
 from ssn_estimators.simulation.simulate import (
     Simulation,
+    State,
     simulate,
     simulate_many,
     simulate_trials,
@@ -13,6 +14,7 @@ __all__ = [
     "PRECISIONS",
     "SCHEMES",
     "Simulation",
+    "State",
     "Trials",
     "simulate",
     "simulate_many",

@@ -186,10 +186,12 @@ def _complaints(outcome, plan, phase):
         )
         return
     if outcome.at_chance and plan.whole:
+        rate = phase.learning_rate_init
+        slower = f"lower learning_rate_init (now {rate:g}), " if rate > LARGE_RATE else ""
         yield (
             "The network has learned nothing: its loss is that of the frequencies of the classes, "
-            "whatever the input. Raise max_iter (now "
-            f"{phase.max_iter}), give it more cells, or try another random_state or encoding."
+            f"whatever the input. Raise max_iter (now {phase.max_iter}), {slower}give it more "
+            "cells, or try another random_state or encoding."
         )
     if outcome.idle is not None and outcome.idle.any():
         yield (
