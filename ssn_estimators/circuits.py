@@ -414,10 +414,10 @@ def size_contrast():
     """E, PV, SST and VIP cells at a centre and its surround, for size and contrast.
 
     E and PV cells prefer small stimuli at high contrast, SST cells large ones, and VIP cells are
-    suppressed most. From a contrast of .2 on more input to PV cells lowers their rates, more input
-    to SST cells never does: with several inhibitory types, inhibition stabilization and a
-    paradoxical response are not the same. The circuit is this package's own, of the structure that
-    [1]_ and [2]_ fit.
+    suppressed most. In a stimulus of 13 degrees more input to PV cells lowers the rate of those at
+    the centre from a contrast of .21 on, more input to SST cells never does: with several
+    inhibitory types, inhibition stabilization and a paradoxical response are not the same. The
+    circuit is this package's own, of the structure that [1]_ and [2]_ fit.
 
     Returns
     -------

@@ -106,7 +106,8 @@ def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
 def is_inhibition_stabilized(circuit, drive, *, closure="gaussian"):
     """Would the E cells alone run away, if inhibition stayed as it is?
 
-    In this regime more input to I cells lowers their rates, the paradoxical response.
+    With one E and one I cell, this is where more input to the I cell lowers its rate, the
+    paradoxical response; with more types or cells, see :func:`paradoxical_effect`.
 
     Parameters
     ----------
