@@ -368,7 +368,7 @@ def plaid(
     array([1.006, 0.487, 0.511, 0.487])
     """
     for name, pair in (("orientations", orientations), ("contrasts", contrasts)):
-        if len(pair) != 2:
+        if np.ndim(pair) < 1 or len(pair) != 2:
             raise ValueError(f"{name} must be two, got {pair!r}.")
     first, second = (
         grating(

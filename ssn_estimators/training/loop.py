@@ -29,6 +29,7 @@ __all__ = ["train"]
 N_ATTEMPTS = 3
 CHANCE = 0.98  # of the loss of class frequencies; beyond it nothing has been learned
 RECENT = 25  # losses that say where training is
+LARGE_RATE = 0.1  # a step of Adam then is as large as most weights
 CALMER_RATE, CALMER_PENALTY = 0.5, 10.0  # of an attempt after one that was not stable
 REPAIRS, REPAIR_STEPS, REPAIR_RATE = 3, 50, 0.1  # times, steps and rate, if the end is not stable
 LEAST_STEPS, TOLD = 200, 0.25  # of the last stage, and the share of them after which it is asked
