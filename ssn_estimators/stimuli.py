@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, ndtr
 
-from ssn_estimators._sklearn import StrOptions, validate_params
+from ssn_estimators._sklearn import MOST, POSITIVE, StrOptions, validate_params
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.geometry.profiles import gaussian, von_mises
 from ssn_estimators.geometry.space import ORIENTATION_PERIOD, Space, shortest
 
-__all__ = ["annulus", "bar", "bump", "for_types", "grating", "plaid", "uniform"]
+__all__ = ["annulus", "bar", "bump", "for_types", "grating", "in_time", "plaid", "uniform"]
 
 EDGES = {"logistic": expit, "erf": ndtr}
 LEGAL = {  # numbers, by the words of errors; comparisons are false for NaN
@@ -368,7 +368,8 @@ def plaid(
     array([1.006, 0.487, 0.511, 0.487])
     """
     for name, pair in (("orientations", orientations), ("contrasts", contrasts)):
-        if np.ndim(pair) < 1 or len(pair) != 2:
+        sized = isinstance(pair, (list, tuple)) or (isinstance(pair, np.ndarray) and pair.ndim)
+        if not sized or len(pair) != 2:
             raise ValueError(f"{name} must be two, got {pair!r}.")
     first, second = (
         grating(
@@ -422,6 +423,56 @@ def for_types(pattern, gains):
     if gains.ndim != 1 or not gains.size or not np.isfinite(gains).all():
         raise ValueError(f"gains must be a finite number for each type of cells, got {gains}.")
     return np.concatenate([gain * pattern for gain in gains], axis=-1)
+
+
+@validate_params(dt=POSITIVE)
+def in_time(drives, durations, dt=1.0):
+    """Drives one after the other, each for some time, as :func:`.simulate` takes them.
+
+    Parameters
+    ----------
+    drives : sequence of array-like of shape (n_inputs, n_neurons) or (n_neurons,)
+        External drives in mV.
+    durations : sequence of float
+        How long each lasts, in ms: a multiple of `dt`.
+    dt : float, default=1.0
+        Time step in ms.
+
+    Returns
+    -------
+    drive : ndarray of shape (n_steps, n_inputs, n_neurons)
+        At the start of every step.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many drives as durations, shapes differ, a number is not finite, or a
+        duration is no multiple of `dt`.
+
+    Examples
+    --------
+    >>> from ssn_estimators.stimuli import in_time
+    >>> in_time([[0.0, 0.0], [5.0, 0.0]], [1.0, 2.0])[:, 0]
+    array([[0., 0.],
+           [5., 0.],
+           [5., 0.]])
+    """
+    durations = to_numbers(durations, name="durations")
+    each = [np.atleast_2d(to_numbers(drive, name="drives")) for drive in drives]
+    if durations.ndim != 1 or len(each) != len(durations) or not each:
+        raise ValueError(f"there must be one duration for each drive, got {durations}.")
+    if any(drive.shape != each[0].shape or drive.ndim != 2 for drive in each):
+        raise ValueError(f"drives must be of one shape, got {[drive.shape for drive in each]}.")
+    if not all(np.isfinite(drive).all() for drive in each):
+        raise ValueError("drives must be finite, got NaN or infinity.")
+    steps = durations / dt
+    if not (np.abs(steps - np.round(steps)) <= 1e-9 * np.maximum(steps, 1)).all():
+        raise ValueError(f"durations must be multiples of dt={dt:g} ms, got {durations}.")
+    if not ((steps >= 0) & (steps.sum() <= MOST)).all():
+        raise ValueError(f"durations must be >= 0 and finite, got {durations}.")
+    return np.concatenate(
+        [np.repeat(drive[None], round(n), 0) for drive, n in zip(each, steps, strict=True)]
+    )
 
 
 def _column(name, value, legal="finite and >= 0"):

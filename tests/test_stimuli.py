@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import erf
 
 from ssn_estimators.geometry import Space, line, orientation_map, ring, sheet
-from ssn_estimators.stimuli import annulus, bar, bump, for_types, grating, plaid, uniform
+from ssn_estimators.stimuli import annulus, bar, bump, for_types, grating, in_time, plaid, uniform
 
 LINE = line(101, 1 / 3)
 SHEET = sheet((9, 9), 0.4, orientation=orientation_map((9, 9), 0.4, 2.0, random_state=0))
@@ -186,3 +186,29 @@ def test_bad_input_is_refused_by_name(call, message):
 def test_a_space_without_a_grid():
     space = Space([[0.0, 0.0], [3.0, 4.0]])
     assert_allclose(bump(space, 5.0), [1.0, np.exp(-0.5)])
+
+
+def test_drives_in_time():
+    first, second = np.zeros((3, 2)), np.arange(6.0).reshape(3, 2)
+    drive = in_time([first, second, first], [1.5, 1.0, 0.0], dt=0.5)
+    assert drive.shape == (5, 3, 2)
+    assert_allclose(drive[:3], 0)
+    assert_allclose(drive[3:], np.stack([second, second]))
+
+
+@pytest.mark.parametrize(
+    ("drives", "durations", "message"),
+    [
+        ([[1.0]], [1.0, 2.0], "one duration for each drive"),
+        ([], [], "one duration for each drive"),
+        ([[1.0], [1.0, 2.0]], [1.0, 2.0], "drives must be of one shape"),
+        ([[np.nan]], [1.0], "drives must be finite"),
+        ([[1.0]], [0.7], "multiples of dt=0.5"),
+        ([[1.0]], [-1.0], "durations must be >= 0"),
+        ([[1.0]], [np.inf], "durations must be"),
+        ([[1.0]], [1e30], "durations must be >= 0"),
+    ],
+)
+def test_what_is_no_time_course(drives, durations, message):
+    with pytest.raises(ValueError, match=message):
+        in_time(drives, durations, dt=0.5)

@@ -150,7 +150,7 @@ def population_response(circuit, drive, *, cells=None, start=None):
     return PopulationResponse(np.stack(list(means.values()), 1), tuple(means), perturbed)
 
 
-def paradoxical_effect(circuit, drive, population="I", *, start=None):
+def paradoxical_effect(circuit, drive, population="I", *, cells=None, start=None):
     """Does more input to a population lower its own mean rate?
 
     With two types of one cell each it does exactly where E cells alone would be unstable,
@@ -164,7 +164,10 @@ def paradoxical_effect(circuit, drive, population="I", *, start=None):
     circuit, drive, start
         As in :func:`steady_states`.
     population : str, default="I"
-        Which cells.
+        Which cells get the input.
+    cells : sequence of int, default=None
+        Those of its cells whose mean rate is looked at, such as the ones in the centre of a
+        stimulus; None means all.
 
     Returns
     -------
@@ -174,7 +177,8 @@ def paradoxical_effect(circuit, drive, population="I", *, start=None):
     Raises
     ------
     ValueError
-        If there is no such population, a shape is wrong, or a number is not finite.
+        If there is no such population, one of the cells is not of it, a shape is wrong, or a
+        number is not finite.
 
     References
     ----------
@@ -189,9 +193,11 @@ def paradoxical_effect(circuit, drive, population="I", *, start=None):
     >>> paradoxical_effect(pair, [[2.0, 2.0], [20.0, 20.0]]).tolist()
     [False, True]
     """
-    cells = cells_of(circuit, population)
-    chi = response_matrix(circuit, drive, start=start)[:, cells][:, :, cells]
-    response = chi.sum(2).mean(1)
+    own = np.arange(circuit.n_neurons)[cells_of(circuit, population)]
+    chosen = own if cells is None else choose_cells(circuit, cells)
+    if not np.isin(chosen, own).all():
+        raise ValueError(f"cells must be of the population {population!r}, got {cells!r}.")
+    response = response_matrix(circuit, drive, start=start)[:, chosen][:, :, own].sum(2).mean(1)
     return np.ma.masked_array(response < 0, mask=np.isnan(response))
 
 

@@ -235,11 +235,14 @@ class SizeTuning:
         In Hz; NaN where there is no stable state.
     types : ndarray of shape (n_cells,)
         Population of each cell.
+    contrasts : ndarray of shape (n_contrasts,), or None
+        If they were given.
     """
 
     sizes: np.ndarray
     rates: np.ndarray
     types: np.ndarray
+    contrasts: np.ndarray | None = None
 
     @property
     def suppression_index(self):
@@ -270,7 +273,8 @@ class SizeTuning:
             With one cell for each population.
         """
         means = means_by_population(self.rates, self.types)
-        return SizeTuning(self.sizes, np.stack(list(means.values()), -1), np.array(list(means)))
+        rates = np.stack(list(means.values()), -1)
+        return SizeTuning(self.sizes, rates, np.array(list(means)), self.contrasts)
 
     def to_dataframe(self):
         """Mean rates of populations in columns, one row for each stimulus.
@@ -278,7 +282,7 @@ class SizeTuning:
         Returns
         -------
         frame : pandas.DataFrame
-            With a column `contrast`, 0, 1, ..., if there are several.
+            With a column `contrast` if there are several; 0, 1, ..., if they were not given.
 
         Raises
         ------
@@ -289,11 +293,12 @@ class SizeTuning:
         shape = self.rates.shape[:-1]
         columns = {"size": np.broadcast_to(self.sizes, shape).ravel()}
         if len(shape) > 1:
-            columns["contrast"] = np.repeat(np.arange(shape[0]), shape[1])
+            contrasts = np.arange(shape[0]) if self.contrasts is None else self.contrasts
+            columns["contrast"] = np.repeat(contrasts, shape[1])
         return data_frame(columns | {name: rates.ravel() for name, rates in means.items()})
 
 
-def size_tuning(circuit, drives, sizes, *, cells=None):
+def size_tuning(circuit, drives, sizes, *, cells=None, contrasts=None):
     """Steady rates of a circuit for stimuli of several sizes.
 
     Parameters
@@ -306,6 +311,8 @@ def size_tuning(circuit, drives, sizes, *, cells=None):
     cells : str or sequence of int, default=None
         The cells that are looked at: a population, or indices, such as of those in the centre of
         the stimuli. None means all.
+    contrasts : array-like of shape (n_contrasts,), default=None
+        Of the stimuli; names only.
 
     Returns
     -------
@@ -336,9 +343,16 @@ def size_tuning(circuit, drives, sizes, *, cells=None):
             f"drives must have shape ({len(sizes)}, {n}) or (n_contrasts, {len(sizes)}, {n}) for "
             f"{len(sizes)} sizes and {n} cells, got {drives.shape}."
         )
+    if contrasts is not None:
+        contrasts = to_numbers(contrasts, float, "contrasts")
+        if drives.ndim != 3 or contrasts.shape != drives.shape[:1]:
+            raise ValueError(
+                f"contrasts must be one for each of the first axis of drives, of shape "
+                f"{drives.shape}; got {contrasts!r}."
+            )
     chosen = choose_cells(circuit, cells)
     rates = _stable_rates(circuit, drives.reshape(-1, n)).reshape(drives.shape)
-    return SizeTuning(sizes, rates[..., chosen], types_of(circuit)[chosen])
+    return SizeTuning(sizes, rates[..., chosen], types_of(circuit)[chosen], contrasts)
 
 
 @dataclass(frozen=True, eq=False)
