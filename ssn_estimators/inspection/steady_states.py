@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.utils import gen_batches
 
+from ssn_estimators._threads import share_out
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
 
@@ -28,7 +29,9 @@ __all__ = [
 STRETCH = 10  # slowest membrane time constants, of the first relaxation; later ones are longer
 LONGEST = 200  # of them, of all relaxations
 ACCURACY = 0.01  # of a step: difference of Euler and Heun, relative to 1 mV + the potentials
+SLOW = 0.1  # relative to 1 mV + the potentials; distance from what drives them
 NEAR = 0.02  # relative to 1 mV + the potentials; what Newton may still have to go
+FEW = 50  # cells, of which matrices of all inputs are worked on at once
 PRECISION = 1e-9  # of a Newton step, after which one more is exact
 NEWTON_STEPS = 30
 MOST_STEPS = 20_000  # of a relaxation
@@ -161,9 +164,11 @@ def _settled(circuit, drive, u, longest):
     for duration in (0.0, *(end - start for start, end in pairwise(ends))):
         u[rows] = _relaxed(circuit, drive[rows], u[rows], duration)
         rows = rows[~too_far(u[rows])]
-        point = newton(circuit, drive[rows], u[rows])
-        near = is_near(point, u[rows])
-        here, point = rows[near], point[near]
+        # relaxing costs less than Newton's steps, in vain before
+        slow = rows[_is_slow(circuit, drive[rows], u[rows])]
+        point = newton(circuit, drive[slow], u[slow])
+        near = is_near(point, u[slow])
+        here, point = slow[near], point[near]
         own = eigenvalues(circuit, point).real.max(1, initial=-np.inf)
         stable = here[own < 0]
         found[stable], abscissa[stable] = point[own < 0], own[own < 0]
@@ -174,6 +179,12 @@ def _settled(circuit, drive, u, longest):
     rows = rows[np.isfinite(found[rows]).all(1)]
     abscissa[rows] = eigenvalues(circuit, found[rows]).real.max(1, initial=-np.inf)
     return found, abscissa
+
+
+def _is_slow(circuit, drive, u):
+    """Where potentials are next to what drives them, for each input."""
+    distance = np.abs(drive - u + circuit.rates(u) @ circuit.weights.T).max(1, initial=0.0)
+    return distance < SLOW * (1 + np.abs(u).max(1, initial=0.0))
 
 
 def _relaxed(circuit, drive, u, duration):
@@ -249,4 +260,15 @@ def solved(matrices, right):
 
 def eigenvalues(circuit, u):
     """Eigenvalues of the Jacobian at potentials of shape (n_inputs, n_neurons), in 1/ms."""
-    return np.linalg.eigvals(circuit.jacobian(circuit.gain(u)))
+    gain = circuit.gain(u)
+    jacobians = circuit.jacobian(gain)
+    if circuit.n_neurons <= FEW:
+        return np.linalg.eigvals(jacobians)
+    # silent cells act on no other: each adds -1 / tau, and the rest has a smaller matrix
+    values = np.tile(-1 / circuit.tau + 0j, (len(u), 1))
+    active = gain != 0
+    matrices = [x[np.ix_(own, own)] for x, own in zip(jacobians, active, strict=True)]
+    found = share_out(np.linalg.eigvals, matrices)
+    for own, here, some in zip(values, active, found, strict=True):
+        own[here] = some
+    return values

@@ -1,5 +1,6 @@
 """Steady states against published circuits, theory, and the search for all fixed points."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from published import (
     size_contrast,
 )
 
-from ssn_estimators import Circuit, simulate
+from ssn_estimators import Circuit, circuits, simulate
 from ssn_estimators.inspection import (
     fixed_points,
     is_inhibition_stabilized,
@@ -25,6 +26,7 @@ from ssn_estimators.inspection import (
     steady_states,
 )
 
+module = sys.modules["ssn_estimators.inspection.steady_states"]
 close = {"rtol": 5e-3}
 
 
@@ -248,3 +250,19 @@ def test_what_is_not_legal():
     for duration in (0.0, np.nan, np.inf, "long"):
         with pytest.raises(ValueError, match="duration must be"):
             steady_states(PAIR_A, [[1.0, 1.0]], duration=duration)
+
+
+def test_silent_cells_have_eigenvalues_too(monkeypatch):
+    """Which are those of all cells at once."""
+    model = circuits.rubin_2015_line()
+    drive = model.drive(20.0, [1 / 3, 3.0, 30.0])
+    found = steady_states(model.circuit, drive)
+    assert (found.rates == 0).any()
+    monkeypatch.setattr(module, "FEW", 10**4)
+    whole = steady_states(model.circuit, drive)
+    assert_allclose(found.abscissa, whole.abscissa, rtol=1e-9)
+    gain = model.circuit.gain(found.u)
+    every = np.linalg.eigvals(model.circuit.jacobian(gain))
+    monkeypatch.undo()
+    for one, other in zip(module.eigenvalues(model.circuit, found.u), every, strict=True):
+        assert_allclose(np.sort(one.real), np.sort(other.real), atol=1e-8)
