@@ -188,6 +188,30 @@ def test_engine_is_the_reference(
     )
 
 
+@pytest.mark.skipif(backend.compiled is None, reason="Numba is not installed")
+@pytest.mark.parametrize("gamma", [1.0, 1.3, 2.0, 2.2, 2.5, 3.0, 4.6])
+def test_compiled_powers(gamma):
+    """In float32 of numbers that occur, and of those that should not."""
+    u = np.concatenate([10.0 ** np.linspace(-3, 3, 5001), -np.linspace(0, 9, 200)])
+    for dtype, tolerance in ((np.float32, 6e-7), (np.float64, 1e-14)):
+        u, exponent = u.astype(dtype), float(dtype(gamma))
+        rates = np.empty_like(u)
+        backend.compiled._rate(u, rates, dtype(gamma))
+        expected = np.maximum(u, 0).astype(float) ** exponent
+        assert_allclose(rates, expected, rtol=tolerance)
+        odd = np.array([np.nan, np.inf, -np.inf, 1e-42, 0.0], dtype)
+        rates = np.empty_like(odd)
+        backend.compiled._rate(odd, rates, dtype(gamma))
+        assert np.isnan(rates[0])
+        assert rates[1] == np.inf
+        assert_allclose(rates[2:], 0, atol=1e-41)
+        grad_u, back = np.zeros_like(u), np.linspace(-1, 1, len(u)).astype(dtype)
+        rates = expected.astype(dtype)
+        backend.compiled._add_gain(grad_u, back, u, rates, dtype(gamma))
+        slope = np.where(u > 0, exponent * np.maximum(u, 1e-9) ** (exponent - 1.0), 0)
+        assert_allclose(grad_u, back * slope, rtol=10 * tolerance, atol=1e-30)
+
+
 OF_CELLS = {"k": torch.tensor([0.05, 0.03, 0.08]), "gamma": torch.tensor([2.0, 1.0, 2.5])}
 OF_CELLS = {name: value.double() for name, value in OF_CELLS.items()}
 

@@ -6,6 +6,8 @@ uses vectors. Numbers that are passed have the dtype of the arrays, so that noth
 in another.
 """
 
+import math
+
 import numpy as np
 
 from ssn_estimators._numba import OPTIONS, compiled, polynomial
@@ -14,6 +16,7 @@ from ssn_estimators.simulation.cpu.values import Forcing
 __all__ = ["back_heun", "back_multistep", "ornstein_uhlenbeck", "run", "start_process"]
 
 
+ROOM = 512  # numbers of which powers are taken at a time
 SMALL = 300  # multiplications of a product that is not worth a library's call
 LONG, SHORT = 1279, 418  # lags, see `noise.LaggedFibonacci`
 UNIT = np.float32((1 - 2**-24) * 2.0**-31)  # of integers, so that numbers stay inside (-1, 1)
@@ -30,6 +33,9 @@ LOG = _coefficients(
     *(7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1),
     *(-1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1),
 )
+# 2^x for |x| <= 1/2: its Taylor series
+EXP2 = _coefficients(*(np.log(2) ** k / math.factorial(k) for k in range(7, -1, -1)))
+PER_LOG_2, ONE_BITS = np.float32(1 / np.log(2)), np.int32(0x3F800000)
 # erfinv(x) / x in w - 2.5, and beyond w = 5 in sqrt(w) - 3, where w = -log(1 - x^2), from
 # Giles (2012). Approximating the erfinv function. GPU Computing Gems Jade, chapter 10.
 MIDDLE = _coefficients(
@@ -159,11 +165,53 @@ def _groups(step, n_columns):
 
 
 @compiled(**OPTIONS)
+def _roots(u, r, part, room):
+    """u^part for 0 <= part < 1 and u > 0, in float32, as 2^(part log2 u), within some 1e-7."""
+    for first in range(0, len(u), len(room)):
+        size = min(len(room), len(u) - first)
+        out, w = r[first : first + size], room[:size]
+        bits = out.view(np.int32)
+        _split(u[first : first + size].view(np.int32), bits, w)
+        _exponents(out, w, part)
+        _split_power(bits, w)
+        for j in range(size):
+            out[j] *= w[j]
+
+
+@compiled(**OPTIONS)
+def _exponents(mantissa, w, part):
+    """part log2 of numbers with such mantissas, and exponents w, in place of the mantissas."""
+    for j in range(len(w)):
+        x = mantissa[j] - ONE
+        mantissa[j] = part * (w[j] + PER_LOG_2 * (x + x * x * (x * polynomial(LOG, x) - HALF)))
+
+
+@compiled(**OPTIONS)
+def _split_power(bits, w):
+    """2^y as a power of 2, in place of y, and a factor near 1."""
+    y = bits.view(np.float32)
+    for j in range(len(w)):
+        whole = np.floor(y[j] + HALF)
+        w[j] = polynomial(EXP2, y[j] - whole)
+        bits[j] = (np.int32(whole) << BITS) + ONE_BITS
+
+
+@compiled(**OPTIONS)
 def _rate(u, r, gamma):
     zero = u.dtype.type(0)
     if gamma == 2:
         for j in range(len(u)):
             r[j] = zero if u[j] <= 0 else u[j] * u[j]
+    elif u.itemsize == 4 and gamma < 8:
+        whole = np.int64(gamma)
+        _roots(u, r, np.float32(gamma - whole), np.empty(ROOM, np.float32))
+        for j in range(len(u)):
+            r[j] = zero if u[j] <= 0 else r[j] * u[j]
+        for _ in range(1, whole):
+            for j in range(len(u)):
+                r[j] *= u[j]
+        for j in range(len(u)):  # 0 times infinity
+            r[j] = zero if u[j] <= 0 else r[j]
     else:
         for j in range(len(u)):
             r[j] = zero if u[j] <= 0 else u[j] ** gamma
@@ -183,14 +231,15 @@ def _legal_rate(u, r, gamma, most):
 
 
 @compiled(**OPTIONS)
-def _add_gain(grad_u, back, u, gamma):
-    zero, one = u.dtype.type(0), u.dtype.type(1)
+def _add_gain(grad_u, back, u, r, gamma):
+    """From the rates r, whose derivative is gamma r / u."""
+    zero = u.dtype.type(0)
     if gamma == 2:
         for j in range(len(u)):
             grad_u[j] += zero if u[j] <= 0 else gamma * back[j] * u[j]
     else:
         for j in range(len(u)):
-            grad_u[j] += zero if u[j] <= 0 else gamma * back[j] * u[j] ** (gamma - one)
+            grad_u[j] += zero if u[j] <= 0 else gamma * back[j] * (r[j] / u[j])
 
 
 @compiled(**OPTIONS)
@@ -447,7 +496,7 @@ def _through(grad_u, x, u, cells, grad_recurrent, state):
     for g in range(len(steps)):
         part = slice(bounds[g], bounds[g + 1])
         _add(flat_grad[part], -steps[g], flat_x[part])
-    _add_gain(flat_grad, state.back.reshape(-1), flat_u, cells.gamma)
+    _add_gain(flat_grad, state.back.reshape(-1), flat_u, state.rates.reshape(-1), cells.gamma)
 
 
 @compiled(**OPTIONS | {"fastmath": {"contract", "reassoc", "nsz"}})
