@@ -17,6 +17,7 @@ __all__ = ["back_heun", "back_multistep", "ornstein_uhlenbeck", "run", "start_pr
 
 
 ROOM = 512  # numbers of which powers are taken at a time
+FEW = 32  # numbers in a step
 SMALL = 300  # multiplications of a product that is not worth a library's call
 LONG, SHORT = 1279, 418  # lags, see `noise.LaggedFibonacci`
 UNIT = np.float32((1 - 2**-24) * 2.0**-31)  # of integers, so that numbers stay inside (-1, 1)
@@ -144,11 +145,14 @@ def ornstein_uhlenbeck(path, process):
     """Values now, of a shape (n_steps + 1, -1), and after every step."""
     now, table, n_read, room, decay, kick, weak = process
     _copy(path[0], now)
+    together = len(now) <= FEW  # the calls of single steps take longer than a few numbers
+    if together:
+        _increments(path[1:].reshape(-1), table, n_read, room, weak)
     for t in range(1, len(path)):
-        last, new = path[t - 1], path[t]
-        _increments(new, table, n_read, room, weak)
-        for j in range(len(new)):
-            new[j] = decay * last[j] + kick * new[j]
+        if not together:
+            _increments(path[t], table, n_read, room, weak)
+        for j in range(len(now)):
+            path[t, j] = decay * path[t - 1, j] + kick * path[t, j]
     _copy(now, path[-1])
 
 
@@ -431,6 +435,46 @@ def _heun(u, path, forcing, cells, scheme, room, predictions):
 
 
 @compiled(**OPTIONS)
+def _few_multistep(u, path, forcing, cells, scheme, room, last, cold):
+    """`_multistep`, or that of rates, number by number: slices take longer than a few of them."""
+    base, kicks, (column, sign) = forcing.base, forcing.kicks, forcing.columns
+    (n, m), zero, gamma = u.shape, u.dtype.type(0), cells.gamma
+    state, source, in_rates = room.force[0], room.rates, len(cells.response) > 0
+    legal = True
+    for i in range(n):
+        for j in range(m):
+            state[i, j] = u[i, j]
+            if cold:
+                last[i, j] = zero
+    for t in range(len(path)):
+        share = scheme.current + scheme.before if cold and t == 0 else scheme.current
+        for i in range(n):
+            for j in range(m):
+                v = state[i, j]
+                if not in_rates:
+                    v = zero if v <= 0 else (v * v if gamma == 2 else v**gamma)
+                source[i, j] = v
+        for i in range(n):
+            e = cells.relative_step[i, 0]
+            for j in range(m):
+                v = base[t % len(base), i, j] + sign[j] * kicks[t, i, column[j]]
+                for k in range(n):
+                    v += cells.recurrent[i, k] * source[k, j]
+                if in_rates:
+                    v = zero if v <= 0 else (v * v if gamma == 2 else v**gamma)
+                    v *= cells.response[i, 0]
+                v -= e * state[i, j]
+                room.increment[i, j] = v
+        for i in range(n):
+            for j in range(m):
+                v = state[i, j] + share * room.increment[i, j] + scheme.before * last[i, j]
+                last[i, j] = room.increment[i, j]
+                state[i, j] = path[t, i, j] = v
+                legal &= abs(v) <= cells.most  # not NaN
+    return legal
+
+
+@compiled(**OPTIONS)
 def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals):
     """Steps with their noise, until all are done or some potential is beyond the legal range.
 
@@ -469,6 +513,9 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
                 legal = _heun_of_rates(u, part, forcing, cells, scheme, room, some)
             else:
                 legal = _heun(u, part, forcing, cells, scheme, room, some)
+        elif u.size <= FEW:
+            last = predictions[0]
+            legal = _few_multistep(u, part, forcing, cells, scheme, room, last, first_ever)
         elif in_rates:
             last = predictions[0]
             legal = _multistep_of_rates(u, part, forcing, cells, scheme, room, last, first_ever)

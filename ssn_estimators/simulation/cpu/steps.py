@@ -20,7 +20,7 @@ from ssn_estimators.simulation.schemes import COEFFICIENTS
 __all__ = ["Adjoint", "Stepper", "chunk_of"]
 
 CHUNK = 16  # steps at a time: more would not stay in the cache
-LONG_CHUNK, FEW = 256, 2**12  # of few cells and columns, as many as have so many numbers
+LONG_CHUNK, FEW = 512, 2**12  # of few cells and columns, as many as have so many numbers
 
 
 def chunk_of(n_elements):
