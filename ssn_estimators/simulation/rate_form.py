@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from ssn_estimators.simulation import reference
+from ssn_estimators.simulation.cpu.engine import seed_of, tiles
 from ssn_estimators.simulation.cpu.noise import OrnsteinUhlenbeck
 from ssn_estimators.simulation.setup import largest_state
 
@@ -112,25 +113,40 @@ def _over_trials(path, finite, with_covariance):
 
 def _forcing(circuit, drive, setup, noise=None):
     """f(h) + eta of all columns at the start of every step, and at the end of the last."""
-    moving, (n_inputs, n) = drive.ndim == 3, drive.shape[-2:]
-    signs = 2 if setup.antithetic else 1
-    n_draws, of_inputs = setup.n_trials // signs, 1 if setup.shared_noise else n_inputs
+    moving, n_steps = drive.ndim == 3, setup.n_burn + setup.n_window
+    for t, z in enumerate(_unit_noise(drive, setup)):
+        if noise is not None and t > setup.n_burn:
+            noise.append(z)
+        own = drive[min(t, len(drive) - 1)] if moving else drive
+        yield (own[:, None] + z @ circuit.noise_factor.T).flatten(0, 1)
+        if t == n_steps:
+            return
+
+
+def _unit_noise(drive, setup):
+    """Of shape (n_inputs, or 1 if shared, n_trials, n_neurons): that of the compiled loops."""
+    n_inputs, n = drive.shape[-2:]
+    signs, of_inputs = 2 if setup.antithetic else 1, 1 if setup.shared_noise else n_inputs
+    n_draws = setup.n_trials // signs
     kind = setup.increments, drive.dtype, drive.device, True
-    process = OrnsteinUhlenbeck(
-        (n, of_inputs * n_draws), setup.dt, setup.tau_eta, (setup.seeds[0], 0, 0, 0), *kind
-    )
-    if setup.initial is not None:
-        process.begin_at(setup.initial[1][:of_inputs, :n_draws].permute(2, 0, 1))
-    done, n_steps = 0, setup.n_burn + setup.n_window
-    while done < n_steps:
-        size = min(CHUNK, n_steps - done)
-        values = process.advance(size)[0 if done == 0 else 1 :]
-        for i, z in enumerate(values):
-            t = min(done + i + (done > 0), n_steps)
-            z = z.T.reshape(of_inputs, n_draws, n)
-            z = torch.cat([z, -z], 1) if signs == 2 else z
-            if noise is not None and t > setup.n_burn:
-                noise.append(z)
-            own = drive[min(t, len(drive) - 1)] if moving else drive
-            yield (own[:, None] + z @ circuit.noise_factor.T).flatten(0, 1)
-        done += size
+    parts = []
+    for inputs, draws in tiles(n, n_inputs, setup):
+        if setup.shared_noise and inputs.start:
+            continue
+        rows = slice(0, 1) if setup.shared_noise else inputs
+        shape = (n, rows.stop - rows.start, draws.stop - draws.start)
+        seed = seed_of(setup, 0, inputs, draws)
+        process = OrnsteinUhlenbeck((n, shape[1] * shape[2]), setup.dt, setup.tau_eta, seed, *kind)
+        if setup.initial is not None:
+            own = setup.initial[1][:, :n_draws][rows, draws]
+            process.begin_at(own.permute(2, 0, 1))
+        parts.append((process, rows, draws, shape))
+    first = True
+    while True:
+        values = drive.new_empty((CHUNK + 1, of_inputs, n_draws, n))
+        for process, rows, draws, shape in parts:
+            own = process.advance(CHUNK).view(-1, *shape)
+            values[:, rows, draws] = own.permute(0, 2, 3, 1)
+        for z in values[0 if first else 1 :]:
+            yield torch.cat([z, -z], 1) if signs == 2 else z
+        first = False

@@ -135,6 +135,27 @@ def test_compiled_loops_are_the_reference(solver, moving, monkeypatch):
     assert_allclose(again.final.state, plain.final.state, rtol=1e-10)
 
 
+@pytest.mark.parametrize("options", [{}, {"shared_noise": True}, {"antithetic": True}])
+@pytest.mark.parametrize("solver", SCHEMES)
+def test_a_gradient_does_not_change_the_outcome(solver, options):
+    """However many trials there are: compiled loops and plain torch have the same noise.
+
+    But for rounding in float32, which is large where normal numbers are very large.
+    """
+    circuit = replace(TYPES, gamma=2.0, noise_factor=0.3 * np.eye(4))
+    drive, names = np.concatenate([DRIVE] * 3), ("mean", "covariance", "rates", "r", "eta")
+    settings = {"duration": 100.0, "burn_in": 30.0, "solver": solver, "random_state": 3}
+    settings |= {"n_trials": 700, "record": ("r", "eta"), **options}
+    one = simulate(circuit, drive, **settings)
+    other = simulate(circuit.to_torch(), torch.tensor(drive, requires_grad=True), **settings)
+    assert other.mean.requires_grad
+    for name in names:
+        expected = getattr(one, name)
+        error = np.abs(getattr(other, name).detach().numpy() - expected)
+        assert np.quantile(error, 0.999) < 1e-3
+        assert error.max() < 0.05
+
+
 def test_tiny_products_are_products():
     """A few cells, and such that a library multiplies."""
     for n, n_trials in ((2, 1), (4, 3), (6, 9), (12, 40)):

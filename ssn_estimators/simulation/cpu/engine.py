@@ -13,7 +13,7 @@ from ssn_estimators.simulation.cpu import backend
 from ssn_estimators.simulation.cpu.blocks import Block, Network
 from ssn_estimators.simulation.powers import slope_of_power
 
-__all__ = ["moments", "runs_in_rates"]
+__all__ = ["moments", "runs_in_rates", "seed_of", "tiles"]
 
 BLOCK_ELEMENTS = 2**13  # of one array of a block: some of them fit the nearest cache
 SMALL_PRODUCT = 10**6  # multiplications; OpenBLAS does not copy the factors of small products
@@ -60,6 +60,28 @@ def runs_in_rates(weights, noise_factor, drive, setup):
     differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     arrays = backend.arrays(drive.dtype, drive.device, only_plain=torch.is_tensor(setup.gamma))
     return arrays.compiled and not differentiable
+
+
+def tiles(n_neurons, n_inputs, setup):
+    """Slices of inputs and draws, of nearly equal sizes; the same on any machine."""
+    signs = 2 if setup.antithetic else 1
+    largest = min(BLOCK_ELEMENTS // n_neurons, SMALL_PRODUCT // n_neurons**2)
+    largest = BLOCK_COLUMNS if largest < 4 * VECTOR else largest
+    # below a quarter of it, or of all columns, calls would cost more than they compute
+    quarter = max(largest, n_inputs * setup.n_trials) // 4
+    size = min(largest, max(BLOCK_COLUMNS, quarter))
+    # shared noise must not depend on the number of inputs
+    most_draws = (largest if setup.shared_noise else size) // signs
+    draws = _slices(setup.n_trials // signs, most_draws, VECTOR)
+    n_columns = signs * draws[0].stop
+    inputs = _slices(n_inputs, size // n_columns, VECTOR // n_columns)
+    return [(i, j) for i in inputs for j in draws]
+
+
+def seed_of(setup, network, inputs, draws):
+    """Seed of the noise of a tile."""
+    place = (0, 0) if setup.shared_noise else (1, inputs.start)
+    return setup.seeds[network], *place, draws.start
 
 
 class _Moments(torch.autograd.Function):
@@ -112,34 +134,19 @@ class _Run:
         self.signs = 2 if setup.antithetic else 1
         self.n_draws = setup.n_trials // self.signs
         self.places = [
-            (network, inputs, draws)
+            (network, *tile)
             for network in range(self.n_networks)
-            for inputs, draws in self._tiles()
+            for tile in tiles(self.n, self.n_inputs, setup)
         ]
 
-    def _tiles(self):
-        """Slices of inputs and draws, of nearly equal sizes; the same on any machine."""
-        largest = min(BLOCK_ELEMENTS // self.n, SMALL_PRODUCT // self.n**2)
-        largest = BLOCK_COLUMNS if largest < 4 * VECTOR else largest
-        # below a quarter of it, or of all columns, calls would cost more than they compute
-        quarter = max(largest, self.n_inputs * self.setup.n_trials) // 4
-        size = min(largest, max(BLOCK_COLUMNS, quarter))
-        # shared noise must not depend on the number of inputs
-        most_draws = (largest if self.setup.shared_noise else size) // self.signs
-        draws = _slices(self.n_draws, most_draws, VECTOR)
-        n_columns = self.signs * draws[0].stop
-        inputs = _slices(self.n_inputs, size // n_columns, VECTOR // n_columns)
-        return [(i, j) for i in inputs for j in draws]
-
     def _block(self, network, inputs, draws):
-        place = (0, 0) if self.setup.shared_noise else (1, inputs.start)
         return Block(
             self.setup,
             self.arrays,
             self.networks[network],
             self.drive[network, ..., inputs].contiguous(),
             (inputs.stop - inputs.start, self.signs, draws.stop - draws.start),
-            (self.setup.seeds[network], *place, draws.start),
+            seed_of(self.setup, network, inputs, draws),
             self._initial(network, inputs, draws),
         )
 
