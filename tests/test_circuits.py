@@ -124,7 +124,7 @@ def test_pair_of_hennequin():
 @pytest.mark.slow
 def test_variability_of_the_pair_of_hennequin_is_quenched():
     pair, strengths = circuits.hennequin_2018_pair(), [0, 1, 2, 3, 5, 10, 15]
-    settings = {"n_trials": 1000, "duration": 2000.0, "burn_in": 500.0, "random_state": 0}
+    settings = {"n_trials": 4000, "duration": 2000.0, "burn_in": 500.0, "random_state": 0}
     found = simulate(pair.circuit, pair.drive(strengths), **settings)
     deviations = np.sqrt(found.covariance[:, 0, 0])
     assert_allclose(deviations, [0.213, 0.568, 0.872, 0.707, 0.509, 0.355, 0.298], rtol=0.05)
