@@ -21,6 +21,7 @@ __all__ = [
     "draw_parameters",
     "in_blocks",
     "in_pieces",
+    "is_whole",
     "learning_rate",
     "on_cpu",
     "resolve_device",
@@ -77,6 +78,11 @@ def to_numbers(array, dtype=np.float64, name="array"):
         return np.array(array, dtype=dtype, order="C")
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} must be an array of numbers: {error}") from error
+
+
+def is_whole(n_steps):
+    """Whether numbers of steps are whole but for rounding, element by element."""
+    return np.abs(n_steps - np.round(n_steps)) <= 1e-9 * np.maximum(n_steps, 1)
 
 
 def in_blocks(function, *arrays, rows=64):

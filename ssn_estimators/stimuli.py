@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import expit, ndtr
 
 from ssn_estimators._sklearn import MOST, POSITIVE, StrOptions, validate_params
-from ssn_estimators._torch import to_numbers
+from ssn_estimators._torch import is_whole, to_numbers
 from ssn_estimators.geometry.profiles import gaussian, von_mises
 from ssn_estimators.geometry.space import ORIENTATION_PERIOD, Space, shortest
 
@@ -466,7 +466,7 @@ def in_time(drives, durations, dt=1.0):
     if not all(np.isfinite(drive).all() for drive in each):
         raise ValueError("drives must be finite, got NaN or infinity.")
     steps = durations / dt
-    if not (np.abs(steps - np.round(steps)) <= 1e-9 * np.maximum(steps, 1)).all():
+    if not is_whole(steps).all():
         raise ValueError(f"durations must be multiples of dt={dt:g} ms, got {durations}.")
     if not ((steps >= 0) & (steps.sum() <= MOST)).all():
         raise ValueError(f"durations must be >= 0 and finite, got {durations}.")

@@ -186,9 +186,9 @@ def test_what_is_asked_of_circuits():
     own = circuit()
     matrices = jacobian(own, DRIVE, closure="linear")
     points = fixed_points(own, DRIVE, n_starts=5)
-    for matrix, point in zip(matrices, points, strict=True):
+    for matrix, point, drive in zip(matrices, points, DRIVE, strict=True):
         u = point.u[0]
-        assert_allclose(u, DRIVE[0] * 0 + u)
+        assert_allclose(u, drive + own.weights @ own.rates(u), rtol=1e-8)
         assert_allclose(np.linalg.eigvals(matrix).real.max(), point.abscissa[0], rtol=1e-6)
     assert is_inhibition_stabilized(own, DRIVE).shape == (3,)
     assert ei_balance(own, DRIVE).index.shape == (3, 8)

@@ -126,8 +126,7 @@ def _forcing(circuit, drive, setup, noise=None):
 def _unit_noise(drive, setup):
     """Of shape (n_inputs, or 1 if shared, n_trials, n_neurons): that of the compiled loops."""
     n_inputs, n = drive.shape[-2:]
-    signs, of_inputs = 2 if setup.antithetic else 1, 1 if setup.shared_noise else n_inputs
-    n_draws = setup.n_trials // signs
+    of_inputs, n_draws = 1 if setup.shared_noise else n_inputs, setup.n_draws
     kind = setup.increments, drive.dtype, drive.device, True
     parts = []
     for inputs, draws in tiles(n, n_inputs, setup):
@@ -148,5 +147,5 @@ def _unit_noise(drive, setup):
             own = process.advance(CHUNK).view(-1, *shape)
             values[:, rows, draws] = own.permute(0, 2, 3, 1)
         for z in values[0 if first else 1 :]:
-            yield torch.cat([z, -z], 1) if signs == 2 else z
+            yield torch.cat([z, -z], 1) if setup.antithetic else z
         first = False

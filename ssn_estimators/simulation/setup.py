@@ -37,19 +37,23 @@ class Setup:
     final: bool = False  # whether the same after the last step is wanted
 
     @classmethod
-    def of(cls, trials, circuit, seeds):
+    def of(cls, trials, circuit, seeds, final=False):
         """Of trials of circuits with the constants of this one."""
         shared = cls.__dataclass_fields__.keys()
         values = {name: getattr(trials, name) for name in shared if hasattr(trials, name)}
         constants = {name: circuit.of_cells(name, circuit.weights) for name in ("k", "gamma")}
-        return cls(
-            **values,
-            **constants,
-            tau=circuit.tau,
-            tau_eta=circuit.tau_eta,
-            dynamics=circuit.dynamics,
-            seeds=seeds,
-        )
+        constants |= {name: getattr(circuit, name) for name in ("tau", "tau_eta", "dynamics")}
+        return cls(**values, **constants, seeds=seeds, final=final)
+
+    @property
+    def signs(self):
+        """How often each noise is used: with either sign, or once."""
+        return 2 if self.antithetic else 1
+
+    @property
+    def n_draws(self):
+        """Trials of an input whose noise is drawn."""
+        return self.n_trials // self.signs
 
 
 def largest_state(setup):

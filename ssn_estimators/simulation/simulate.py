@@ -274,9 +274,9 @@ def simulate_trials(circuits, drives, trials, random_state=None, record=None, in
             f"drives must be as many as circuits and of one shape, got {len(drives)} for "
             f"{len(circuits)} circuits, of shapes {sorted({tuple(d.shape) for d in drives})}."
         )
-    setup = Setup.of(trials, first, _seeds(random_state, len(circuits)))
+    seeds = _seeds(random_state, len(circuits))
+    setup = Setup.of(trials, first, seeds, final="final" in record)
     shape = (len(circuits), drives[0].shape[-2], trials.n_trials, first.n_neurons)
-    setup = replace(setup, final="final" in record)
     if initial is not None:
         setup = _from(initial, setup, shape, drives[0])
     with on_cpu():
@@ -326,10 +326,9 @@ def _from(initial, setup, shape, like):
 
 def _stationary_noise(seed, setup, shape):
     """Of variance 1; the same for all inputs, or of either sign, where that is asked for."""
-    signs = 2 if setup.antithetic else 1
-    shape = (1 if setup.shared_noise else shape[0], shape[1] // signs, shape[2])
+    shape = (1 if setup.shared_noise else shape[0], setup.n_draws, shape[2])
     z = torch.from_numpy(np.random.RandomState(seed).standard_normal(shape))
-    return torch.cat([z, -z], 1) if signs == 2 else z
+    return torch.cat([z, -z], 1) if setup.antithetic else z
 
 
 def _run(circuits, drives, setup, record):
@@ -350,13 +349,7 @@ def _run(circuits, drives, setup, record):
     for i, circuit in enumerate(circuits):
         recorded = {}
         if paths:
-            recorded = {"u": path[i], "r": path[i], "eta": z[i] @ circuit.noise_factor.T}
-            if in_rates:
-                inputs = _after_steps(drives[i], setup)[:, :, None] + recorded["eta"]
-                recorded["u"] = path[i] @ circuit.weights.T + inputs
-            elif "r" in record:
-                recorded["r"] = circuit.rates(path[i])
-            recorded = {name: recorded[name] for name in paths}
+            recorded = _trajectories(paths, circuit, path[i], z[i], drives[i], setup)
         if setup.final:
             recorded["final"] = State(*(x[i] for x in final))
         diverged = diverged_at[i] >= 0
@@ -374,6 +367,19 @@ def _run(circuits, drives, setup, record):
             )
         )
     return simulations
+
+
+def _trajectories(names, circuit, path, z, drive, setup):
+    """Those of one circuit that are asked for, from its states and unit noise."""
+    found, in_rates = dict.fromkeys(names, path), circuit.dynamics == "rate"
+    if "r" in names and not in_rates:
+        found["r"] = circuit.rates(path)
+    if "eta" in names:
+        found["eta"] = z @ circuit.noise_factor.T
+    if "u" in names and in_rates:
+        eta = found["eta"] if "eta" in names else z @ circuit.noise_factor.T
+        found["u"] = path @ circuit.weights.T + _after_steps(drive, setup)[:, :, None] + eta
+    return found
 
 
 def _after_steps(drive, setup):

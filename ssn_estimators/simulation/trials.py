@@ -8,13 +8,12 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from ssn_estimators._torch import MOST
+from ssn_estimators._torch import MOST, is_whole
 from ssn_estimators.simulation.schemes import SCHEMES
 
 __all__ = ["INCREMENTS", "PRECISIONS", "Trials"]
 
 MOST_STEPS = 2**31  # of a trial; a single cell would take hours
-WHOLE = 1e-9  # of a number of steps; what rounding leaves of one
 INCREMENTS = ("gaussian", "weak")
 PRECISIONS = ("float32", "tf32")
 CHOICES = {"solver": sorted(SCHEMES), "increments": INCREMENTS, "precision": PRECISIONS}
@@ -75,7 +74,7 @@ class Trials:
 
         for name in ("duration", "burn_in"):
             n_steps = getattr(self, name) / self.dt
-            if abs(n_steps - round(n_steps)) > WHOLE * max(n_steps, 1):
+            if not is_whole(n_steps):
                 below, above = (f"{x * self.dt:.6g}" for x in (int(n_steps), int(n_steps) + 1))
                 raise ValueError(
                     f"{name} must be a multiple of dt={self.dt:g} ms, such as {below} or {above} "

@@ -435,6 +435,11 @@ def _heun(u, path, forcing, cells, scheme, room, predictions):
 
 
 @compiled(**OPTIONS)
+def _one_rate(v, zero, gamma):
+    return zero if v <= 0 else (v * v if gamma == 2 else v**gamma)
+
+
+@compiled(**OPTIONS)
 def _few_multistep(u, path, forcing, cells, scheme, room, last, cold):
     """`_multistep`, or that of rates, number by number: slices take longer than a few of them."""
     base, kicks, (column, sign) = forcing.base, forcing.kicks, forcing.columns
@@ -451,9 +456,7 @@ def _few_multistep(u, path, forcing, cells, scheme, room, last, cold):
         for i in range(n):
             for j in range(m):
                 v = state[i, j]
-                if not in_rates:
-                    v = zero if v <= 0 else (v * v if gamma == 2 else v**gamma)
-                source[i, j] = v
+                source[i, j] = v if in_rates else _one_rate(v, zero, gamma)
         for i in range(n):
             e = cells.relative_step[i, 0]
             for j in range(m):
@@ -461,8 +464,7 @@ def _few_multistep(u, path, forcing, cells, scheme, room, last, cold):
                 for k in range(n):
                     v += cells.recurrent[i, k] * source[k, j]
                 if in_rates:
-                    v = zero if v <= 0 else (v * v if gamma == 2 else v**gamma)
-                    v *= cells.response[i, 0]
+                    v = cells.response[i, 0] * _one_rate(v, zero, gamma)
                 v -= e * state[i, j]
                 room.increment[i, j] = v
         for i in range(n):

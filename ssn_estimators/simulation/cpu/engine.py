@@ -58,22 +58,25 @@ def runs_in_rates(weights, noise_factor, drive, setup):
     """Whether circuits in the rate form run here: in compiled loops, without a gradient."""
     tensors = weights, noise_factor, drive
     differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    arrays = backend.arrays(drive.dtype, drive.device, only_plain=torch.is_tensor(setup.gamma))
-    return arrays.compiled and not differentiable
+    return _arrays_for(drive, setup).compiled and not differentiable
+
+
+def _arrays_for(drive, setup):
+    """Compiled loops know one exponent only."""
+    return backend.arrays(drive.dtype, drive.device, only_plain=torch.is_tensor(setup.gamma))
 
 
 def tiles(n_neurons, n_inputs, setup):
     """Slices of inputs and draws, of nearly equal sizes; the same on any machine."""
-    signs = 2 if setup.antithetic else 1
     largest = min(BLOCK_ELEMENTS // n_neurons, SMALL_PRODUCT // n_neurons**2)
     largest = BLOCK_COLUMNS if largest < 4 * VECTOR else largest
     # below a quarter of it, or of all columns, calls would cost more than they compute
     quarter = max(largest, n_inputs * setup.n_trials) // 4
     size = min(largest, max(BLOCK_COLUMNS, quarter))
     # shared noise must not depend on the number of inputs
-    most_draws = (largest if setup.shared_noise else size) // signs
-    draws = _slices(setup.n_trials // signs, most_draws, VECTOR)
-    n_columns = signs * draws[0].stop
+    most_draws = (largest if setup.shared_noise else size) // setup.signs
+    draws = _slices(setup.n_draws, most_draws, VECTOR)
+    n_columns = setup.signs * draws[0].stop
     inputs = _slices(n_inputs, size // n_columns, VECTOR // n_columns)
     return [(i, j) for i in inputs for j in draws]
 
@@ -122,17 +125,14 @@ class _Run:
             self.recurrent = self.relative_step * setup.k * weights
             self.noise_factor = self.relative_step * noise_factor
             self.drive, response = self.relative_step * self.drive, response[:0]
-        # compiled loops know one exponent only
-        several = torch.is_tensor(setup.gamma)
-        self.arrays = backend.arrays(drive.dtype, drive.device, only_plain=several)
+        self.arrays = _arrays_for(drive, setup)
         of_cells = self.relative_step, response
         self.networks = [
             Network(*map(self.arrays.array, (a, a.mT.contiguous(), n, *of_cells)))
             for a, n in zip(self.recurrent.detach(), self.noise_factor.detach(), strict=True)
         ]
         self.n_networks, self.n, self.n_inputs = len(drive), *self.drive.shape[-2:]
-        self.signs = 2 if setup.antithetic else 1
-        self.n_draws = setup.n_trials // self.signs
+        self.signs, self.n_draws = setup.signs, setup.n_draws
         self.places = [
             (network, *tile)
             for network in range(self.n_networks)

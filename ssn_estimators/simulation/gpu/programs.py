@@ -61,7 +61,7 @@ class Resident:
         n_networks, n_columns, _ = self.run.columns.shape
         return -(-n_columns // tile.columns), n_networks
 
-    def of_kernel(self, run, sums):
+    def of_kernel(self, sums):
         """What one of the forward kernels takes besides: states, numbers, and constants."""
         return (self.z,), (), {}
 
@@ -69,7 +69,7 @@ class Resident:
         run, setup, columns = self.run, self.run.setup, self.run.columns
         if stop == start:
             return
-        states, numbers, constants = self.of_kernel(run, sums)
+        states, numbers, constants = self.of_kernel(sums)
         self.step[self.grid(self.choice.forward)](
             *(self.pieces, self.noise_pieces, self.units, self.noise_units, run.drive, self.rate),
             *(columns.seeds, columns.ids, columns.signs, self.u, *states, self.slope),
@@ -151,18 +151,19 @@ class Tiled(Resident):
         super().begin_at(u, z)
         self.eta = self.z @ self.noise_factor.mT
 
-    def of_kernel(self, run, sums):
+    def of_kernel(self, sums):
         numbers = (self.scratch, self.size, self.padded_columns)
-        return (self.eta, self.z), numbers, {"TRACK": run.setup.final or (run.keep and not sums)}
+        track = self.run.setup.final or (self.run.keep and not sums)
+        return (self.eta, self.z), numbers, {"TRACK": track}
 
 
 class Outer:
     """Gradients of weights and noise factor: outer products over columns and time."""
 
     def __init__(self, run):
-        self.run, self.tile = run, tile = run, run.choice.outer
+        self.run, self.tile = run, run.choice.outer
         n_networks, n_columns, n = run.columns.shape
-        self.n_tiles, self.n_blocks = -(-n_columns // tile.columns), run.columns.n_blocks
+        self.n_tiles, self.n_blocks = -(-n_columns // self.tile.columns), run.columns.n_blocks
         # a tensor core cuts off what it adds up: over many steps that is a bias
         exact = run.setup.precision == "float32"
         self.n_steps = OUTER_STEPS if exact else max(run.setup.n_window, 1)
