@@ -6,6 +6,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "Circuit": "circuit",
+    "Receptors": "receptors",
     "gaussian_ring": "geometry",
     "Simulation": "simulation",
     "simulate": "simulation",
@@ -73,6 +74,7 @@ _SUBMODULES = (
     "geometry",
     "inspection",
     "lateral",
+    "rate_functions",
     "spike_statistics",
     "stimuli",
 )

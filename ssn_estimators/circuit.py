@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from ssn_estimators._torch import to_numbers, to_tensor
+from ssn_estimators.rate_functions import RateFunction
+from ssn_estimators.receptors import Receptors
 
 __all__ = ["CONSTANTS", "DIVERGENCE_THRESHOLD", "Circuit", "kind_of"]
 
@@ -54,11 +56,11 @@ class Circuit:
     theta : sequence of 3 floats or Tensor of shape (3,), default=(1.0, 0.0, 1.0)
         Scale, shift and exponent of the input function f, all >= 0. The default is f(h) = h
         for h >= 0.
-    k : float, mapping or array-like of shape (n_neurons,), default=0.3
+    k : float, mapping or array-like of shape (n_neurons,), default=None
         Gain of the rate function, in Hz / mV**gamma: of all cells, by population, or of each
-        cell.
-    gamma : float, mapping or array-like of shape (n_neurons,), default=2.0
-        Exponent of the rate function, >= 1.
+        cell. None means 0.3, or 1 with a `rate_function`.
+    gamma : float, mapping or array-like of shape (n_neurons,), default=None
+        Exponent of the rate function, >= 1. None means 2.
     tau_e, tau_i : float or array-like, default=20.0 and 10.0
         Membrane time constants of excitatory and inhibitory cells, in ms; arrays have one for
         each of these cells.
@@ -74,12 +76,17 @@ class Circuit:
         Whether potentials or rates have the time constants. The rate form is :math:`\tau \dot r =
         -r + k \lfloor W r + f(h) + \eta \rfloor_+^\gamma`: it has the same fixed points with the
         same stability, and for weak noise the same spectra of rates; large transients differ.
+    rate_function : RateFunction, default=None
+        What rates are in place of the power law: :math:`r = k \phi(u)`, such as
+        :class:`~ssn_estimators.rate_functions.Ricciardi`. Then there is no `gamma`: it is None.
+    receptors : Receptors, default=None
+        Filters by receptors of the synapses, in place of the membrane time constants.
 
     Raises
     ------
     ValueError
         If a shape is wrong, a number is not finite or out of range, populations do not add up
-        or are not known, or a weight breaks Dale's law.
+        or are not known, a weight breaks Dale's law, or arguments exclude each other.
 
     References
     ----------
@@ -112,6 +119,8 @@ class Circuit:
     tau_eta: float
     populations: Mapping
     dynamics: str
+    rate_function: RateFunction | None
+    receptors: Receptors | None
 
     def __init__(
         self,
@@ -119,8 +128,8 @@ class Circuit:
         n_excitatory=None,
         noise_factor=0.0,
         theta=(1.0, 0.0, 1.0),
-        k=0.3,
-        gamma=2.0,
+        k=None,
+        gamma=None,
         tau_e=20.0,
         tau_i=10.0,
         tau_eta=20.0,
@@ -128,9 +137,10 @@ class Circuit:
         populations=None,
         tau=None,
         dynamics="voltage",
+        rate_function=None,
+        receptors=None,
     ):
-        if not isinstance(dynamics, str) or dynamics not in DYNAMICS:
-            raise ValueError(f"dynamics must be one of {DYNAMICS}, got {dynamics!r}.")
+        _check_parts(dynamics, gamma, rate_function, receptors)
         if torch.is_tensor(weights):
             known = weights.dtype in (torch.float32, torch.float64)
             weights = weights if known else weights.float()
@@ -144,22 +154,7 @@ class Circuit:
             )
         n = len(weights)
         n_excitatory, populations = _cells(n, n_excitatory, populations)
-        if isinstance(noise_factor, Mapping):
-            noise_factor = _by_cell(noise_factor, populations, "noise_factor")
-        noise_factor = self._like(noise_factor, weights, "noise_factor")
-        if noise_factor.ndim == 0:
-            tensors = torch.is_tensor(weights)
-            noise_factor = noise_factor.expand(n) if tensors else np.full(n, noise_factor)
-        if tuple(noise_factor.shape) == (n,):
-            if torch.is_tensor(weights):
-                noise_factor = torch.diag(noise_factor)
-            else:
-                noise_factor = _frozen(np.diag(noise_factor), weights.dtype, "noise_factor")
-        if tuple(noise_factor.shape) != (n, n):
-            raise ValueError(
-                f"noise_factor must be a number or have the shape of weights, ({n}, {n}), or one "
-                f"entry for each cell; got shape {tuple(noise_factor.shape)}."
-            )
+        noise_factor = self._square(noise_factor, weights, populations)
         theta = self._like(theta, weights, "theta")
         if tuple(theta.shape) != (3,):
             raise ValueError(
@@ -169,22 +164,49 @@ class Circuit:
         if tau is not None:
             tau = _by_cell(tau, populations, "tau")
             tau_e, tau_i = tau[:n_excitatory], tau[n_excitatory:] if n > n_excitatory else tau_i
+        if receptors is not None:
+            receptors.check_populations(populations)
+        if rate_function is None:
+            gamma = _constant(2.0 if gamma is None else gamma, n, populations, "gamma")
+        k = (0.3 if rate_function is None else 1.0) if k is None else k
         values = {
             "weights": weights,
             "n_excitatory": n_excitatory,
             "noise_factor": noise_factor,
             "theta": theta,
             "k": _constant(k, n, populations, "k"),
-            "gamma": _constant(gamma, n, populations, "gamma"),
+            "gamma": gamma,
             "tau_e": _constant(tau_e, n_excitatory, populations, "tau_e"),
             "tau_i": _constant(tau_i, n - n_excitatory, populations, "tau_i"),
             "tau_eta": tau_eta,
             "populations": populations,
             "dynamics": dynamics,
+            "rate_function": rate_function,
+            "receptors": receptors,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
         self._check_values()
+
+    @classmethod
+    def _square(cls, noise_factor, weights, populations):
+        """The noise factor as a matrix."""
+        n, tensors = len(weights), torch.is_tensor(weights)
+        if isinstance(noise_factor, Mapping):
+            noise_factor = _by_cell(noise_factor, populations, "noise_factor")
+        noise_factor = cls._like(noise_factor, weights, "noise_factor")
+        if noise_factor.ndim == 0:
+            noise_factor = noise_factor.expand(n) if tensors else np.full(n, noise_factor)
+        if tuple(noise_factor.shape) == (n,):
+            if tensors:
+                return torch.diag(noise_factor)
+            return _frozen(np.diag(noise_factor), weights.dtype, "noise_factor")
+        if tuple(noise_factor.shape) != (n, n):
+            raise ValueError(
+                f"noise_factor must be a number or have the shape of weights, ({n}, {n}), or one "
+                f"entry for each cell; got shape {tuple(noise_factor.shape)}."
+            )
+        return noise_factor
 
     @staticmethod
     def _like(value, weights, name):
@@ -212,20 +234,28 @@ class Circuit:
                 f"pre={pre}] = {float(self.weights[post, pre]):g}: column {pre} is {kind} "
                 f"(n_excitatory={self.n_excitatory}) and must be {sign}."
             )
-        for name in CONSTANTS:
+        for name in self._constants():
             value, least = getattr(self, name), 1 if name == "gamma" else 0
             legal = isinstance(value, (Real, np.ndarray)) and np.isfinite(np.asarray(value)).all()
             if not legal or np.min(value) < least or np.min(value) == 0:
                 raise ValueError(f"{name} must be {_bound(name)}, got {value!r}.")
 
+    def _constants(self):
+        """Names of those that there are: only the power law has an exponent."""
+        return [name for name in CONSTANTS if getattr(self, name) is not None]
+
     def __repr__(self):
-        values = ", ".join(f"{name}={self._shown(name)}" for name in CONSTANTS)
+        values = ", ".join(f"{name}={self._shown(name)}" for name in self._constants())
         if set(self.populations) <= {"E", "I"}:
             cells = f"n_excitatory={self.n_excitatory}, n_inhibitory={self.n_inhibitory}"
         else:
             cells = f"populations={dict(self.populations)}"
         if self.dynamics != "voltage":
             values += f", dynamics={self.dynamics!r}"
+        if self.rate_function is not None:
+            values += f", rate_function={self.rate_function}"
+        if self.receptors is not None:
+            values += f", receptors={list(self.receptors.tau)}"
         return f"Circuit({cells}, {values})"
 
     def _shown(self, name):
@@ -291,6 +321,77 @@ class Circuit:
             [np.broadcast_to(of_e, n_excitatory), np.broadcast_to(of_i, n - n_excitatory)]
         )
 
+    @property
+    def n_states(self):
+        """Numbers that a trial is at any time: one for each cell, or of x and all y."""
+        filters = 0 if self.receptors is None else len(self.receptors.tau)
+        return self.n_neurons * (1 + filters)
+
+    @property
+    def tau_states(self):
+        """Time constant of each of them in ms, ndarray of shape (n_states,)."""
+        if self.receptors is None:
+            return self.tau
+        tau = self.receptors.tau
+        return np.repeat([tau[self.receptors.external], *tau.values()], self.n_neurons)
+
+    def potentials(self, state):
+        """Potentials in a state: themselves, or of a circuit with receptors x and what y add.
+
+        Parameters
+        ----------
+        state : ndarray or Tensor of shape (..., n_states)
+            Of the kind of the circuit's arrays. Not of the rate form, where potentials depend on
+            the input at the time.
+
+        Returns
+        -------
+        u : ndarray or Tensor of shape (..., n_neurons)
+            In mV.
+        """
+        if self.receptors is None:
+            return state
+        parts = state.reshape(*state.shape[:-1], -1, self.n_neurons)
+        shares = self._shares(state)
+        return parts[..., 0, :] + self.recurrent((parts[..., 1:, :] * shares).sum(-2))
+
+    def state_at(self, u):
+        """State in which potentials are u, as if they had always been.
+
+        Parameters
+        ----------
+        u : ndarray or Tensor of shape (..., n_neurons)
+            In mV, of the kind of the circuit's arrays.
+
+        Returns
+        -------
+        state : ndarray or Tensor of shape (..., n_states)
+        """
+        if self.receptors is None:
+            return u
+        rates = self.rates(u)
+        join = torch.cat if torch.is_tensor(u) else np.concatenate
+        return join([u - self.recurrent(rates), *[rates] * len(self.receptors.tau)], -1)
+
+    def recurrent(self, rates):
+        """Recurrent input W r.
+
+        Parameters
+        ----------
+        rates : ndarray or Tensor of shape (..., n_neurons)
+            In Hz, of the kind of the circuit's arrays.
+
+        Returns
+        -------
+        recurrent : ndarray or Tensor of the same shape
+            In mV.
+        """
+        return rates @ self.weights.T
+
+    def _shares(self, like):
+        shares = self.receptors.shares_of_cells(self.populations)
+        return torch.from_numpy(shares.copy()).to(like) if torch.is_tensor(like) else shares
+
     def drive(self, h):
         """Input function f (Eq. 2), element by element.
 
@@ -322,7 +423,7 @@ class Circuit:
         return drive if torch.is_tensor(self.weights) else drive.detach().numpy()
 
     def rates(self, u):
-        """Firing rates r = k [u]+^gamma (Eq. 3), element by element.
+        """Firing rates r = k [u]+^gamma (Eq. 3), or k phi(u), element by element.
 
         Parameters
         ----------
@@ -334,6 +435,8 @@ class Circuit:
         rates : ndarray or Tensor of the same shape
             In Hz; a tensor if `u` is one.
         """
+        if self.rate_function is not None:
+            return self.of_cells("k", u) * self._by_function("value", u)
         positive = torch.relu(u) if torch.is_tensor(u) else np.maximum(u, 0)
         return self.of_cells("k", u) * positive ** self.of_cells("gamma", u)
 
@@ -350,11 +453,19 @@ class Circuit:
         gain : ndarray or Tensor of the same shape
             In Hz / mV; a tensor if `u` is one. 0 where cells do not fire.
         """
+        if self.rate_function is not None:
+            return self.of_cells("k", u) * self._by_function("gain", u)
         where = torch.where if torch.is_tensor(u) else np.where
         active = u > 0 if torch.is_tensor(u) else np.greater(u, 0)
         k, gamma = self.of_cells("k", u), self.of_cells("gamma", u)
         # the inner `where` keeps powers of 0 out of the backward pass, where they give NaN
         return k * gamma * where(active, u, 1.0) ** (gamma - 1) * active
+
+    def _by_function(self, name, u):
+        function = getattr(self.rate_function, name)
+        if torch.is_tensor(u):
+            return function(u)
+        return function(torch.from_numpy(np.array(u, float))).numpy()
 
     def of_cells(self, name, like):
         """A constant: a number, or where cells differ an array of the kind of `like`."""
@@ -366,7 +477,8 @@ class Circuit:
     def jacobian(self, gain):
         r"""Jacobian :math:`T^{-1} (W \mathrm{diag}(g) - I)` of Eq. 1 where cells have gains g.
 
-        In the rate form :math:`T^{-1} (\mathrm{diag}(g) W - I)`, with the same eigenvalues.
+        In the rate form :math:`T^{-1} (\mathrm{diag}(g) W - I)`, with the same eigenvalues. With
+        receptors, of x and all y (see :class:`Receptors`).
 
         Parameters
         ----------
@@ -375,15 +487,24 @@ class Circuit:
 
         Returns
         -------
-        jacobian : ndarray or Tensor of shape (..., n_neurons, n_neurons)
+        jacobian : ndarray or Tensor of shape (..., n_states, n_states)
             In 1/ms: a small deviation of the potentials, or rates, follows it.
         """
         if torch.is_tensor(gain):
-            eye, tau = torch.eye(self.n_neurons).to(gain), torch.as_tensor(self.tau).to(gain)
+            eye, tau = torch.eye(self.n_states).to(gain), torch.as_tensor(self.tau_states).to(gain)
         else:
-            eye, tau = np.eye(self.n_neurons), self.tau
+            eye, tau = np.eye(self.n_states), self.tau_states
+        if self.receptors is not None:
+            return (self._onto_filters(gain) - eye) / tau[:, None]
         along = gain[..., None] if self.dynamics == "rate" else gain[..., None, :]
         return (self.weights * along - eye) / tau[:, None]
+
+    def _onto_filters(self, gain):
+        """How rates change, which all y follow and x does not, with x and each y."""
+        eye = torch.eye(self.n_neurons).to(gain) if torch.is_tensor(gain) else np.eye(len(self.tau))
+        join = torch.cat if torch.is_tensor(gain) else np.concatenate
+        of_rates = gain[..., None] * join([eye, *[self.weights * c for c in self._shares(gain)]], 1)
+        return join([0 * of_rates, *[of_rates] * len(self.receptors.tau)], -2)
 
     def check_drive(self, drive, *, n_steps=None, dtype=None):
         """External drive of inputs as a tensor, or why it cannot be.
@@ -454,7 +575,28 @@ def kind_of(circuit):
     """Constants and populations, equal for circuits that can be simulated as one."""
     constants = (getattr(circuit, name) for name in CONSTANTS)
     constants = (tuple(x) if isinstance(x, np.ndarray) else x for x in constants)
-    return tuple(circuit.populations.items()), circuit.dynamics, *constants
+    receptors = None if circuit.receptors is None else circuit.receptors.kind()
+    parts = circuit.dynamics, circuit.rate_function, receptors
+    return tuple(circuit.populations.items()), *parts, *constants
+
+
+def _check_parts(dynamics, gamma, rate_function, receptors):
+    """Raise ValueError unless they are legal, and go together."""
+    if not isinstance(dynamics, str) or dynamics not in DYNAMICS:
+        raise ValueError(f"dynamics must be one of {DYNAMICS}, got {dynamics!r}.")
+    for name, part, kind in (
+        ("rate_function", rate_function, RateFunction),
+        ("receptors", receptors, Receptors),
+    ):
+        if part is not None and not isinstance(part, kind):
+            raise ValueError(f"{name} must be a {kind.__name__} or None, got {part!r}.")
+    if rate_function is not None and gamma is not None:
+        raise ValueError(
+            f"gamma belongs to the power law, got gamma={gamma!r} and {rate_function}: leave it at "
+            "None."
+        )
+    if receptors is not None and dynamics != "voltage":
+        raise ValueError("receptors are for dynamics='voltage': rates follow the potentials then.")
 
 
 def _cells(n, n_excitatory, populations):

@@ -8,6 +8,7 @@ makes external drives for :func:`~ssn_estimators.simulate` and
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ from ssn_estimators._sklearn import COUNT, Interval, StrOptions, validate_params
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.circuit import Circuit
 from ssn_estimators.geometry import Space, connect, line, ring, sheet, signed
+from ssn_estimators.rate_functions import AbbottChance
+from ssn_estimators.receptors import Receptors
 from ssn_estimators.stimuli import bar, bump, for_types, grating
 
 __all__ = [
@@ -24,9 +27,11 @@ __all__ = [
     "ahmadian_2013_pair",
     "ahmadian_2013_ring",
     "bistable_pair",
+    "del_molino_2017",
     "hennequin_2018_pair",
     "hennequin_2018_ring",
     "holt_2023_column",
+    "holt_2023_gamma",
     "holt_2023_sheet",
     "kraynyukova_2018_pair",
     "kuchibhotla_2017",
@@ -410,6 +415,60 @@ def kuchibhotla_2017():
     return Published(circuit, None, drive)
 
 
+def del_molino_2017():
+    r"""E, PV, SST and VIP populations of Garcia del Molino et al. [1]_, in the rate form.
+
+    Whether input to the VIP population lowers or raises the rate of the SST population depends on
+    the activity before it, the response reversal. Rates are :math:`F(V)` of a mean potential
+    :math:`V = -70 + (W r + I) / g_L`, in mV, with :math:`F` of :class:`.AbbottChance`; here
+    :math:`u = V + 50` is the potential above threshold, and weights are :math:`W / g_L`.
+
+    Returns
+    -------
+    published : Published
+        ``drive(currents)``: currents I in pA of the four populations, of shape (4,) or
+        (n_inputs, 4).
+
+    References
+    ----------
+    .. [1] Garcia del Molino, Yang, Mejias & Wang (2017). Paradoxical response reversal of top-down
+       modulation in cortical circuits with three interneuron types. eLife 6, e29742.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ssn_estimators import circuits
+    >>> from ssn_estimators.inspection import steady_states
+    >>> circuit, _, drive = circuits.del_molino_2017()
+    >>> quiet = np.array([115.03, 233.66, 94.31, 89.91])
+    >>> steady_states(circuit, drive([quiet, quiet + [0, 0, 0, 10]])).rates.round(1)
+    array([[ 1. , 10. ,  3. ,  2. ],
+           [ 1.3, 11.1,  0.6,  6.7]])
+    """
+    weights = [
+        [2.4167, -0.3329, -0.8039, 0.0],
+        [2.9706, -3.4554, -2.1291, 0.0],
+        [4.644, 0.0, 0.0, -2.7896],
+        [0.7162, 0.0, -0.156, 0.0],
+    ]
+    leak = np.array([6.25, 10.0, 5.0, 5.0])  # nS
+    membrane = np.array([0.0288, 0.008, 0.016, 0.016])  # s
+    circuit = Circuit(
+        np.array(weights) / leak[:, None],
+        populations={"E": 1, "PV": 1, "SST": 1, "VIP": 1},
+        k=1 / (10.0 * membrane),  # 10 mV from reset to threshold
+        rate_function=AbbottChance(width=1.0),
+        tau=2.0,
+        dynamics="rate",
+    )
+
+    def drive(currents):
+        """Currents in pA, as potentials above threshold."""
+        return np.atleast_2d(to_numbers(currents, name="currents")) / leak - 20.0
+
+    return Published(circuit, None, drive)
+
+
 def size_contrast():
     """E, PV, SST and VIP cells at a centre and its surround, for size and contrast.
 
@@ -488,8 +547,8 @@ FIGURE = [Interval(Integral, min(HOLT), max(HOLT), closed="both")]
 def holt_2023_column(figure=4):
     """An E and an I cell, the column of the sheet of Holt et al. [1]_.
 
-    Its rates are those of the sheet far from the edge of a large grating. (Its gamma oscillations
-    need the receptors of the paper, which this circuit does not have.)
+    Its rates are those of the sheet far from the edge of a large grating. Its gamma oscillations
+    need receptors: see :func:`holt_2023_gamma`.
 
     Parameters
     ----------
@@ -521,14 +580,57 @@ def holt_2023_column(figure=4):
     return Published(Circuit(weights, 1, k=0.04), None, drive)
 
 
+@validate_params(figure=FIGURE)
+def holt_2023_gamma(figure=4):
+    """The column of Holt et al. [1]_ with AMPA, GABA and NMDA receptors, and noise.
+
+    The peak of the spectrum of the E cell's input moves with contrast, in figure 4 from 58 Hz at a
+    contrast of 50 to 85 Hz at 100. Noise of 1.5 mV and 5 ms is independent in both cells.
+
+    Parameters
+    ----------
+    figure : {4, 6}, default=4
+        Figure of the paper whose parameters are taken.
+
+    Returns
+    -------
+    published : Published
+        ``drive(contrast)``: contrast from 0 to 100.
+
+    References
+    ----------
+    .. [1] Holt, Miller & Ahmadian (2024). PLOS Computational Biology 20, e1012190.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ssn_estimators import circuits
+    >>> from ssn_estimators.inspection import power_spectrum
+    >>> column, _, drive = circuits.holt_2023_gamma()
+    >>> frequencies = np.arange(40.0, 120.0, 0.5)
+    >>> power = power_spectrum(column, drive([50.0, 100.0]), frequencies, cells="E")
+    >>> frequencies[power[..., 0].argmax(1)]
+    array([58.5, 85. ])
+    """
+    column = holt_2023_column(figure)
+    return column._replace(circuit=replace(column.circuit, **_fast_and_slow()))
+
+
+def _fast_and_slow():
+    """Receptors, and noise, of Holt et al."""
+    tau = {"AMPA": 4.0, "GABA": 5.0, "NMDA": 100.0}
+    receptors = Receptors(tau, {"E": {"AMPA": 0.6, "NMDA": 0.4}, "I": {"GABA": 1.0}})
+    return {"receptors": receptors, "noise_factor": 1.5, "tau_eta": 5.0}
+
+
 def _of_figure(figure):
     if figure not in HOLT:
         raise ValueError(f"figure must be one of {list(HOLT)}, got {figure!r}.")
     return HOLT[figure]
 
 
-@validate_params(figure=FIGURE)
-def holt_2023_sheet(figure=4, orientation=None):
+@validate_params(figure=FIGURE, receptors=["boolean"])
+def holt_2023_sheet(figure=4, orientation=None, receptors=False):
     """Sheet of 17 x 17 positions of Holt et al. [1]_, for surround suppression.
 
     Parameters
@@ -538,6 +640,9 @@ def holt_2023_sheet(figure=4, orientation=None):
     orientation : array-like of shape (289,), default=None
         Preferred orientations in degrees, such as :func:`.geometry.orientation_map` makes them.
         None means that all are alike.
+    receptors : bool, default=False
+        Whether the circuit has the receptors and the noise of :func:`holt_2023_gamma`. How far the
+        noise is correlated in the paper is not known; here it is independent.
 
     Returns
     -------
@@ -584,4 +689,5 @@ def holt_2023_sheet(figure=4, orientation=None):
         )
         return for_types(pattern, gains)
 
-    return Published(Circuit(signed(magnitudes, [1, -1]), 289, k=0.04), space, drive)
+    more = _fast_and_slow() if receptors else {}
+    return Published(Circuit(signed(magnitudes, [1, -1]), 289, k=0.04, **more), space, drive)

@@ -101,7 +101,8 @@ def split(circuit, parents, *, shares="equal", random_state=None):
     parts[:, n_excitatory:] = shares_of(origin[n_excitatory:], n, shares, random_state)[origin]
     weights = (circuit.weights[np.ix_(origin, origin)] * parts).astype(circuit.weights.dtype)
     noise = clone_noise(circuit.noise_factor, origin) if parents.size else circuit.noise_factor
-    grown = {name: np.broadcast_to(getattr(circuit, name), n)[origin] for name in ("k", "gamma")}
+    of_cells = ("k", "gamma") if circuit.rate_function is None else ("k",)
+    grown = {name: np.broadcast_to(getattr(circuit, name), n)[origin] for name in of_cells}
     grown |= {"populations": populations, "tau": circuit.tau[origin]}
     grown |= {"weights": weights, "noise_factor": noise, "n_excitatory": n_excitatory}
     return replace(circuit, **grown), origin

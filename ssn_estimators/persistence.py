@@ -28,6 +28,8 @@ from sklearn.utils import Bunch
 import ssn_estimators
 from ssn_estimators.circuit import Circuit
 from ssn_estimators.lateral.rule import CoActivation
+from ssn_estimators.rate_functions import AbbottChance, MillerTroyer, Ricciardi, Saturating
+from ssn_estimators.receptors import Receptors
 from ssn_estimators.spiking.lif import Synapses
 from ssn_estimators.spiking.rls import PENDING, RecursiveLeastSquares
 
@@ -58,6 +60,8 @@ PARTS = {
     },
     Synapses: {"sources": ("cells", "inputs"), "weights": ("cells", "inputs")},
 }
+# What circuits hold, made anew from their parameters
+MADE = (Receptors, AbbottChance, MillerTroyer, Ricciardi, Saturating)
 # Those of scikit-learn's that networks hold
 FEATURES = ("n_features_in_",)
 SHAPES = {
@@ -217,6 +221,10 @@ class _Writer:
             return {"random_state": self.encoded(tuple(state), place)}
         if isinstance(value, Circuit):
             state = value.to_numpy().__getstate__()
+        elif type(value) is Receptors:
+            state = value.state()
+        elif type(value) in MADE:
+            state = vars(value)
         elif type(value) in PARTS:
             state = {name: getattr(value, name) for name in PARTS[type(value)]}
         elif isinstance(value, BaseEstimator):
@@ -251,7 +259,7 @@ class _Writer:
 def _name(cls, place):
     """By which `_class` finds it again."""
     name = cls.__name__
-    if cls is Circuit or cls in PARTS or cls is getattr(ssn_estimators, name, None):
+    if cls is Circuit or cls in PARTS or cls in MADE or cls is getattr(ssn_estimators, name, None):
         return name
     public = re.sub(r"\._.*", "", cls.__module__)
     if public.split(".")[0] == "sklearn" and getattr(import_module(public), name, None) is cls:
@@ -263,7 +271,7 @@ def _name(cls, place):
 
 
 def _class(name):
-    found = {part.__name__: part for part in PARTS}.get(name)
+    found = {part.__name__: part for part in (*PARTS, *MADE)}.get(name)
     if found is not None:
         return found
     if name in ssn_estimators.__all__:
@@ -387,8 +395,8 @@ class _Reader:
         for name in state:
             if not name.isidentifier() or name.startswith("__"):
                 raise ValueError(f"{name!r} is the name of no attribute.")
-        if cls is Circuit:
-            return Circuit(**state)
+        if cls is Circuit or cls in MADE:
+            return cls(**state)
         if not issubclass(cls, BaseEstimator):
             return _part(cls, state)
         if self.format < FORMAT:

@@ -71,7 +71,6 @@ def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
     """
     circuit, drive = circuit.to_numpy(), _float_drive(circuit, drive)
     rng, n = check_random_state(random_state), circuit.n_neurons
-    tau, in_potentials = circuit.tau[:, None], replace(circuit, dynamics="voltage")
 
     every = []
     for own in drive:
@@ -80,7 +79,7 @@ def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
             return own - u + circuit.weights @ circuit.rates(u)
 
         def slope(u):
-            return tau * in_potentials.jacobian(circuit.gain(u))
+            return circuit.weights * circuit.gain(u) - np.eye(n)
 
         size = 10 ** rng.uniform(-1, 2, (n_starts, 1))
         starts = own + size * rng.standard_normal((n_starts, n))

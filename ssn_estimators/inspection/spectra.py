@@ -216,13 +216,12 @@ def _transfer(circuit, drive, frequencies, readout, of, start):
     with on_cpu():
         omega = torch.from_numpy(2 * np.pi * frequencies / 1000).to(drive)  # 1/ms
         readout = torch.from_numpy(readout).to(drive)
-        tau, tau_eta = torch.from_numpy(circuit.tau).to(drive), circuit.tau_eta
-        noise = tensors.noise_factor / tau[:, None]
+        tau_eta = circuit.tau_eta
         # 4, not 2, since it is one-sided; from ms to 1/Hz
         size = torch.sqrt(4 * tau_eta / (1 + (omega * tau_eta) ** 2) / 1000)
         n_blocks = -(-len(omega) * circuit.n_neurons**2 // MOST_ENTRIES)
         blocks = torch.tensor_split(torch.arange(len(omega)), n_blocks)
-        eye = torch.eye(circuit.n_neurons).to(drive)
+        lags = _lags(circuit, omega)
         found = []
         for own, gain in zip(u, tensors.gain(u), strict=True):
             signals = readout
@@ -232,17 +231,30 @@ def _transfer(circuit, drive, frequencies, readout, of, start):
             if own.isnan().any():
                 found.append(signals.new_full((len(omega), *readout.shape), torch.nan))
                 continue
-            jacobian = tensors.jacobian(gain)
             parts = []
             for block in blocks:
-                matrices = 1j * omega[block, None, None] * eye - jacobian
+                own_lags, filters = (x[block] for x in lags)
+                matrices = torch.diag_embed(own_lags) - tensors.weights * (filters * gain)[:, None]
                 rows = torch.linalg.solve(matrices, signals[None], left=False)
-                rows = rows @ noise.to(rows)
+                rows = rows @ tensors.noise_factor.to(rows)
                 if through_rates:
                     rows = rows + (readout @ tensors.noise_factor).to(rows)
                 parts.append(rows * size[block, None, None])
             found.append(torch.cat(parts))
     return torch.stack(found)
+
+
+def _lags(circuit, omega):
+    """L and F of shape (n_frequencies, n_neurons) in L u = W F g u + f(h) + eta, complex."""
+    lags = 1 + 1j * omega[:, None] * torch.from_numpy(circuit.tau).to(omega)
+    if circuit.receptors is None:
+        return lags, torch.ones_like(lags)
+    tau = circuit.receptors.tau
+    lags = (1 + 1j * omega * tau[circuit.receptors.external])[:, None]
+    shares = torch.tensor(circuit.receptors.shares_of_cells(circuit.populations)).to(omega)
+    of_receptors = 1 / (1 + 1j * omega[:, None] * torch.tensor(list(tau.values())).to(omega))
+    filters = of_receptors @ shares.to(of_receptors)
+    return lags.expand_as(filters), lags * filters
 
 
 def _steady(circuit, drive, start):
@@ -251,10 +263,9 @@ def _steady(circuit, drive, start):
     u = np.where(states.stable[:, None], states.u, np.nan)
     u = torch.from_numpy(u).to(drive)
     # a Newton step from the solution: its derivatives are those of the implicit function
-    residual = drive - u + circuit.rates(u) @ circuit.weights.mT
-    matrix = (
-        circuit.jacobian(circuit.gain(u)).detach() * -torch.as_tensor(circuit.tau).to(u)[:, None]
-    )
+    residual = drive - u + circuit.recurrent(circuit.rates(u))
+    matrix = torch.eye(circuit.n_neurons).to(u) - circuit.weights * circuit.gain(u)[:, None]
+    matrix = matrix.detach()
     return u + torch.linalg.solve_ex(matrix, residual[..., None]).result[..., 0]
 
 

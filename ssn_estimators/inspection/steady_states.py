@@ -13,6 +13,7 @@ from sklearn.utils import gen_batches
 from ssn_estimators._threads import share_out
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
+from ssn_estimators.simulation.reference import velocity
 
 __all__ = [
     "SteadyStates",
@@ -26,7 +27,7 @@ __all__ = [
     "too_far",
 ]
 
-STRETCH = 10  # slowest membrane time constants, of the first relaxation; later ones are longer
+STRETCH = 10  # slowest time constants, of the first relaxation; later ones are longer
 LONGEST = 200  # of them, of all relaxations
 ACCURACY = 0.01  # of a step: difference of Euler and Heun, relative to 1 mV + the potentials
 SLOW = 0.1  # relative to 1 mV + the potentials; distance from what drives them
@@ -89,7 +90,7 @@ def steady_states(circuit, drive, *, start=None, follow=False, duration=None):
         Whether each input starts from the state of the one before it, as in a sweep: `start` is
         that of the first, and of those that follow an input without a stable state.
     duration : float, default=None
-        Longest time to settle in, in ms; None means 200 times the slowest membrane time constant.
+        Longest time to settle in, in ms; None means 200 times the slowest time constant.
 
     Returns
     -------
@@ -116,7 +117,7 @@ def steady_states(circuit, drive, *, start=None, follow=False, duration=None):
     circuit = in_double(circuit)
     drive = checked_drive(circuit, drive)
     start = _checked_start(start, drive, follow)
-    longest = LONGEST * circuit.tau.max() if duration is None else duration
+    longest = LONGEST * circuit.tau_states.max() if duration is None else duration
     if not isinstance(longest, Real) or not 0 < longest < np.inf:
         raise ValueError(f"duration must be a finite number > 0, got {duration!r}.")
     u, abscissa = np.full_like(drive, np.nan), np.full(len(drive), np.nan)
@@ -157,12 +158,13 @@ def _checked_start(start, drive, follow):
 
 def _settled(circuit, drive, u, longest):
     """Fixed points, and their abscissae; NaN where there is none."""
-    u, found = u.copy(), np.full_like(drive, np.nan)
+    u, state, found = u.copy(), circuit.state_at(u).copy(), np.full_like(drive, np.nan)
     abscissa, rows = np.full(len(drive), np.nan), np.arange(len(drive))
-    ends = STRETCH * circuit.tau.max() * (2.0 ** np.arange(64) - 1)  # the first one is 0
+    ends = STRETCH * circuit.tau_states.max() * (2.0 ** np.arange(64) - 1)  # the first one is 0
     ends = [*ends[ends < longest], longest]
     for duration in (0.0, *(end - start for start, end in pairwise(ends))):
-        u[rows] = _relaxed(circuit, drive[rows], u[rows], duration)
+        state[rows] = _relaxed(circuit, drive[rows], state[rows], duration)
+        u[rows] = circuit.potentials(state[rows])
         rows = rows[~too_far(u[rows])]
         # relaxing costs less than Newton's steps, in vain before
         slow = rows[_is_slow(circuit, drive[rows], u[rows])]
@@ -183,18 +185,18 @@ def _settled(circuit, drive, u, longest):
 
 def _is_slow(circuit, drive, u):
     """Where potentials are next to what drives them, for each input."""
-    distance = np.abs(drive - u + circuit.rates(u) @ circuit.weights.T).max(1, initial=0.0)
+    distance = np.abs(drive - u + circuit.recurrent(circuit.rates(u))).max(1, initial=0.0)
     return distance < SLOW * (1 + np.abs(u).max(1, initial=0.0))
 
 
 def _relaxed(circuit, drive, u, duration):
-    """Potentials a while later, by Heun's method with a step length of its own for each input."""
-    rate, synapses = 1 / circuit.tau, circuit.weights.T
+    """States a while later, by Heun's method with a step length of its own for each input."""
+    follow = velocity(circuit)
 
     def slope(u):
-        return rate * (drive - u + circuit.rates(u) @ synapses)
+        return follow(u, drive)
 
-    step, time = np.full((len(u), 1), 0.1 / rate.max()), np.zeros((len(u), 1))
+    step, time = np.full((len(u), 1), 0.1 * circuit.tau_states.min()), np.zeros((len(u), 1))
     with np.errstate(over="ignore", invalid="ignore"):
         now = slope(u)
         for _ in range(MOST_STEPS):
@@ -234,14 +236,14 @@ def newton(circuit, drive, u):
     eye = np.eye(circuit.n_neurons)
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(NEWTON_STEPS):
-            residual = drive - u + circuit.rates(u) @ circuit.weights.T
+            residual = drive - u + circuit.recurrent(circuit.rates(u))
             change = solved(eye - circuit.weights * circuit.gain(u)[:, None], residual[..., None])
             u = u + change[..., 0]
             size = np.abs(change).max((1, 2), initial=0.0)
             arrived = size < PRECISION * (1 + np.abs(u).max(1, initial=0.0))
             if (arrived | too_far(u)).all():
                 break
-        residual = drive - u + circuit.rates(u) @ circuit.weights.T
+        residual = drive - u + circuit.recurrent(circuit.rates(u))
         last = solved(eye - circuit.weights * circuit.gain(u)[:, None], residual[..., None])
         u = u + last[..., 0]
     return np.where((arrived & ~too_far(u))[:, None], u, np.nan)
@@ -260,13 +262,14 @@ def solved(matrices, right):
 
 def eigenvalues(circuit, u):
     """Eigenvalues of the Jacobian at potentials of shape (n_inputs, n_neurons), in 1/ms."""
-    gain = circuit.gain(u)
-    jacobians = circuit.jacobian(gain)
-    if circuit.n_neurons <= FEW:
+    jacobians = circuit.jacobian(circuit.gain(u))
+    if circuit.n_states <= FEW:
         return np.linalg.eigvals(jacobians)
-    # silent cells act on no other: each adds -1 / tau, and the rest has a smaller matrix
-    values = np.tile(-1 / circuit.tau + 0j, (len(u), 1))
-    active = gain != 0
+    # what acts on nothing else, such as silent cells, or is acted on by nothing, such as external
+    # input, adds its own entry, and the rest has a smaller matrix
+    values = jacobians.diagonal(axis1=1, axis2=2).astype(complex)
+    coupled = (jacobians != 0) & ~np.eye(circuit.n_states, dtype=bool)
+    active = coupled.any(1) & coupled.any(2)
     matrices = [x[np.ix_(own, own)] for x, own in zip(jacobians, active, strict=True)]
     found = share_out(np.linalg.eigvals, matrices)
     for own, here, some in zip(values, active, found, strict=True):

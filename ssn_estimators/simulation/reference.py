@@ -3,6 +3,7 @@
 The engines that `simulate` runs are held against this file by the tests.
 """
 
+import numpy as np
 import torch
 
 from ssn_estimators.simulation.schemes import SCHEMES
@@ -13,18 +14,27 @@ __all__ = ["integrate", "one_step", "velocity"]
 def velocity(circuit):
     """Right-hand side du/dt of Eq. 1 (mV/ms) as a function of u and the forcing f(h) + eta.
 
-    In the rate form that of the rates, in Hz/ms.
+    In the rate form that of the rates, in Hz/ms; with receptors that of x and all y. Arrays are
+    of the kind of the circuit's.
     """
-    weights = circuit.weights.T
-    rate = torch.as_tensor(1 / circuit.tau, dtype=weights.dtype, device=weights.device)
+    rate = 1 / circuit.tau_states
+    if torch.is_tensor(circuit.weights):
+        rate = torch.as_tensor(rate).to(circuit.weights)
 
     def du_dt(u, forcing):
-        return (torch.addmm(forcing, circuit.rates(u), weights) - u) * rate
+        return (forcing + circuit.recurrent(circuit.rates(u)) - u) * rate
 
     def dr_dt(r, forcing):
-        return (circuit.rates(torch.addmm(forcing, r, weights)) - r) * rate
+        return (circuit.rates(forcing + circuit.recurrent(r)) - r) * rate
 
-    return dr_dt if getattr(circuit, "dynamics", "voltage") == "rate" else du_dt
+    def of_filters(state, forcing):
+        rates = circuit.rates(circuit.potentials(state))
+        join = torch.cat if torch.is_tensor(state) else np.concatenate
+        return (join([forcing, *[rates] * len(circuit.receptors.tau)], -1) - state) * rate
+
+    if circuit.receptors is not None:
+        return of_filters
+    return dr_dt if circuit.dynamics == "rate" else du_dt
 
 
 def one_step(circuit, state, forcing, forcing_next, dt, solver, slope=None):

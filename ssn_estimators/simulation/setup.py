@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
+from ssn_estimators.rate_functions import RateFunction
 
 __all__ = ["Setup", "largest_state"]
 
@@ -24,7 +25,7 @@ class Setup:
     tau: np.ndarray
     tau_eta: float
     k: float | torch.Tensor  # of shape (n_neurons,), where cells differ
-    gamma: float | torch.Tensor
+    gamma: float | torch.Tensor | None  # None with a rate function
     seeds: tuple  # one integer a network
     shared_noise: bool = False
     antithetic: bool = False
@@ -33,6 +34,7 @@ class Setup:
     rates: bool = True
     precision: str = "float32"
     dynamics: str = "voltage"
+    rate_function: RateFunction | None = None
     initial: tuple | None = None  # states and unit noise, (n_networks, n_inputs, n_trials, n)
     final: bool = False  # whether the same after the last step is wanted
 
@@ -42,7 +44,8 @@ class Setup:
         shared = cls.__dataclass_fields__.keys()
         values = {name: getattr(trials, name) for name in shared if hasattr(trials, name)}
         constants = {name: circuit.of_cells(name, circuit.weights) for name in ("k", "gamma")}
-        constants |= {name: getattr(circuit, name) for name in ("tau", "tau_eta", "dynamics")}
+        same = "tau", "tau_eta", "dynamics", "rate_function"
+        constants |= {name: getattr(circuit, name) for name in same}
         return cls(**values, **constants, seeds=seeds, final=final)
 
     @property
@@ -60,5 +63,10 @@ def largest_state(setup):
     """Beyond, a trial counts as diverged: of potentials in mV, or of rates in Hz."""
     if setup.dynamics == "voltage":
         return DIVERGENCE_THRESHOLD
-    rates = setup.k * DIVERGENCE_THRESHOLD**setup.gamma
+    if setup.rate_function is None:
+        most = DIVERGENCE_THRESHOLD**setup.gamma
+    else:
+        u = torch.tensor(DIVERGENCE_THRESHOLD, dtype=torch.float64)
+        most = float(setup.rate_function.value(u))
+    rates = setup.k * most
     return float(rates.max()) if torch.is_tensor(rates) else rates

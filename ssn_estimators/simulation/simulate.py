@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from ssn_estimators._torch import on_cpu, to_tensor
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD, kind_of
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.simulation import cpu, rate_form
+from ssn_estimators.simulation import cpu, plain
 from ssn_estimators.simulation.setup import Setup
 from ssn_estimators.simulation.trials import Trials
 
@@ -278,7 +278,7 @@ def simulate_trials(circuits, drives, trials, random_state=None, record=None, in
     setup = Setup.of(trials, first, seeds, final="final" in record)
     shape = (len(circuits), drives[0].shape[-2], trials.n_trials, first.n_neurons)
     if initial is not None:
-        setup = _from(initial, setup, shape, drives[0])
+        setup = _from(initial, setup, shape, tensors, drives[0])
     with on_cpu():
         simulations = _run(tensors, torch.stack(drives), setup, tuple(record))
     if torch.is_tensor(circuits[0].weights):
@@ -286,19 +286,21 @@ def simulate_trials(circuits, drives, trials, random_state=None, record=None, in
     return [_in_numpy(simulation) for simulation in simulations]
 
 
-def _from(initial, setup, shape, like):
-    """A setup that begins there, with potentials and unit noise of that shape."""
+def _from(initial, setup, shape, circuits, like):
+    """A setup that begins there, with states and unit noise of trials of that shape."""
     if len(initial) != shape[0]:
         raise ValueError(
             f"initial must be one for each of {shape[0]} circuits, got {len(initial)}."
         )
     states, noise, seeds = [], [], []
-    for own, seed in zip(initial, setup.seeds, strict=True):
+    for own, circuit, seed in zip(initial, circuits, setup.seeds, strict=True):
         given = isinstance(own, State)
         state = to_tensor(own.state if given else own, name="initial").detach().to(like)
         state = state[:, None] if state.ndim == 2 else state
+        n_states = circuit.n_states if given else shape[-1]
         try:
-            states.append(state.expand(shape[1:]))
+            state = state.expand(*shape[1:3], n_states)
+            states.append(state if given else circuit.state_at(state).detach())
         except RuntimeError:
             raise ValueError(
                 f"initial must be a State, or an array of shape ({shape[-1]},), one for each of "
@@ -338,9 +340,9 @@ def _run(circuits, drives, setup, record):
         for name in ("weights", "noise_factor")
     )
     paths = [name for name in record if name != "final"]
-    in_rates = circuits[0].dynamics == "rate"
-    if in_rates and not cpu.runs_in_rates(weights, factors, drives, setup):
-        outcome = rate_form.moments(circuits, drives, setup, bool(paths))
+    special = circuits[0].receptors is not None
+    if special or not cpu.runs_here(weights, factors, drives, setup):
+        outcome = plain.moments(circuits, drives, setup, bool(paths))
     else:
         outcome = _moments(weights, factors, drives, setup, bool(paths))
     mean, covariance, rates, diverged_at, path, z, *final = outcome
@@ -378,7 +380,7 @@ def _trajectories(names, circuit, path, z, drive, setup):
         found["eta"] = z @ circuit.noise_factor.T
     if "u" in names and in_rates:
         eta = found["eta"] if "eta" in names else z @ circuit.noise_factor.T
-        found["u"] = path @ circuit.weights.T + _after_steps(drive, setup)[:, :, None] + eta
+        found["u"] = circuit.recurrent(path) + _after_steps(drive, setup)[:, :, None] + eta
     return found
 
 

@@ -100,9 +100,11 @@ class Trials:
         Parameters
         ----------
         cells : Circuit or estimator
-            With `tau_e` and `tau_i`, in ms.
+            With `tau_e` and `tau_i`, in ms, or receptors.
         """
         least = {name: np.min(getattr(cells, name)) for name in ("tau_e", "tau_i")}
+        if getattr(cells, "receptors", None) is not None:
+            least = {f"tau of {name}": tau for name, tau in cells.receptors.tau.items()}
         shortest = min(least, key=least.get)
         if self.dt >= least[shortest]:
             raise ValueError(

@@ -114,8 +114,9 @@ def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter
     Raises
     ------
     ValueError
-        If a parameter is not legal or `drive` has the wrong shape or is not finite, or a circuit
-        in the rate form comes with the "gaussian" closure, which is for the other one.
+        If a parameter is not legal or `drive` has the wrong shape or is not finite, a circuit
+        in the rate form comes with the "gaussian" closure, which is for the other one, or a circuit
+        has receptors.
 
     References
     ----------
@@ -131,7 +132,13 @@ def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter
     >>> moments.mean, moments.covariance
     (array([[2.]]), array([[[0.5]]]))
     """
-    if closure == "gaussian" and np.max(circuit.gamma) > MOST_GAMMA:
+    if circuit.receptors is not None:
+        raise ValueError(
+            "stationary moments are for circuits without receptors; simulate, or take "
+            "steady_states and spectra of inspection."
+        )
+    powers = circuit.rate_function is None
+    if closure == "gaussian" and powers and np.max(circuit.gamma) > MOST_GAMMA:
         raise ValueError(
             f"closure='gaussian' is for exponents of up to {MOST_GAMMA}, got gamma="
             f"{np.max(circuit.gamma):g}; take closure='linear' or simulate."

@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from ssn_estimators import Circuit, random_circuit, simulate
 from ssn_estimators.datasets import make_ring_gsm, make_ring_network
-from ssn_estimators.stationary.gaussian import rate_moments
+from ssn_estimators.rate_functions.gaussian import rate_moments
 from ssn_estimators.stationary.moments import StationaryMoments, stationary_moments
 
 CLOSURES = ("gaussian", "linear")

@@ -1,5 +1,5 @@
 """The engine on CPUs: blocks of columns, compiled loops over time, many threads."""
 
-from ssn_estimators.simulation.cpu.engine import moments, runs_in_rates
+from ssn_estimators.simulation.cpu.engine import moments, runs_here
 
-__all__ = ["moments", "runs_in_rates"]
+__all__ = ["moments", "runs_here"]

@@ -66,7 +66,7 @@ class Sums:
 class Running:
     """What a block adds up while time goes on; None where there is nothing yet."""
 
-    totals: object = None  # of u and [u]+^gamma over steps, of shape (1 or 2, n, n_columns)
+    totals: object = None  # of u and phi(u) over steps, of shape (1 or 2, n, n_columns)
     centre: torch.Tensor | None = None  # near the mean; products are about it
     products: torch.Tensor | None = None
     diverged_at: torch.Tensor | None = None

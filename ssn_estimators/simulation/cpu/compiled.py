@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from ssn_estimators._numba import OPTIONS, compiled, polynomial
+from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
 from ssn_estimators.simulation.cpu.values import Forcing
 
 __all__ = ["back_heun", "back_multistep", "ornstein_uhlenbeck", "run", "start_process"]
@@ -18,6 +19,7 @@ __all__ = ["back_heun", "back_multistep", "ornstein_uhlenbeck", "run", "start_pr
 
 ROOM = 512  # numbers of which powers are taken at a time
 FEW = 32  # numbers in a step
+MOST = DIVERGENCE_THRESHOLD  # at both ends of tables
 SMALL = 300  # multiplications of a product that is not worth a library's call
 LONG, SHORT = 1279, 418  # lags, see `noise.LaggedFibonacci`
 UNIT = np.float32((1 - 2**-24) * 2.0**-31)  # of integers, so that numbers stay inside (-1, 1)
@@ -201,9 +203,30 @@ def _split_power(bits, w):
 
 
 @compiled(**OPTIONS)
-def _rate(u, r, gamma):
+def _looked_up(v, table):
+    """Cubic between the nodes of a table of :mod:`tables`, linear beyond."""
+    last = len(table) - 1
+    place = (v + MOST) * (last / (2 * MOST))
+    if not place >= 0:
+        return table[0, 0]
+    i = min(np.int64(min(place, last)), last - 1)
+    t = place - i
+    if t > 1:
+        return table[last, 0] + (t - 1) * table[last, 1]
+    rest = 1 - t
+    return rest * rest * ((1 + 2 * t) * table[i, 0] + t * table[i, 1]) + t * t * (
+        (1 + 2 * rest) * table[i + 1, 0] - rest * table[i + 1, 1]
+    )
+
+
+@compiled(**OPTIONS)
+def _rate(u, r, law):
+    gamma, table = law
     zero = u.dtype.type(0)
-    if gamma == 2:
+    if len(table):
+        for j in range(len(u)):
+            r[j] = _looked_up(u[j], table)
+    elif gamma == 2:
         for j in range(len(u)):
             r[j] = zero if u[j] <= 0 else u[j] * u[j]
     elif u.itemsize == 4 and gamma < 8:
@@ -222,14 +245,15 @@ def _rate(u, r, gamma):
 
 
 @compiled(**OPTIONS)
-def _legal_rate(u, r, gamma, most):
+def _legal_rate(u, r, law, most):
     """Also tell whether all potentials are legal."""
-    if gamma != 2:
-        _rate(u, r, gamma)
+    is_square = law.gamma == 2  # then there is no table
+    if not is_square:
+        _rate(u, r, law)
     zero, beyond = u.dtype.type(0), False
     for j in range(len(u)):
         beyond |= not abs(u[j]) <= most  # NaN too
-        if gamma == 2:
+        if is_square:
             r[j] = zero if u[j] <= 0 else u[j] * u[j]
     return not beyond
 
@@ -309,10 +333,14 @@ def _product(a, b, out):
 
 
 @compiled(**OPTIONS)
-def _respond(new, force, u, c, e, gamma):
+def _respond(new, force, u, c, e, law):
     """Increment of a cell's rates in the rate form, from their recurrent input."""
+    gamma, table = law
     zero = u.dtype.type(0)
-    if gamma == 2:
+    if len(table):
+        for j in range(len(u)):
+            new[j] = c * _looked_up(new[j] + force[j], table) - e * u[j]
+    elif gamma == 2:
         for j in range(len(u)):
             v = new[j] + force[j]
             new[j] = (zero if v <= 0 else c * v * v) - e * u[j]
@@ -327,7 +355,7 @@ def _rates_increment(u, force, cells, new):
     _product(cells.recurrent, u, new)
     for i in range(len(u)):
         c, e = cells.response[i, 0], cells.relative_step[i, 0]
-        _respond(new[i], force[i], u[i], c, e, cells.gamma)
+        _respond(new[i], force[i], u[i], c, e, cells.law)
 
 
 @compiled(**OPTIONS)
@@ -387,7 +415,7 @@ def _multistep(u, path, forcing, cells, scheme, room, last, cold):
     bounds, steps = _groups(cells.relative_step, u.shape[1])
     flat_r, force, flat_force = room.rates.reshape(-1), room.force[0], room.force[0].reshape(-1)
     start, legal = u.reshape(-1), True
-    _rate(start, flat_r, cells.gamma)
+    _rate(start, flat_r, cells.law)
     if cold:
         last[:] = 0
     for t in range(len(path)):
@@ -399,7 +427,7 @@ def _multistep(u, path, forcing, cells, scheme, room, last, cold):
             _increment(flat_now[part], flat_force[part], start[part], steps[g])
         share = scheme.current + scheme.before if cold and t == 0 else scheme.current
         _move(flat_now, before.reshape(-1), start, out, share, scheme.before)
-        legal &= _legal_rate(out, flat_r, cells.gamma, cells.most)
+        legal &= _legal_rate(out, flat_r, cells.law, cells.most)
         start, now, before = out, before, now
     if len(path) % 2:  # what was last is in the other array
         _copy(last.reshape(-1), before.reshape(-1))
@@ -412,7 +440,7 @@ def _heun(u, path, forcing, cells, scheme, room, predictions):
     bounds, steps = _groups(cells.relative_step, u.shape[1])
     new, flat_new, flat_r = room.increment, room.increment.reshape(-1), room.rates.reshape(-1)
     start, legal = u.reshape(-1), True
-    _rate(start, flat_r, cells.gamma)
+    _rate(start, flat_r, cells.law)
     _force(base[0], kicks[0], column, sign, room.force[0])
     for t in range(len(path)):
         out, predicted = path[t].reshape(-1), predictions[t % len(predictions)].reshape(-1)
@@ -421,7 +449,7 @@ def _heun(u, path, forcing, cells, scheme, room, predictions):
         for g in range(len(steps)):
             part = slice(bounds[g], bounds[g + 1])
             _predict(flat_new[part], now[part], start[part], predicted[part], steps[g])
-        _rate(predicted, flat_r, cells.gamma)
+        _rate(predicted, flat_r, cells.law)
         _force(base[(t + 1) % len(base)], kicks[t + 1], column, sign, room.force[(t + 1) % 2])
         _product(cells.recurrent, room.rates, new)
         for g in range(len(steps)):
@@ -429,13 +457,16 @@ def _heun(u, path, forcing, cells, scheme, room, predictions):
             _correct(
                 flat_new[part], after[part], start[part], predicted[part], out[part], steps[g], half
             )
-        legal &= _legal_rate(out, flat_r, cells.gamma, cells.most)
+        legal &= _legal_rate(out, flat_r, cells.law, cells.most)
         start = out
     return legal
 
 
 @compiled(**OPTIONS)
-def _one_rate(v, zero, gamma):
+def _one_rate(v, zero, law):
+    gamma, table = law
+    if len(table):
+        return type(zero)(_looked_up(v, table))
     return zero if v <= 0 else (v * v if gamma == 2 else v**gamma)
 
 
@@ -443,7 +474,7 @@ def _one_rate(v, zero, gamma):
 def _few_multistep(u, path, forcing, cells, scheme, room, last, cold):
     """`_multistep`, or that of rates, number by number: slices take longer than a few of them."""
     base, kicks, (column, sign) = forcing.base, forcing.kicks, forcing.columns
-    (n, m), zero, gamma = u.shape, u.dtype.type(0), cells.gamma
+    (n, m), zero, law = u.shape, u.dtype.type(0), cells.law
     state, source, in_rates = room.force[0], room.rates, len(cells.response) > 0
     legal = True
     for i in range(n):
@@ -456,7 +487,7 @@ def _few_multistep(u, path, forcing, cells, scheme, room, last, cold):
         for i in range(n):
             for j in range(m):
                 v = state[i, j]
-                source[i, j] = v if in_rates else _one_rate(v, zero, gamma)
+                source[i, j] = v if in_rates else _one_rate(v, zero, law)
         for i in range(n):
             e = cells.relative_step[i, 0]
             for j in range(m):
@@ -464,7 +495,7 @@ def _few_multistep(u, path, forcing, cells, scheme, room, last, cold):
                 for k in range(n):
                     v += cells.recurrent[i, k] * source[k, j]
                 if in_rates:
-                    v = cells.response[i, 0] * _one_rate(v, zero, gamma)
+                    v = cells.response[i, 0] * _one_rate(v, zero, law)
                 v -= e * state[i, j]
                 room.increment[i, j] = v
         for i in range(n):
@@ -527,7 +558,7 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
             out = part[t].reshape(-1)
             _add(totals[0].reshape(-1), one, out)
             if len(totals) > 1 and not in_rates:
-                _rate(out, room.rates.reshape(-1), cells.gamma)
+                _rate(out, room.rates.reshape(-1), cells.law)
                 _add(totals[1].reshape(-1), one, room.rates.reshape(-1))
         u = part[-1]
         done += size
@@ -538,14 +569,14 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
 def _through(grad_u, x, u, cells, grad_recurrent, state):
     bounds, steps = _groups(cells.relative_step, u.shape[1])
     flat_grad, flat_x, flat_u = grad_u.reshape(-1), x.reshape(-1), u.reshape(-1)
-    _rate(flat_u, state.rates.reshape(-1), cells.gamma)
+    _rate(flat_u, state.rates.reshape(-1), cells.law)
     np.dot(x, state.rates.T, state.outer)
     np.dot(cells.recurrent, x, state.back)
     _add(grad_recurrent.reshape(-1), u.dtype.type(1), state.outer.reshape(-1))
     for g in range(len(steps)):
         part = slice(bounds[g], bounds[g + 1])
         _add(flat_grad[part], -steps[g], flat_x[part])
-    _add_gain(flat_grad, state.back.reshape(-1), flat_u, state.rates.reshape(-1), cells.gamma)
+    _add_gain(flat_grad, state.back.reshape(-1), flat_u, state.rates.reshape(-1), cells.law.gamma)
 
 
 @compiled(**OPTIONS | {"fastmath": {"contract", "reassoc", "nsz"}})

@@ -11,9 +11,10 @@ from torch.autograd.function import once_differentiable
 from ssn_estimators._threads import one_blas_thread, pool
 from ssn_estimators.simulation.cpu import backend
 from ssn_estimators.simulation.cpu.blocks import Block, Network
+from ssn_estimators.simulation.cpu.tables import table_of
 from ssn_estimators.simulation.powers import slope_of_power
 
-__all__ = ["moments", "runs_in_rates", "seed_of", "tiles"]
+__all__ = ["moments", "runs_here", "seed_of", "tiles"]
 
 BLOCK_ELEMENTS = 2**13  # of one array of a block: some of them fit the nearest cache
 SMALL_PRODUCT = 10**6  # multiplications; OpenBLAS does not copy the factors of small products
@@ -54,11 +55,18 @@ def moments(weights, noise_factor, drive, setup, record=False):
     return _Moments.apply(weights, noise_factor, drive, setup, record)
 
 
-def runs_in_rates(weights, noise_factor, drive, setup):
-    """Whether circuits in the rate form run here: in compiled loops, without a gradient."""
+def runs_here(weights, noise_factor, drive, setup):
+    """Whether circuits of this kind do.
+
+    Those in the rate form or with another rate function do in compiled loops, without a gradient.
+    """
+    if setup.dynamics == "voltage" and setup.rate_function is None:
+        return True
     tensors = weights, noise_factor, drive
     differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    return _arrays_for(drive, setup).compiled and not differentiable
+    if not _arrays_for(drive, setup).compiled or differentiable:
+        return False
+    return setup.rate_function is None or table_of(setup.rate_function) is not None
 
 
 def _arrays_for(drive, setup):

@@ -36,7 +36,7 @@ def _is_square(gamma):
 
 def _increment(u, force, cells, new, r):
     torch.clamp_min(u, 0.0, out=r)
-    torch.mul(r, r, out=r) if _is_square(cells.gamma) else r.pow_(cells.gamma)
+    torch.mul(r, r, out=r) if _is_square(cells.law.gamma) else r.pow_(cells.law.gamma)
     torch.addcmul(force, u, cells.relative_step, value=-1.0, out=new)
     return new.addmm_(cells.recurrent, r)
 
@@ -92,7 +92,7 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
         else:
             first_ever = cold and done == 0
             legal = _multistep(u, part, forcing, cells, scheme, room, predictions[0], first_ever)
-        for total, gamma in zip(totals, (None, cells.gamma), strict=False):
+        for total, gamma in zip(totals, (None, cells.law.gamma), strict=False):
             total += (part if gamma is None else power(part, gamma)).sum(0)
         u = part[-1]
         done += size
@@ -101,7 +101,7 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
 
 def _through(grad_u, x, u, cells, grad_recurrent, state):
     gain = torch.clamp_min(u, 0.0)
-    r, gamma = state.rates, cells.gamma
+    r, gamma = state.rates, cells.law.gamma
     torch.mul(gain, gain, out=r) if _is_square(gamma) else torch.pow(gain, gamma, out=r)
     grad_recurrent.addmm_(x, r.T)
     torch.mm(cells.recurrent, x, out=state.back)

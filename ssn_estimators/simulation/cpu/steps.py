@@ -5,10 +5,12 @@ from functools import lru_cache
 import torch
 
 from ssn_estimators.simulation.cpu.noise import OrnsteinUhlenbeck
+from ssn_estimators.simulation.cpu.tables import NO_TABLE, table_of
 from ssn_estimators.simulation.cpu.values import (
     Cells,
     Columns,
     Gradients,
+    Law,
     Owed,
     Returning,
     Room,
@@ -70,7 +72,7 @@ class Stepper:
         predictions : array or None
             Takes Heun's.
         totals : array of shape (at most 2, n_neurons, n_columns)
-            Sums over steps of u, and of [u]+^gamma, to add to.
+            Sums over steps of u, and of phi(u), to add to.
 
         Returns
         -------
@@ -151,9 +153,12 @@ class Adjoint:
 
 def _cells(block, matrix):
     number, network = block.arrays.number, block.network
-    gamma = block.setup.gamma
+    gamma, table = block.setup.gamma, NO_TABLE
+    if block.setup.rate_function is not None:
+        gamma, table = 0.0, table_of(block.setup.rate_function)
     gamma = gamma[:, None] if torch.is_tensor(gamma) else number(gamma)
-    return Cells(matrix, network.relative_step, gamma, number(block.most), network.response)
+    law = Law(gamma, table)
+    return Cells(matrix, network.relative_step, law, number(block.most), network.response)
 
 
 def _scheme(block):

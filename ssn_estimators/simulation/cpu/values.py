@@ -4,11 +4,11 @@ Arrays have shape (n_neurons, n_columns), columns ordered (input, sign, draw): d
 independent noise, and with antithetic pairs each is used with either sign. All is measured in
 increments of u per step: with e = dt / tau,
 
-    du = F - e u + A r,    r = [u]+^gamma,    A = e k W,    F = e (f(h) + n z).
+    du = F - e u + A r,    r = phi(u),    A = e k W,    F = e (f(h) + n z).
 
 Of circuits in the rate form, u stands for rates, and
 
-    du = c [F + A u]+^gamma - e u,    A = W,    F = f(h) + n z,    c = e k.
+    du = c phi(F + A u) - e u,    A = W,    F = f(h) + n z,    c = e k.
 """
 
 from typing import NamedTuple
@@ -18,6 +18,7 @@ __all__ = [
     "Columns",
     "Forcing",
     "Gradients",
+    "Law",
     "Owed",
     "Returning",
     "Room",
@@ -31,9 +32,16 @@ class Cells(NamedTuple):
 
     recurrent: object  # A, on the way back its transpose, of shape (n_neurons, n_neurons)
     relative_step: object  # e, of shape (n_neurons, 1)
-    gamma: float
+    law: object
     most: float  # legal potentials do not exceed it
     response: object  # of the rate form, see below: c, of shape (n_neurons, 1); else of (0, 1)
+
+
+class Law(NamedTuple):
+    """The rate function phi: a power, or a table of `tables.py`, which for powers is empty."""
+
+    gamma: float  # 0 with a table
+    table: object
 
 
 class Columns(NamedTuple):

@@ -1,6 +1,7 @@
-"""Circuits in the rate form, by `reference.py` and autograd: any device, nothing by hand.
+"""Any circuit on any device, by `reference.py` and autograd: nothing by hand.
 
-The state that is integrated are the rates; potentials are what they become at any time.
+Of circuits in the rate form the state that is integrated are the rates, and moments are taken of
+them; potentials are what they become at any time.
 """
 
 from dataclasses import replace
@@ -18,12 +19,12 @@ CHUNK = 64  # steps of noise at a time
 
 
 def moments(circuits, drive, setup, record=False):
-    """Moments of the rates.
+    """Moments of the potentials, or rates.
 
     Parameters
     ----------
     circuits : list of Circuit
-        Of tensors, all in the rate form.
+        Of tensors.
     drive : Tensor of shape (n_networks, [n_steps,] n_inputs, n_neurons)
     setup : Setup
     record : bool, default=False
@@ -32,8 +33,8 @@ def moments(circuits, drive, setup, record=False):
     Returns
     -------
     mean, covariance, rates, diverged_at, path, z, r_final, z_final
-        As :func:`ssn_estimators.simulation.cpu.moments`, of the rates in place of potentials. The
-        graph of the gradient holds every step of the window.
+        As :func:`ssn_estimators.simulation.cpu.moments`. The graph of the gradient holds every
+        step of the window. Final states are those that are integrated.
     """
     every = [
         _moments_of_one(circuit, own, _of_network(setup, i), record)
@@ -51,33 +52,40 @@ def _of_network(setup, i):
 def _moments_of_one(circuit, drive, setup, record):
     n_inputs, n = drive.shape[-2:]
     shape = (n_inputs, setup.n_trials, n)
-    path, diverged_at, noise = _integrate(circuit, drive, setup, record)
+    path, state, diverged_at, noise = _integrate(circuit, drive, setup, record)
     finite = diverged_at < 0
     if path.requires_grad and not finite.all():
         # infinite numbers would have gradients that are none: again, without these trials
         kept = _integrate(circuit, drive, setup, record, finite)[0]
         path = path.detach().index_copy(1, finite.nonzero()[:, 0], kept)
     path, diverged_at = path.view(-1, *shape), diverged_at.view(shape[:2])
-    mean, covariance = _over_trials(path, finite.view(shape[:2]), setup.covariance)
-    rates = mean if setup.rates else None
+    finite = finite.view(shape[:2])
+    mean, covariance = _over_trials(path, finite, setup.covariance)
+    rates = None
+    if setup.rates:
+        in_rates = circuit.dynamics == "rate"
+        rates = mean if in_rates else _over_trials(circuit.rates(path), finite, False)[0]
     final = None, None
     if setup.final:
         alive = (diverged_at < 0)[..., None]
-        last = path[-1].detach(), noise[-1].expand(shape)
+        last = state.detach().view(*shape[:2], -1), noise[-1].expand(shape)
         final = (torch.where(alive, x, torch.nan) for x in last)
     path, noise = (path, noise) if record else (None, None)
     return mean, covariance, rates, diverged_at, path, noise, *final
 
 
 def _integrate(circuit, drive, setup, record, kept=slice(None)):
-    """Rates after every step of the window, when columns diverged, and noise if recorded."""
+    """What moments are taken of, after every step of the window; the last state, and the rest.
+
+    That is when columns diverged, and noise if recorded.
+    """
     n_columns, n_steps = drive.shape[-2] * setup.n_trials, setup.n_burn + setup.n_window
-    rates, slope = drive.new_zeros((n_columns, drive.shape[-1])), None
+    state, slope = drive.new_zeros((n_columns, circuit.n_states)), None
     if setup.initial is not None:
-        rates = setup.initial[0].flatten(0, 1)
-    rates = rates[kept]
+        state = setup.initial[0].flatten(0, 1)
+    state = state[kept]
     largest = largest_state(setup)
-    diverged_at = torch.full((len(rates),), -1, device=drive.device)
+    diverged_at = torch.full((len(state),), -1, device=drive.device)
     path, differentiable = [], torch.is_grad_enabled()
     noise = [] if record or setup.final else None
     forcing = _forcing(circuit, drive, setup, noise)
@@ -88,15 +96,16 @@ def _integrate(circuit, drive, setup, record, kept=slice(None)):
         with torch.set_grad_enabled(differentiable and t >= setup.n_burn - 1):
             ahead = next(forcing)[kept]
         with torch.set_grad_enabled(differentiable and t >= setup.n_burn):
-            rates, slope = reference.one_step(
-                circuit, rates, now, ahead, setup.dt, setup.solver, slope
+            state, slope = reference.one_step(
+                circuit, state, now, ahead, setup.dt, setup.solver, slope
             )
+            seen = circuit.potentials(state)
         now = ahead
-        beyond = ~(rates.detach().abs() <= largest).all(1)
+        beyond = ~(seen.detach().abs() <= largest).all(1)
         diverged_at[beyond & (diverged_at < 0)] = t + 1
         if t >= setup.n_burn:
-            path.append(rates)
-    return torch.stack(path), diverged_at, None if noise is None else torch.stack(noise)
+            path.append(seen)
+    return torch.stack(path), state, diverged_at, None if noise is None else torch.stack(noise)
 
 
 def _over_trials(path, finite, with_covariance):
