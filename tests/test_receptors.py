@@ -154,7 +154,7 @@ def test_linear_spectra_are_those_of_simulations():
     drive = CONTRAST([50.0, 100.0])
     for size in (0.1, 1.5):
         circuit = replace(COLUMN, noise_factor=size)
-        settings = {"n_trials": 100, "duration": 6000.0, "burn_in": 500.0, "dt": 0.5}
+        settings = {"n_trials": 100, "duration": 4000.0, "burn_in": 500.0, "dt": 0.25}
         simulation = simulate(circuit, drive, record="u", random_state=0, **settings)
         found = simulated_spectrum(simulation, segment=500.0)
         gamma = (found.frequencies >= 10) & (found.frequencies <= 100)
