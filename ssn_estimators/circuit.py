@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
@@ -9,12 +10,13 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array, diags_array, issparse
 
 from ssn_estimators._torch import to_numbers, to_tensor
 from ssn_estimators.rate_functions import RateFunction
 from ssn_estimators.receptors import Receptors
 
-__all__ = ["CONSTANTS", "DIVERGENCE_THRESHOLD", "Circuit", "kind_of"]
+__all__ = ["CONSTANTS", "DIVERGENCE_THRESHOLD", "Circuit", "is_sparse", "kind_of"]
 
 DIVERGENCE_THRESHOLD = 1e3  # mV; networks and biology stay below 50, a runaway passes it within ms
 DYNAMICS = ("voltage", "rate")
@@ -42,9 +44,11 @@ class Circuit:
 
     Parameters
     ----------
-    weights : array-like or Tensor of shape (n_neurons, n_neurons)
+    weights : array-like, sparse array or Tensor of shape (n_neurons, n_neurons)
         Synaptic weights W[post, pre], in mV s. Excitatory cells come first: the first
-        `n_excitatory` columns must be >= 0, the others <= 0 (Dale's law).
+        `n_excitatory` columns must be >= 0, the others <= 0 (Dale's law). With a sparse array of
+        SciPy, the noise factor is one too; such circuits can be simulated, and
+        :func:`~ssn_estimators.inspection.steady_states` finds where they settle.
     n_excitatory : int, default=None
         Number of excitatory cells, from 1 to n_neurons. None means the cells of the first of
         the `populations`.
@@ -141,18 +145,12 @@ class Circuit:
         receptors=None,
     ):
         _check_parts(dynamics, gamma, rate_function, receptors)
-        if torch.is_tensor(weights):
-            known = weights.dtype in (torch.float32, torch.float64)
-            weights = weights if known else weights.float()
-        else:
-            dtype = getattr(weights, "dtype", None)
-            single = isinstance(dtype, np.dtype) and dtype.newbyteorder("=") == np.float32
-            weights = _frozen(weights, np.float32 if single else float, "weights")
+        weights = _matrix(weights)
         if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
             raise ValueError(
                 f"weights must be a square matrix W[post, pre], got shape {tuple(weights.shape)}."
             )
-        n = len(weights)
+        n = weights.shape[0]
         n_excitatory, populations = _cells(n, n_excitatory, populations)
         noise_factor = self._square(noise_factor, weights, populations)
         theta = self._like(theta, weights, "theta")
@@ -191,9 +189,11 @@ class Circuit:
     @classmethod
     def _square(cls, noise_factor, weights, populations):
         """The noise factor as a matrix."""
-        n, tensors = len(weights), torch.is_tensor(weights)
+        n, tensors = weights.shape[0], torch.is_tensor(weights)
         if isinstance(noise_factor, Mapping):
             noise_factor = _by_cell(noise_factor, populations, "noise_factor")
+        if is_sparse(weights):
+            return _sparse_noise(noise_factor, weights)
         noise_factor = cls._like(noise_factor, weights, "noise_factor")
         if noise_factor.ndim == 0:
             noise_factor = noise_factor.expand(n) if tensors else np.full(n, noise_factor)
@@ -219,19 +219,19 @@ class Circuit:
     def _check_values(self):
         for name in ("weights", "noise_factor", "theta"):
             array = _detached(getattr(self, name))
-            if not np.isfinite(array).all():
+            if not np.isfinite(array.data if issparse(array) else array).all():
                 raise ValueError(f"{name} must be finite, got NaN or infinity.")
         if (_detached(self.theta) < 0).any():
             raise ValueError(f"theta must be >= 0, got {_detached(self.theta).tolist()}.")
-        against = _detached(self.weights) * self.signs < 0
-        if against.any():
-            post, pre = np.argwhere(against)[0]
+        against, weight = _against(_detached(self.weights), self.signs)
+        if len(against):
+            post, pre = against[0]
             kind, sign = (
                 ("excitatory", ">= 0") if pre < self.n_excitatory else ("inhibitory", "<= 0")
             )
             raise ValueError(
-                f"weights break Dale's law at {against.sum()} places, first at W[post={post}, "
-                f"pre={pre}] = {float(self.weights[post, pre]):g}: column {pre} is {kind} "
+                f"weights break Dale's law at {len(against)} places, first at W[post={post}, "
+                f"pre={pre}] = {weight:g}: column {pre} is {kind} "
                 f"(n_excitatory={self.n_excitatory}) and must be {sign}."
             )
         for name in self._constants():
@@ -300,7 +300,7 @@ class Circuit:
     @property
     def n_neurons(self):
         """Number of cells, excitatory and inhibitory."""
-        return len(self.weights)
+        return self.weights.shape[0]
 
     @property
     def n_inhibitory(self):
@@ -386,7 +386,17 @@ class Circuit:
         recurrent : ndarray or Tensor of the same shape
             In mV.
         """
-        return rates @ self.weights.T
+        return _times(self.weights, rates)
+
+    def noise(self, z):
+        r"""Noise :math:`\eta = n z` in mV, of independent processes z, as :meth:`recurrent`."""
+        return _times(self.noise_factor, z)
+
+    def dense(self, what):
+        """The circuit itself if its weights are dense; else raise ValueError."""
+        if is_sparse(self.weights):
+            raise ValueError(f"{what} need dense weights: replace(circuit, weights=W.toarray()).")
+        return self
 
     def _shares(self, like):
         shares = self.receptors.shares_of_cells(self.populations)
@@ -489,7 +499,13 @@ class Circuit:
         -------
         jacobian : ndarray or Tensor of shape (..., n_states, n_states)
             In 1/ms: a small deviation of the potentials, or rates, follows it.
+
+        Raises
+        ------
+        ValueError
+            If weights are sparse.
         """
+        self.dense("Jacobians")
         if torch.is_tensor(gain):
             eye, tau = torch.eye(self.n_states).to(gain), torch.as_tensor(self.tau_states).to(gain)
         else:
@@ -553,7 +569,9 @@ class Circuit:
         arrays = {}
         for name in ("weights", "noise_factor", "theta"):
             array = getattr(self, name)
-            if not torch.is_tensor(array):
+            if issparse(array):
+                array = _to_torch(array)
+            elif not torch.is_tensor(array):
                 array = to_tensor(array, array.dtype)
             arrays[name] = array.to(device=device, dtype=dtype)
         return self.with_checked(arrays)
@@ -576,7 +594,7 @@ def kind_of(circuit):
     constants = (getattr(circuit, name) for name in CONSTANTS)
     constants = (tuple(x) if isinstance(x, np.ndarray) else x for x in constants)
     receptors = None if circuit.receptors is None else circuit.receptors.kind()
-    parts = circuit.dynamics, circuit.rate_function, receptors
+    parts = circuit.dynamics, circuit.rate_function, receptors, is_sparse(circuit.weights)
     return tuple(circuit.populations.items()), *parts, *constants
 
 
@@ -597,6 +615,84 @@ def _check_parts(dynamics, gamma, rate_function, receptors):
         )
     if receptors is not None and dynamics != "voltage":
         raise ValueError("receptors are for dynamics='voltage': rates follow the potentials then.")
+
+
+def is_sparse(matrix):
+    """Whether it is a sparse array of SciPy, or a sparse tensor."""
+    return issparse(matrix) or (torch.is_tensor(matrix) and matrix.layout != torch.strided)
+
+
+def _times(matrix, x):
+    """Products of a matrix with vectors, the last axis of x."""
+    if not is_sparse(matrix):
+        return x @ matrix.T
+    columns = x.reshape(-1, x.shape[-1]).T
+    return (matrix @ columns).T.reshape(x.shape)
+
+
+def _matrix(weights):
+    """Weights as they are kept."""
+    dtype = getattr(weights, "dtype", None)
+    if torch.is_tensor(weights):
+        weights = weights if dtype in (torch.float32, torch.float64) else weights.float()
+        return weights.to_sparse_csr() if is_sparse(weights) else weights
+    single = isinstance(dtype, np.dtype) and dtype.newbyteorder("=") == np.float32
+    dtype = np.float32 if single else float
+    return (
+        _frozen_sparse(weights, dtype) if issparse(weights) else _frozen(weights, dtype, "weights")
+    )
+
+
+def _frozen_sparse(array, dtype):
+    """In rows, read-only, and copied unless nothing can change it."""
+    rows = csr_array(array).astype(dtype, copy=False)
+    rows.sum_duplicates()
+    parts = rows.data, rows.indices, rows.indptr
+    if any(part.flags.writeable for part in parts):
+        parts = tuple(part.copy() for part in parts)
+        for part in parts:
+            part.setflags(write=False)
+    frozen = csr_array(rows.shape, dtype=dtype)
+    frozen.data, frozen.indices, frozen.indptr = parts
+    return frozen
+
+
+def _sparse_noise(noise_factor, weights):
+    """The noise factor of a circuit with sparse weights, sparse as they are."""
+    n = weights.shape[0]
+    if torch.is_tensor(noise_factor) or is_sparse(noise_factor):
+        noise_factor = _detached(noise_factor)
+    if not issparse(noise_factor):
+        noise_factor = to_numbers(noise_factor, float, "noise_factor")
+        if noise_factor.shape in ((), (n,)):
+            noise_factor = diags_array(np.broadcast_to(noise_factor, n))
+    if noise_factor.shape != (n, n):
+        raise ValueError(
+            f"noise_factor must be a number or have the shape of weights, ({n}, {n}), or one entry "
+            f"for each cell; got shape {noise_factor.shape}."
+        )
+    tensors = torch.is_tensor(weights)
+    noise_factor = _frozen_sparse(noise_factor, float if tensors else weights.dtype)
+    return _to_torch(noise_factor).to(weights) if tensors else noise_factor
+
+
+def _to_torch(array):
+    """A sparse tensor, which shares no memory with the array."""
+    parts = (torch.tensor(x) for x in (array.indptr, array.indices, array.data))
+    with warnings.catch_warnings():  # that they are new
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.sparse_csr_tensor(*parts, size=array.shape)
+
+
+def _against(weights, signs):
+    """Where weights break Dale's law, as pairs (post, pre), and the first of these weights."""
+    if not issparse(weights):
+        found = np.argwhere(weights * signs < 0)
+        return found, float(weights[tuple(found[0])]) if len(found) else 0.0
+    where = np.flatnonzero(weights.data * signs.astype(weights.dtype)[weights.indices] < 0)
+    posts = np.searchsorted(weights.indptr, where, side="right") - 1
+    first = float(weights.data[where[0]]) if len(where) else 0.0
+    return np.stack([posts, weights.indices[where]], 1), first
 
 
 def _cells(n, n_excitatory, populations):
@@ -680,4 +776,10 @@ def _frozen(value, dtype, name):
 
 
 def _detached(array):
+    if torch.is_tensor(array) and is_sparse(array):
+        parts = (array.values(), array.col_indices(), array.crow_indices())
+        data, indices, indptr = (x.detach().cpu().numpy() for x in parts)
+        return csr_array((data, indices, indptr), shape=tuple(array.shape))
+    if issparse(array):
+        return array
     return array.detach().cpu().numpy() if torch.is_tensor(array) else np.asarray(array)

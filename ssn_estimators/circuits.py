@@ -17,7 +17,7 @@ import numpy as np
 from ssn_estimators._sklearn import COUNT, Interval, StrOptions, validate_params
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.circuit import Circuit
-from ssn_estimators.geometry import Space, connect, line, ring, sheet, signed
+from ssn_estimators.geometry import Space, connect, line, orientation_map, ring, sheet, signed
 from ssn_estimators.rate_functions import AbbottChance
 from ssn_estimators.receptors import Receptors
 from ssn_estimators.stimuli import bar, bump, for_types, grating
@@ -35,6 +35,7 @@ __all__ = [
     "holt_2023_sheet",
     "kraynyukova_2018_pair",
     "kuchibhotla_2017",
+    "obeid_2021_sheet",
     "rubin_2015_line",
     "rubin_2015_ring",
     "size_contrast",
@@ -691,3 +692,79 @@ def holt_2023_sheet(figure=4, orientation=None, receptors=False):
 
     more = _fast_and_slow() if receptors else {}
     return Published(Circuit(signed(magnitudes, [1, -1]), 289, k=0.04, **more), space, drive)
+
+
+def obeid_2021_sheet(orientation=None):
+    """Sheet of 75 x 75 positions with an orientation map, after Obeid & Miller [1]_.
+
+    A cell's excitation comes from up to 3 positions away, tuned broadly, and from farther away,
+    tuned narrowly; its inhibition from nearby. Weights are sparse: 10 million synapses. Only the
+    constants are the paper's; it does not give the rule by which they become weights, and the one
+    here is our guess.
+
+    Parameters
+    ----------
+    orientation : array-like of shape (5625,), default=None
+        Preferred orientations in degrees; None means a random map.
+
+    Returns
+    -------
+    published : Published
+        Positions are in cells. ``drive(contrast, side, place=None)``: a square grating of a
+        contrast in percent and a side in cells, with the orientation that is preferred at its
+        centre: the position of that number, or None for the middle.
+
+    References
+    ----------
+    .. [1] Obeid & Miller (2021). Stabilized supralinear network: model of layer 2/3 of the primary
+       visual cortex. bioRxiv 2020.12.30.424892.
+
+    Examples
+    --------
+    >>> from ssn_estimators import circuits
+    >>> sheet = circuits.obeid_2021_sheet()
+    >>> sheet.circuit, sheet.drive(16.4, [4.0, 8.0]).shape  # doctest: +SKIP
+    (Circuit(n_excitatory=5625, n_inhibitory=5625, k=0.01, ...), (2, 11250))
+    """
+    if orientation is None:
+        orientation = orientation_map((75, 75), 1.0, 10.0, random_state=0)
+    space = sheet((75, 75), 1.0, orientation=orientation, unit="cells")
+    options = {"sparse": True, "cutoff": 1e-3}
+    weights = connect(
+        space,
+        [[0.072, 0.0528], [0.06, 0.0288]],
+        [[3.0, 2.0], [3.0, 2.0]],
+        profile=[[_within, "gaussian"]] * 2,
+        feature_widths=55.0,
+        reach=8.0,
+        **options,
+    ) + connect(
+        space,
+        [[0.036, 0.0], [0.036, 0.0]],
+        [[3.0, 1.0], [6.0, 1.0]],
+        profile=_beyond,
+        feature_widths=25.0,
+        reach=26.0,
+        **options,
+    )
+    weights = signed(weights.astype(np.float32), [1, -1])
+
+    def drive(contrast, side, place=None):
+        """A square grating in the orientation that its centre prefers."""
+        place = len(space.positions) // 2 if place is None else place
+        strength = 50 * _numbers(contrast) ** 3.5 / (_numbers(contrast) ** 3.5 + 11.0**3.5)
+        centre = {"place": space.positions[place], "edge": "erf", "edge_width": 0.25}
+        pattern = grating(space, space.orientation[place], 20.0, contrast=strength)
+        return for_types(pattern * bar(space, np.atleast_1d(side), **centre), [1.0, 1.0])
+
+    return Published(
+        Circuit(weights, 5625, k=0.01, gamma=2.2, tau_e=10.0, tau_i=6.67), space, drive
+    )
+
+
+def _within(distance, width):
+    return (distance <= width).astype(float)
+
+
+def _beyond(distance, width):
+    return np.where(distance > 3, np.exp(-((distance - 3) ** 2) / (2 * width**2)), 0.0)

@@ -80,7 +80,7 @@ def split(circuit, parents, *, shares="equal", random_state=None):
     >>> origin
     array([0, 1, 1])
     """
-    circuit, n = circuit.to_numpy(), circuit.n_neurons
+    circuit, n = circuit.dense("splits").to_numpy(), circuit.n_neurons
     parents = np.asarray(parents)
     if parents.ndim != 1 or (parents.size and parents.dtype.kind not in "iu"):
         raise ValueError(f"parents must be a list of cell indices, got {parents!r}.")

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
 from sklearn.base import BaseEstimator
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils import Bunch
@@ -203,7 +204,7 @@ class _Writer:
             return value if math.isfinite(value) else {"float": repr(value)}
         if isinstance(value, np.generic) and value.dtype.kind in NUMERIC:
             return {"number": self._array(np.asarray(value))}
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray) or issparse(value):
             return self._of_array(value, place)
         if type(value) is list and len(value) >= LONG and all(type(x) is float for x in value):
             return {"floats": self._array(np.array(value))}
@@ -242,6 +243,10 @@ class _Writer:
         }
 
     def _of_array(self, value, place):
+        if issparse(value):
+            rows = value.tocsr()
+            parts = rows.data, rows.indices, rows.indptr
+            return {"csr": [*map(self._array, parts), list(rows.shape)]}
         if value.dtype.kind in NUMERIC:
             return {"array": self._array(value)}
         flat = value.ravel().tolist()
@@ -368,6 +373,11 @@ class _Reader:
             return self._array(content)
         if kind == "floats":
             return self._array(content).tolist()
+        if kind == "csr":
+            *parts, shape = content
+            rows = csr_array(tuple(map(self._array, parts)), shape=tuple(shape))
+            rows.check_format(full_check=True)
+            return rows
         if kind in ("list", "tuple"):
             return {"list": list, "tuple": tuple}[kind](map(self.decoded, content))
         if kind in ("dict", "bunch"):

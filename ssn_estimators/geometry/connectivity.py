@@ -7,8 +7,9 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import block_array, csr_array, eye_array, issparse
+from scipy.sparse import csr_array, eye_array, hstack, issparse, vstack
 from scipy.spatial import cKDTree
+from sklearn.utils import gen_batches
 
 from ssn_estimators._sklearn import NOT_NEGATIVE, POSITIVE, StrOptions, validate_params
 from ssn_estimators._torch import to_numbers
@@ -32,6 +33,7 @@ PROFILES = {
     "von_mises": von_mises,
 }
 ROUNDING = 1e-9  # relative
+MOST_PAIRS = 2**21  # of positions at a time
 
 
 class Kernel(NamedTuple):
@@ -47,7 +49,7 @@ class Kernel(NamedTuple):
 class Pairs(NamedTuple):
     """Pairs of positions that may be connected, arrays of one length."""
 
-    post: np.ndarray
+    post: np.ndarray  # counted from the first of some positions
     pre: np.ndarray
     distance: np.ndarray
     orientation: np.ndarray | None  # difference, in degrees
@@ -165,10 +167,15 @@ def connect(
     (np.float64(3.512), np.float64(-1.836))
     """
     kernels = kernels_by_type(space, amplitudes, widths, profile, feature_widths, local_share)
-    make = partial(block_of, _pairs(space, reach), space.n_positions, normalize, cutoff)
-    if sparse:
-        return block_array([[make(kernel) for kernel in row] for row in kernels], format="csr")
-    return np.block([[make(kernel).toarray() for kernel in row] for row in kernels])
+    parts = [[] for _ in kernels]
+    # some rows at a time: what is made on the way is several times as large as the weights
+    for rows in gen_batches(space.n_positions, max(1, MOST_PAIRS // space.n_positions)):
+        pairs = _pairs(space, reach, rows)
+        make = partial(block_of, pairs, space.n_positions, rows, normalize, cutoff)
+        for part, row in zip(parts, kernels, strict=True):
+            part.append(hstack([make(kernel) for kernel in row], format="csr"))
+    weights = vstack([some for part in parts for some in part], format="csr")
+    return weights if sparse else weights.toarray()
 
 
 def signed(weights, signs):
@@ -205,7 +212,11 @@ def signed(weights, signs):
             f"weights must have columns for cells of {len(signs)} types, got shape {weights.shape}."
         )
     columns = np.repeat(signs, weights.shape[1] // len(signs))
-    return csr_array(weights.multiply(columns)) if issparse(weights) else weights * columns
+    if not issparse(weights):
+        return weights * columns
+    rows = csr_array(weights)
+    data = rows.data * columns.astype(rows.dtype)[rows.indices]
+    return csr_array((data, rows.indices, rows.indptr), shape=rows.shape)
 
 
 def check_signs(signs):
@@ -276,21 +287,21 @@ def _functions(profile, space):
     return functions
 
 
-def _pairs(space, reach):
-    """All pairs of positions within reach of each other, each with itself included."""
-    index = np.arange(space.n_positions)
+def _pairs(space, reach, rows):
+    """Pairs of some positions and those within reach of them, each with itself included."""
+    own, index = np.arange(rows.stop - rows.start), np.arange(space.n_positions)
     if reach is None:
-        post, pre = np.repeat(index, len(index)), np.tile(index, len(index))
+        post, pre = np.repeat(own, len(index)), np.tile(index, len(own))
     else:
-        first, second = _tree(space).query_pairs(farthest(reach), output_type="ndarray").T
-        post = np.concatenate([first, second, index])
-        pre = np.concatenate([second, first, index])
-    distance = np.linalg.norm(
-        wrapped(space.positions[post] - space.positions[pre], space.periods), axis=1
-    )
+        tree = _tree(space)
+        some = cKDTree(tree.data[rows], boxsize=tree.boxsize)
+        near = some.sparse_distance_matrix(tree, farthest(reach), output_type="ndarray")
+        post, pre = near["i"], near["j"]
+    displacement = space.positions[rows][post] - space.positions[pre]
+    distance = np.linalg.norm(wrapped(displacement, space.periods), axis=1)
     if space.orientation is None:
         return Pairs(post, pre, distance, None)
-    difference = space.orientation[post] - space.orientation[pre]
+    difference = space.orientation[rows][post] - space.orientation[pre]
     return Pairs(post, pre, distance, shortest(difference, ORIENTATION_PERIOD))
 
 
@@ -311,8 +322,8 @@ def _tree(space):
     return cKDTree(inside, boxsize=lengths)
 
 
-def block_of(pairs, n_positions, normalize, cutoff, kernel):
-    """Weights between the cells of one type and those of another, or the same, as csr_array."""
+def block_of(pairs, n_positions, rows, normalize, cutoff, kernel):
+    """Weights onto some cells of one type from all of another, or the same, as csr_array."""
     values = kernel.profile(pairs.distance, kernel.width)
     if np.shape(values) != pairs.distance.shape or not (np.isfinite(values) & (values >= 0)).all():
         raise ValueError("a profile must return a finite number >= 0 for every distance.")
@@ -321,11 +332,12 @@ def block_of(pairs, n_positions, normalize, cutoff, kernel):
     kept = (kernel.amplitude > 0) & (values > 0) & (values >= cutoff)
     values, post, pre = values[kept], pairs.post[kept], pairs.pre[kept]
     if normalize == "rows":
-        values = values / np.bincount(post, values, n_positions)[post]
+        values = values / np.bincount(post, values)[post]
     elif normalize == "density":
         values = values / n_positions
-    block = csr_array((values, (post, pre)), shape=(n_positions, n_positions))
+    shape = rows.stop - rows.start, n_positions
+    block = csr_array((values, (post, pre)), shape=shape)
     share = kernel.local_share
     if share > 0:
-        block = share * eye_array(n_positions, format="csr") + (1 - share) * block
+        block = share * eye_array(*shape, k=rows.start, format="csr") + (1 - share) * block
     return kernel.amplitude * block

@@ -69,6 +69,7 @@ def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
     >>> fixed_points(cell, [[1.0]])[0].u.round(2).ravel().tolist()
     [1.23, 5.44]
     """
+    circuit.dense("searches for all fixed points")
     circuit, drive = circuit.to_numpy(), _float_drive(circuit, drive)
     rng, n = check_random_state(random_state), circuit.n_neurons
 

@@ -64,6 +64,7 @@ def response_matrix(circuit, drive, *, start=None):
     >>> response_matrix(pair, [[2.0, 2.0], [20.0, 20.0]])[:, 1, 1].round(2)
     array([ 0.13, -4.74])
     """
+    circuit.dense("response matrices")
     states = steady_states(circuit, drive, start=start)
     circuit = in_double(circuit)
     response = np.full((len(states.u), circuit.n_neurons, circuit.n_neurons), np.nan)

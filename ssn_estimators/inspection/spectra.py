@@ -208,6 +208,7 @@ def _transfer(circuit, drive, frequencies, readout, of, start):
     legal = frequencies.ndim == 1 and frequencies.size and np.isfinite(frequencies).all()
     if not legal or frequencies.min() < 0:
         raise ValueError(f"frequencies must be one or more numbers >= 0, got {frequencies!r}.")
+    circuit.dense("spectra")
     tensors = replace(circuit.to_torch(dtype=torch.float64), dynamics="voltage")
     # linearised, both forms have the same rates; potentials of the rate form are W r + f(h) + eta
     through_rates = of == "u" and circuit.dynamics == "rate"

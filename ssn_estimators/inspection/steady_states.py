@@ -8,11 +8,12 @@ from numbers import Real
 
 import numpy as np
 import torch
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs, gmres
 from sklearn.utils import gen_batches
 
 from ssn_estimators._threads import share_out
 from ssn_estimators._torch import to_numbers
-from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
+from ssn_estimators.circuit import DIVERGENCE_THRESHOLD, is_sparse
 from ssn_estimators.simulation.reference import velocity
 
 __all__ = [
@@ -35,6 +36,7 @@ NEAR = 0.02  # relative to 1 mV + the potentials; what Newton may still have to 
 FEW = 50  # cells, of which matrices of all inputs are worked on at once
 PRECISION = 1e-9  # of a Newton step, after which one more is exact
 NEWTON_STEPS = 30
+LINEAR, KRYLOV = 1e-10, 100  # of sparse systems: relative residual, and vectors before a restart
 MOST_STEPS = 20_000  # of a relaxation
 MOST_ENTRIES = 2**23  # of the matrices of a block of inputs
 
@@ -171,7 +173,7 @@ def _settled(circuit, drive, u, longest):
         point = newton(circuit, drive[slow], u[slow])
         near = is_near(point, u[slow])
         here, point = slow[near], point[near]
-        own = eigenvalues(circuit, point).real.max(1, initial=-np.inf)
+        own = abscissae(circuit, point)
         stable = here[own < 0]
         found[stable], abscissa[stable] = point[own < 0], own[own < 0]
         rows = np.setdiff1d(rows, stable)
@@ -179,7 +181,7 @@ def _settled(circuit, drive, u, longest):
             return found, abscissa
     found[rows] = newton(circuit, drive[rows], u[rows])
     rows = rows[np.isfinite(found[rows]).all(1)]
-    abscissa[rows] = eigenvalues(circuit, found[rows]).real.max(1, initial=-np.inf)
+    abscissa[rows] = abscissae(circuit, found[rows])
     return found, abscissa
 
 
@@ -233,20 +235,67 @@ def is_near(u, other):
 
 def newton(circuit, drive, u):
     """Fixed points by Newton's method, each from the potentials given; NaN where it fails."""
-    eye = np.eye(circuit.n_neurons)
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(NEWTON_STEPS):
             residual = drive - u + circuit.recurrent(circuit.rates(u))
-            change = solved(eye - circuit.weights * circuit.gain(u)[:, None], residual[..., None])
-            u = u + change[..., 0]
-            size = np.abs(change).max((1, 2), initial=0.0)
+            change = newton_step(circuit, u, residual)
+            u = u + change
+            size = np.abs(change).max(1, initial=0.0)
             arrived = size < PRECISION * (1 + np.abs(u).max(1, initial=0.0))
             if (arrived | too_far(u)).all():
                 break
         residual = drive - u + circuit.recurrent(circuit.rates(u))
-        last = solved(eye - circuit.weights * circuit.gain(u)[:, None], residual[..., None])
-        u = u + last[..., 0]
+        u = u + newton_step(circuit, u, residual)
     return np.where((arrived & ~too_far(u))[:, None], u, np.nan)
+
+
+def newton_step(circuit, u, residual):
+    """Change of potentials that makes a residual vanish, to first order; NaN without one."""
+    gain = circuit.gain(u)
+    if not is_sparse(circuit.weights):
+        eye = np.eye(circuit.n_neurons)
+        return solved(eye - circuit.weights * gain[:, None], residual[..., None])[..., 0]
+    steps = np.full_like(u, np.nan)
+    for step, own, right in zip(steps, gain, residual, strict=True):
+        if not np.isfinite(right).all():
+            continue
+
+        def product(x, own=own):
+            return x - circuit.recurrent(own * x)
+
+        matrix = LinearOperator((len(right), len(right)), matvec=product, dtype=float)
+        found, failed = gmres(matrix, right, rtol=LINEAR, restart=KRYLOV, maxiter=10)
+        if not failed:
+            step[:] = found
+    return steps
+
+
+def abscissae(circuit, u):
+    """Largest real parts of the eigenvalues of the Jacobian, in 1/ms; NaN if they are not found."""
+    if not is_sparse(circuit.weights):
+        return eigenvalues(circuit, u).real.max(1, initial=-np.inf)
+    return np.array([_abscissa(circuit, own) for own in circuit.gain(u)])
+
+
+def _abscissa(circuit, gain):
+    n, rate = circuit.n_states, 1 / circuit.tau_states
+    if not gain.any():
+        return -rate.min()
+
+    def product(x):
+        x = x.ravel()
+        if circuit.receptors is None:
+            return (circuit.recurrent(gain * x) - x) * rate
+        rates = gain * circuit.potentials(x)
+        same = [0 * rates, *[rates] * len(circuit.receptors.tau)]
+        return (np.concatenate(same) - x) * rate
+
+    matrix = LinearOperator((n, n), matvec=product, dtype=float)
+    start = np.random.RandomState(0).standard_normal(n)
+    try:
+        return eigs(matrix, 1, which="LR", v0=start, tol=1e-8, return_eigenvectors=False).real[0]
+    except ArpackNoConvergence:
+        return np.nan
 
 
 def solved(matrices, right):

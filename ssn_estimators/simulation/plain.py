@@ -127,7 +127,7 @@ def _forcing(circuit, drive, setup, noise=None):
         if noise is not None and t > setup.n_burn:
             noise.append(z)
         own = drive[min(t, len(drive) - 1)] if moving else drive
-        yield (own[:, None] + z @ circuit.noise_factor.T).flatten(0, 1)
+        yield (own[:, None] + circuit.noise(z)).flatten(0, 1)
         if t == n_steps:
             return
 

@@ -11,7 +11,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from ssn_estimators._torch import on_cpu, to_tensor
-from ssn_estimators.circuit import DIVERGENCE_THRESHOLD, kind_of
+from ssn_estimators.circuit import DIVERGENCE_THRESHOLD, is_sparse, kind_of
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.simulation import cpu, plain
 from ssn_estimators.simulation.setup import Setup
@@ -335,16 +335,11 @@ def _stationary_noise(seed, setup, shape):
 
 def _run(circuits, drives, setup, record):
     """Of tensors that have been checked."""
-    weights, factors = (
-        torch.stack([getattr(circuit, name) for circuit in circuits])
-        for name in ("weights", "noise_factor")
-    )
     paths = [name for name in record if name != "final"]
-    special = circuits[0].receptors is not None
-    if special or not cpu.runs_here(weights, factors, drives, setup):
+    if circuits[0].receptors is not None or is_sparse(circuits[0].weights):
         outcome = plain.moments(circuits, drives, setup, bool(paths))
     else:
-        outcome = _moments(weights, factors, drives, setup, bool(paths))
+        outcome = _of_dense(circuits, drives, setup, bool(paths))
     mean, covariance, rates, diverged_at, path, z, *final = outcome
     steps = torch.arange(1, setup.n_window + 1).to(drives)
     simulations = []
@@ -371,15 +366,26 @@ def _run(circuits, drives, setup, record):
     return simulations
 
 
+def _of_dense(circuits, drives, setup, record):
+    """Moments of circuits without receptors, by an engine of their kind if there is one."""
+    weights, factors = (
+        torch.stack([getattr(circuit, name) for circuit in circuits])
+        for name in ("weights", "noise_factor")
+    )
+    if not cpu.runs_here(weights, factors, drives, setup):
+        return plain.moments(circuits, drives, setup, record)
+    return _moments(weights, factors, drives, setup, record)
+
+
 def _trajectories(names, circuit, path, z, drive, setup):
     """Those of one circuit that are asked for, from its states and unit noise."""
     found, in_rates = dict.fromkeys(names, path), circuit.dynamics == "rate"
     if "r" in names and not in_rates:
         found["r"] = circuit.rates(path)
     if "eta" in names:
-        found["eta"] = z @ circuit.noise_factor.T
+        found["eta"] = circuit.noise(z)
     if "u" in names and in_rates:
-        eta = found["eta"] if "eta" in names else z @ circuit.noise_factor.T
+        eta = found["eta"] if "eta" in names else circuit.noise(z)
         found["u"] = circuit.recurrent(path) + _after_steps(drive, setup)[:, :, None] + eta
     return found
 

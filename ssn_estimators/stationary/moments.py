@@ -132,6 +132,7 @@ def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter
     >>> moments.mean, moments.covariance
     (array([[2.]]), array([[[0.5]]]))
     """
+    circuit.dense("stationary moments")
     if circuit.receptors is not None:
         raise ValueError(
             "stationary moments are for circuits without receptors; simulate, or take "
