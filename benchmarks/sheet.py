@@ -72,7 +72,7 @@ def main():
         print(rows[-1], flush=True)
     result = {"machine": machine(), "map": "of the authors" if arguments.data else "random"}
     if arguments.out:
-        save(arguments.out, result | {"stimuli": rows})
+        save(result | {"stimuli": rows}, arguments.out)
 
 
 if __name__ == "__main__":

@@ -753,7 +753,7 @@ def obeid_2021_sheet(orientation=None):
         """A square grating in the orientation that its centre prefers."""
         place = len(space.positions) // 2 if place is None else place
         strength = 50 * _numbers(contrast) ** 3.5 / (_numbers(contrast) ** 3.5 + 11.0**3.5)
-        centre = {"place": space.positions[place], "edge": "erf", "edge_width": 0.25}
+        centre = {"place": space.positions[place], "edge": "erf", "edge_width": 0.25 / 0.6}
         pattern = grating(space, space.orientation[place], 20.0, contrast=strength)
         return for_types(pattern * bar(space, np.atleast_1d(side), **centre), [1.0, 1.0])
 

@@ -458,6 +458,8 @@ def in_time(drives, durations, dt=1.0):
            [5., 0.]])
     """
     durations = to_numbers(durations, name="durations")
+    if not np.iterable(drives):
+        raise ValueError(f"drives must be a sequence of them, got {drives!r}.")
     each = [np.atleast_2d(to_numbers(drive, name="drives")) for drive in drives]
     if durations.ndim != 1 or len(each) != len(durations) or not each:
         raise ValueError(f"there must be one duration for each drive, got {durations}.")

@@ -9,7 +9,7 @@ import linecache
 import os
 import traceback
 import warnings
-from inspect import signature
+from inspect import Parameter, signature
 from unittest import mock
 
 import numpy as np
@@ -17,11 +17,21 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from zoo import ESTIMATORS, METHODS, short_confirmations
 
 import ssn_estimators
-from ssn_estimators import Circuit, circuits, geometry, simulate, stationary_moments, stimuli
+from ssn_estimators import (
+    Circuit,
+    Receptors,
+    circuits,
+    geometry,
+    rate_functions,
+    simulate,
+    stationary_moments,
+    stimuli,
+)
 from ssn_estimators import datasets as made
 from ssn_estimators.inspection import (
     ei_balance,
@@ -121,14 +131,29 @@ def some_circuits(draw):
     size = draw(st.sampled_from([0.01, 0.3, 3.0, 1e6]))
     rng = np.random.RandomState(draw(st.integers(0, 1000)))
     weights = size * abs(rng.standard_normal((n, n))) * np.where(np.arange(n) < n_e, 1, -1)
+    weights = weights.astype(draw(st.sampled_from([np.float32, np.float64])))
+    law = {"gamma": draw(st.sampled_from([1.0, 2.0, 2.5, 3.0, np.linspace(1.0, 2.0, n)]))}
     return Circuit(
-        weights.astype(draw(st.sampled_from([np.float32, np.float64]))),
+        draw(st.sampled_from([weights, weights, weights, csr_array(weights)])),
         n_e,
         draw(st.sampled_from([0.0, 0.2, 1e4])),
         k=draw(st.sampled_from([0.04, 0.3, np.linspace(0.1, 0.2, n)])),
-        gamma=draw(st.sampled_from([1.0, 2.0, 2.5, 3.0, np.linspace(1.0, 2.0, n)])),
-        dynamics=draw(st.sampled_from(["voltage", "voltage", "rate"])),
+        **draw(st.sampled_from([law, law, *({"rate_function": x} for x in FUNCTIONS)])),
+        **draw(st.sampled_from([{}, {}, {"dynamics": "rate"}, filters(n_i)])),
     )
+
+
+FUNCTIONS = [
+    rate_functions.AbbottChance(),
+    rate_functions.MillerTroyer(0.5, gamma=1.5),
+    rate_functions.Ricciardi(sigma=1.0),
+    rate_functions.Saturating(100.0, 200.0),
+]
+
+
+def filters(n_inhibitory):
+    shares = {"E": {"fast": 0.5, "slow": 0.5}} | ({"I": {"fast": 1.0}} if n_inhibitory else {})
+    return {"receptors": Receptors({"fast": 4.0, "slow": 60.0}, shares)}
 
 
 @fuzz(60)
@@ -139,6 +164,7 @@ def test_circuits(data):
         "noise_factor": data.draw(arrays([(), (2, 2), (1, 1), (2,)])),
     }
     names = ["theta", "k", "gamma", "tau_e", "tau_eta", "tau", "populations", "dynamics"]
+    names += ["rate_function", "receptors"]
     for name in data.draw(st.sets(st.sampled_from(names))):
         arguments[name] = data.draw(NONSENSE)
     circuit = check(lambda: Circuit(**arguments))
@@ -189,6 +215,7 @@ def test_stationary_states(data):
     check(lambda: oscillations(circuit, drive, settling=10.0, duration=10.0))
 
 
+LARGE = "obeid_2021_sheet"
 MAKERS = [getattr(made, name) for name in made.__all__ if not name.startswith("make_ring")]
 MAKERS += [
     ssn_estimators.low_rank_init,
@@ -202,7 +229,9 @@ MAKERS += [
     ssn_estimators.energy_distance,
     add_gaussian_noise,
     add_salt_pepper,
-    *(getattr(circuits, name) for name in circuits.__all__ if name != "Published"),
+    *(getattr(circuits, name) for name in circuits.__all__ if name not in ("Published", LARGE)),
+    *(type(function) for function in FUNCTIONS),
+    Receptors,
     *(getattr(stimuli, name) for name in stimuli.__all__),
     geometry.ring,
     geometry.line,
@@ -246,6 +275,10 @@ SMALL = {
     "spacing": 1.0,
     "period": 4.0,
     "weights": [[1.0, 2.0], [3.0, 4.0]],
+    "drives": [[1.0, 2.0]],
+    "durations": [2.0],
+    "tau": {"AMPA": 4.0},
+    "shares": {"E": {"AMPA": 1.0}},
     "signs": [1, -1],
     "x": [[0.0], [1.0]],
     "y": [[0.0], [1.0]],
@@ -264,6 +297,8 @@ def test_makers(data):
         if parameter.kind is not parameter.VAR_KEYWORD
     ]
     arguments = {name: SMALL[name] for name in names if name in SMALL}
+    needed = [x for x in names if signature(make).parameters[x].default is Parameter.empty]
+    assert arguments.keys() >= set(needed), f"{make} needs small {needed}"
     for name in data.draw(st.sets(st.sampled_from(names), min_size=1, max_size=2)):
         arguments[name] = data.draw(NONSENSE)
     check(lambda: make(**arguments))

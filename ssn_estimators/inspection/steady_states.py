@@ -140,7 +140,11 @@ def steady_states(circuit, drive, *, start=None, follow=False, duration=None):
 
 def in_double(circuit):
     """The circuit as NumPy arrays in float64, in the voltage form: with the same fixed points."""
-    return replace(circuit.to_torch(dtype=torch.float64).to_numpy(), dynamics="voltage")
+    circuit = replace(circuit.to_torch(dtype=torch.float64).to_numpy(), dynamics="voltage")
+    if not is_sparse(circuit.weights) or circuit.n_neurons > FEW:
+        return circuit
+    arrays = {name: getattr(circuit, name).toarray() for name in ("weights", "noise_factor")}
+    return replace(circuit, **arrays)
 
 
 def checked_drive(circuit, drive):
