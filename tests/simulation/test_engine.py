@@ -19,6 +19,8 @@ from ssn_estimators import Circuit, simulate, simulate_many
 from ssn_estimators.simulation import SCHEMES, reference
 from ssn_estimators.simulation.cpu import backend, blocks, steps
 from ssn_estimators.simulation.cpu import engine as cpu
+from ssn_estimators.simulation.cpu.tables import NO_TABLE
+from ssn_estimators.simulation.cpu.values import Law
 from ssn_estimators.simulation.setup import Setup
 
 MOMENTS = ("mean", "covariance", "rates")
@@ -102,7 +104,10 @@ def reference_outcome(weights, factors, drive, setup, alive=None):
         kept = torch.ones(forcing.shape[1:3]).bool() if alive is None else alive[m]
         circuit = SimpleNamespace(
             weights=weights[m],
-            tau=setup.tau,
+            tau_states=setup.tau,
+            recurrent=lambda rates, own=weights[m]: rates @ own.T,
+            receptors=None,
+            dynamics="voltage",
             rates=lambda u: setup.k * torch.relu(u) ** setup.gamma,
         )
         columns = forcing[:, kept]
@@ -196,12 +201,12 @@ def test_compiled_powers(gamma):
     for dtype, tolerance in ((np.float32, 6e-7), (np.float64, 1e-14)):
         u, exponent = u.astype(dtype), float(dtype(gamma))
         rates = np.empty_like(u)
-        backend.compiled._rate(u, rates, dtype(gamma))
+        backend.compiled._rate(u, rates, Law(dtype(gamma), NO_TABLE))
         expected = np.maximum(u, 0).astype(float) ** exponent
         assert_allclose(rates, expected, rtol=tolerance)
         odd = np.array([np.nan, np.inf, -np.inf, 1e-42, 0.0], dtype)
         rates = np.empty_like(odd)
-        backend.compiled._rate(odd, rates, dtype(gamma))
+        backend.compiled._rate(odd, rates, Law(dtype(gamma), NO_TABLE))
         assert np.isnan(rates[0])
         assert rates[1] == np.inf
         assert_allclose(rates[2:], 0, atol=1e-41)

@@ -86,7 +86,10 @@ def reference_moments(weights, noise_factor, drive, setup):
         forcing = (steps + z[:, m] @ noise_factor[m].T).flatten(1, 2)
         circuit = SimpleNamespace(
             weights=weights[m],
-            tau=np.array(setup.tau),
+            tau_states=np.array(setup.tau),
+            recurrent=lambda rates, own=weights[m]: rates @ own.T,
+            receptors=None,
+            dynamics="voltage",
             rates=rates_of,
         )
         du_dt = reference.velocity(circuit)

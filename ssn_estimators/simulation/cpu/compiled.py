@@ -535,9 +535,10 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
     flat, done, legal = z.reshape(len(z), -1), 0, True
     while done < n_steps and legal:
         size, first = min(len(z) - 1, n_steps - done), done % len(path)
-        ornstein_uhlenbeck(flat[: size + 1], source.process)
-        for t in range(size + 1):
-            _product(source.noise_factor, z[t], kicks[t])
+        if not source.quiet:
+            ornstein_uhlenbeck(flat[: size + 1], source.process)
+            for t in range(size + 1):
+                _product(source.noise_factor, z[t], kicks[t])
         forcing, part = Forcing(source.base, kicks, source.columns), path[first : first + size]
         first_ever, in_rates = cold and done == 0, len(cells.response) > 0
         if scheme.heun:

@@ -84,7 +84,9 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
     while done < n_steps and legal:
         size, first = min(len(source.values) - 1, n_steps - done), done % len(path)
         part = path[first : first + size]
-        kicks = source.noise_factor @ source.process.advance(size)
+        kicks = source.kicks
+        if not source.quiet:
+            kicks = source.noise_factor @ source.process.advance(size)
         forcing = Forcing(source.base, kicks, source.columns)
         if scheme.heun:
             some = predictions[done : done + size] if len(predictions) > 1 else predictions

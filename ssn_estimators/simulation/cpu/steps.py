@@ -42,11 +42,20 @@ class Stepper:
         empty, shape, size = self.arrays.empty, (block.n, block.n_columns), shape[-1]
         self.room = Room(empty((2, *shape)), empty(shape), empty(shape))
         self.last = empty((1, *shape))  # increment; or room for Heun's predictions
+        quiet = not (block.keep or block.record or block.network.noise_factor.any())
         values, kicks = (empty((block.chunk + 1, block.n, size)) for _ in range(2))
+        if quiet:
+            kicks[:] = 0
         process = self.noise.compiled if self.arrays.compiled else self.noise
         self.base = self._base(block.drive[None]) if block.drive.ndim == 2 else None
         self.source = Source(
-            self.base, process, values, kicks, block.network.noise_factor, _columns_of(block)
+            self.base,
+            process,
+            values,
+            kicks,
+            block.network.noise_factor,
+            _columns_of(block),
+            quiet,
         )
         self.cells = _cells(block, block.network.recurrent)
         self.scheme = _scheme(block)

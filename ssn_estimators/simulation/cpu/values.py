@@ -60,6 +60,7 @@ class Source(NamedTuple):
     kicks: object  # takes e n z, of the same shape
     noise_factor: object  # e n
     columns: Columns
+    quiet: bool  # whether n is 0, and nobody asks for z: then kicks are 0
 
 
 class Forcing(NamedTuple):
