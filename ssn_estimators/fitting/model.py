@@ -1,0 +1,166 @@
+"""From what an estimator was told to the circuit, its readout and its free parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ssn_estimators._torch import to_numbers
+from ssn_estimators.circuit import Circuit
+from ssn_estimators.fitting.parameters import QUANTITIES, Free, Parameters, parameters_of
+from ssn_estimators.fitting.steady import Conditions
+from ssn_estimators.inspection.populations import choose_cells
+
+__all__ = ["Model", "by_cell", "circuit_with", "model_of"]
+
+USUAL_WEIGHTS = [[0.5, -0.5], [0.5, -0.25]]  # mV s; stable under any input
+USUAL_K = 0.04
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A circuit, what is seen of it and what is free.
+
+    Parameters
+    ----------
+    circuit : Circuit
+    readout : ndarray of shape (n_outputs, n_neurons)
+    parameters : Parameters
+    potentials : bool
+        Whether potentials are seen, not rates.
+    """
+
+    circuit: Circuit
+    readout: np.ndarray
+    parameters: Parameters
+    potentials: bool
+
+    def conditions(self, X, perturbation):
+        """What the circuit is shown."""
+        extra = by_cell(self.circuit, perturbation, len(X), "perturbation")
+        return Conditions(X, extra, self.readout, self.circuit.gamma, self.potentials)
+
+
+def model_of(estimator, X, n_outputs):
+    """The model of an estimator's parameters, or why there is none."""
+    circuit = estimator.circuit
+    usual = circuit is None
+    circuit = _usual_circuit(n_outputs) if usual else circuit.to_numpy()
+    circuit = replace(circuit, dynamics="voltage")
+    n = circuit.n_neurons
+    arrays = {
+        "weights": circuit.weights,
+        "input_map": _input_map(circuit, estimator.input_map, X, usual),
+        "baseline": by_cell(circuit, estimator.baseline, 1, "baseline")[0],
+        "k": np.broadcast_to(circuit.of_cells("k", circuit.weights), n),
+        "tau": circuit.tau,
+    }
+    frees = [_checked_free(free, usual) for free in _listed(estimator.free)]
+    if "tau" in [free.quantity for free in frees]:
+        raise ValueError("tau cannot be free: steady states do not depend on it.")
+    parameters = parameters_of(frees, arrays, circuit.populations)
+    readout = _readout(circuit, estimator.observed, n_outputs)
+    return Model(circuit, readout, parameters, estimator.response == "potentials")
+
+
+def _usual_circuit(n_outputs):
+    weights = np.kron(USUAL_WEIGHTS, np.full((n_outputs, n_outputs), 1 / n_outputs))
+    return Circuit(weights, n_outputs, k=USUAL_K)
+
+
+def _input_map(circuit, given, X, usual):
+    n, n_inputs = circuit.n_neurons, X.shape[1]
+    sizes = np.array(list(circuit.populations.values()))
+    if given is not None:
+        given = to_numbers(given, float, "input_map")
+        if given.shape != (n, n_inputs) or not np.isfinite(given).all():
+            raise ValueError(
+                f"input_map must be finite and of shape ({n}, {n_inputs}) for {n} cells and "
+                f"{n_inputs} inputs, got shape {given.shape}."
+            )
+        return given
+    if usual:
+        size = X.std(0)
+        return np.tile(1 / np.where(size > 0, size, 1.0) / np.sqrt(n_inputs), (n, 1))
+    if n_inputs == n:
+        return np.eye(n)
+    if n_inputs == len(sizes):
+        return np.repeat(np.eye(len(sizes)), sizes, axis=0)
+    raise ValueError(
+        f"X has {n_inputs} inputs, which are neither drives of {n} cells nor of {len(sizes)} "
+        f"populations: input_map of shape ({n}, {n_inputs}) must say where they go."
+    )
+
+
+def _listed(free):
+    if isinstance(free, (str, Free)):
+        raise ValueError(f"free must be a sequence, such as [{free!r}].")
+    free = list(free)
+    if not free:
+        raise ValueError("free is empty: there is nothing to fit.")
+    return free
+
+
+def _checked_free(free, usual):
+    if isinstance(free, Free):
+        return free
+    if not isinstance(free, str) or free not in QUANTITIES:
+        raise ValueError(f"free must have names out of {QUANTITIES}, or Free values; got {free!r}.")
+    if usual and free == "input_map":
+        return Free(free, by="each", scale="linear", spread=2.0)
+    return Free(free, by="each") if usual and free == "baseline" else Free(free)
+
+
+def _readout(circuit, observed, n_outputs):
+    """Weights of cells in each column of Y."""
+    n, populations = circuit.n_neurons, list(circuit.populations)
+    if observed is None:
+        if n_outputs == n:
+            observed = range(n)
+        elif n_outputs == len(populations):
+            observed = populations
+        elif n_outputs == circuit.n_excitatory:
+            observed = range(n_outputs)
+        else:
+            raise ValueError(
+                f"Y has {n_outputs} columns, neither one for each of {n} cells nor for each of "
+                f"{len(populations)} populations: observed must say what they are."
+            )
+    observed = list(observed)
+    if len(observed) != n_outputs:
+        raise ValueError(f"observed names {len(observed)} columns of Y, which has {n_outputs}.")
+    readout = np.zeros((n_outputs, n))
+    for row, name in zip(readout, observed, strict=True):
+        cells = choose_cells(circuit, name if isinstance(name, str) else [name])
+        row[cells] = 1 / len(cells)
+    return readout
+
+
+def by_cell(circuit, values, n_rows, name):
+    """Numbers for each of n_rows and each cell, from those of populations, or of cells, or 0."""
+    n, sizes = circuit.n_neurons, list(circuit.populations.values())
+    if values is None:
+        return np.zeros((n_rows, n))
+    numbers = to_numbers(values, float, name)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity.")
+    rows = "" if name == "baseline" else f"{n_rows}, "
+    if name == "baseline":
+        numbers = np.atleast_1d(numbers)
+        numbers = np.broadcast_to(numbers, n) if numbers.shape == (1,) else numbers
+        numbers = numbers[None]
+    if numbers.shape == (n_rows, n):
+        return numbers
+    if numbers.shape == (n_rows, len(sizes)):
+        return np.repeat(numbers, sizes, axis=1)
+    raise ValueError(
+        f"{name} must have shape ({rows}{n}) for cells or ({rows}{len(sizes)}) for populations, "
+        f"got {np.shape(values)}."
+    )
+
+
+def circuit_with(circuit, parameters, theta):
+    """The circuit with fitted numbers."""
+    arrays = parameters.arrays(theta)
+    return replace(circuit, weights=arrays["weights"], k=arrays["k"])

@@ -1,0 +1,81 @@
+"""What data say of the parameters of a fit, from the Jacobian of its residuals."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import norm
+
+from ssn_estimators.inspection.populations import data_frame
+
+__all__ = ["Uncertainty", "explained_variance", "table_of", "uncertainty_of"]
+
+NONE = 1e-3  # share of a parameter, squared, in what residuals do not depend on
+DECADE = np.log(10.0)
+
+
+class Uncertainty(NamedTuple):
+    """Of the parameters, and of what they are told as."""
+
+    covariance: np.ndarray  # of the coordinates
+    standard_errors: np.ndarray  # of the values
+    intervals: np.ndarray
+    identified: np.ndarray
+    condition_number: float
+
+
+def uncertainty_of(jacobian, scale, parameters, theta, level):
+    """Standard errors, intervals, and which parameters are identified.
+
+    Intervals of logarithms are symmetric in these. A logarithm is identified if its interval spans
+    less than a decade, a linear parameter if half of it is less than the largest of its kind.
+    """
+    _, singular, right = np.linalg.svd(jacobian, full_matrices=False)
+    size = singular.max(initial=0.0)
+    none = singular <= size * max(jacobian.shape) * np.finfo(float).eps
+    unknown = 1 - (right[~none] ** 2).sum(0) > NONE
+    scaled = right[~none] / singular[~none, None]
+    covariance = scale**2 * scaled.T @ scaled
+    covariance[unknown], covariance[:, unknown] = np.inf, np.inf
+    deviations = np.sqrt(np.diag(covariance))
+    half = norm.ppf(0.5 + level / 2) * deviations
+    values = parameters.values(theta)
+    with np.errstate(over="ignore"):
+        as_log = np.abs(values)[:, None] * np.exp(half[:, None] * [-1, 1])
+    negative = (parameters.signs < 0)[:, None]
+    as_log = np.where(negative, -as_log[:, ::-1], as_log)
+    as_linear = values[:, None] + half[:, None] * [-1, 1]
+    is_log, largest = parameters.is_log, np.zeros(len(values))
+    for group in np.unique(parameters.group):
+        own = parameters.group == group
+        largest[own] = np.abs(values[own]).max()
+    return Uncertainty(
+        covariance=covariance,
+        standard_errors=np.where(is_log, np.abs(values), 1.0) * deviations,
+        intervals=np.where(is_log[:, None], as_log, as_linear),
+        identified=np.where(is_log, 2 * half < DECADE, half < largest),
+        condition_number=float(size / singular.min())
+        if len(none) == len(theta) and not none.any()
+        else np.inf,
+    )
+
+
+def explained_variance(targets, outputs):
+    """Share of the variance of each target that outputs explain, where there are targets.
+
+    As scikit-learn's R^2: a constant target is explained wholly or not at all.
+    """
+    seen = np.isfinite(targets)
+    misfit = np.where(seen, (targets - outputs) ** 2, 0.0).sum(0)
+    centred = targets - np.nanmean(targets, axis=0)
+    total = np.where(seen, centred**2, 0.0).sum(0)
+    constant = np.where(misfit == 0, 1.0, 0.0)
+    return np.where(total > 0, 1 - misfit / np.where(total > 0, total, 1.0), constant)
+
+
+def table_of(names, values, standard_errors, intervals, identified):
+    """The parameters as a pandas DataFrame, one in each row."""
+    low, high = intervals.T
+    columns = {"value": values, "standard_error": standard_errors, "low": low, "high": high}
+    return data_frame({"name": names, **columns, "identified": identified})
