@@ -7,6 +7,7 @@ from sklearn.base import clone
 
 from ssn_estimators import (
     AutoencoderEncoder,
+    CircuitRegressor,
     CNNClassifier,
     ContrastNormalizer,
     FokkerPlanckRegressor,
@@ -54,6 +55,7 @@ ESTIMATORS = [
         n_trials_predict=4,
         window_predict=60.0,
     ),
+    CircuitRegressor(n_starts=2),
 ]
 
 METHODS = ("predict", "predict_proba", "decision_function", "transform", "score_samples")

@@ -19,14 +19,14 @@ def responses_of(Y, n_rows):
     )
     if Y.ndim > 2 or len(Y) != n_rows:
         raise ValueError(
-            f"Y must have shape ({n_rows},) or ({n_rows}, n_outputs) for {n_rows} conditions, got "
+            f"y must have shape ({n_rows},) or ({n_rows}, n_outputs) for {n_rows} conditions, got "
             f"{Y.shape}."
         )
     is_flat, Y = Y.ndim == 1, Y.reshape(n_rows, -1)
     empty = np.isnan(Y).all(0)
     if empty.any():
         raise ValueError(
-            f"Column {int(np.argmax(empty))} of Y is NaN throughout: drop it, or give responses."
+            f"Column {int(np.argmax(empty))} of y is NaN throughout: drop it, or give responses."
         )
     return Y, is_flat
 
@@ -40,10 +40,10 @@ def errors_of(sample_error, Y):
         errors = errors[:, None]
     if errors.shape not in ((), Y.shape[1:], Y.shape):
         raise ValueError(
-            f"sample_error must be a number, or of shape ({Y.shape[1]},) or {Y.shape} as Y; got "
+            f"sample_error must be a number, or of shape ({Y.shape[1]},) or {Y.shape} as y; got "
             f"{errors.shape}."
         )
     errors = np.broadcast_to(errors, Y.shape)
     if not (errors[np.isfinite(Y)] > 0).all() or np.isinf(errors).any():
-        raise ValueError("sample_error must be finite and > 0 wherever Y is not NaN.")
+        raise ValueError("sample_error must be finite and > 0 wherever y is not NaN.")
     return np.where(np.isfinite(Y), errors, 1.0)

@@ -113,7 +113,7 @@ def _checked_free(free, usual):
 
 
 def _readout(circuit, observed, n_outputs):
-    """Weights of cells in each column of Y."""
+    """Weights of cells in each column of y."""
     n, populations = circuit.n_neurons, list(circuit.populations)
     if observed is None:
         if n_outputs == n:
@@ -124,12 +124,12 @@ def _readout(circuit, observed, n_outputs):
             observed = range(n_outputs)
         else:
             raise ValueError(
-                f"Y has {n_outputs} columns, neither one for each of {n} cells nor for each of "
+                f"y has {n_outputs} columns, neither one for each of {n} cells nor for each of "
                 f"{len(populations)} populations: observed must say what they are."
             )
     observed = list(observed)
     if len(observed) != n_outputs:
-        raise ValueError(f"observed names {len(observed)} columns of Y, which has {n_outputs}.")
+        raise ValueError(f"observed names {len(observed)} columns of y, which has {n_outputs}.")
     readout = np.zeros((n_outputs, n))
     for row, name in zip(readout, observed, strict=True):
         cells = choose_cells(circuit, name if isinstance(name, str) else [name])

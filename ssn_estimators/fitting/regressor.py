@@ -67,10 +67,10 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
     baseline : float, or array-like of shape (n_neurons,) or (n_populations,), default=0.0
         Constant drive in mV.
     observed : sequence of str or int, default=None
-        What the columns of Y are: names of populations, for means over their cells, or indices of
+        What the columns of y are: names of populations, for means over their cells, or indices of
         cells. None means all cells, or all populations, if there are as many.
     response : {"rates", "potentials"}, default="rates"
-        Whether Y are rates in Hz or potentials in mV.
+        Whether y are rates in Hz or potentials in mV.
     penalty : float, default=1.0
         Factor of the squared misfits of priors.
     n_starts : int, default=10
@@ -116,11 +116,13 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         and the numbers `n_drawn` and `n_lost` of starts drawn, and of those without a stable state
         or that lost it.
     explained_variance_ : ndarray of shape (n_outputs,)
-        Of each column of Y.
+        Of each column of y.
     noise_ceiling_ : ndarray of shape (n_outputs,)
         What the true rates would explain on average, given the errors; NaN without `sample_error`.
     stability_ : ndarray of shape (n_conditions,)
         Largest real part of the eigenvalues of the Jacobian of each state, in 1/ms.
+    n_iter_ : int
+        Number of evaluations of the best start.
     n_features_in_ : int
         Number of inputs.
 
@@ -198,17 +200,17 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, Y, *, sample_error=None, perturbation=None):
+    def fit(self, X, y, *, sample_error=None, perturbation=None):
         """Fit the circuit to responses.
 
         Parameters
         ----------
         X : array-like of shape (n_conditions, n_inputs)
             Inputs.
-        Y : array-like of shape (n_conditions,) or (n_conditions, n_outputs)
+        y : array-like of shape (n_conditions,) or (n_conditions, n_outputs)
             Mean responses, in Hz (or mV). NaN is what has not been observed.
-        sample_error : float or array-like of shape (n_outputs,) or of that of Y, default=None
-            Standard errors of Y. None means that they are all alike, and not known.
+        sample_error : float or array-like of shape (n_outputs,) or of that of y, default=None
+            Standard errors of y. None means that they are all alike, and not known.
         perturbation : array-like of shape (n_conditions, n_neurons) or \
                 (n_conditions, n_populations), default=None
             Further drive in mV, to cells or to all cells of populations.
@@ -220,11 +222,11 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If data are not finite, a column of Y is empty, errors are not positive, a shape is
+            If data are not finite, a column of y is empty, errors are not positive, a shape is
             wrong, or something free is not there or not in its box.
         """
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        Y, is_flat = responses_of(Y, len(X))
+        Y, is_flat = responses_of(y, len(X))
         errors = errors_of(sample_error, Y)
         model = model_of(self, X, Y.shape[1])
         conditions = model.conditions(X, perturbation)
@@ -246,6 +248,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         arrays = model.parameters.arrays(best.theta)
         self.input_map_, self.baseline_ = arrays["input_map"], arrays["baseline"]
         self.readout_, self.cost_, self.stability_ = model.readout, best.cost, best.abscissa
+        self.n_iter_ = best.n_evaluations
         self.coordinates_, self.jacobian_ = best.theta, best.jacobian
         self.starts_ = Bunch(
             cost=np.array([x.cost for x in found]),
@@ -327,7 +330,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
 
         Returns
         -------
-        Y : ndarray of shape (n_conditions,) or (n_conditions, n_outputs)
+        y : ndarray of shape (n_conditions,) or (n_conditions, n_outputs)
             As in :meth:`fit`.
 
         Raises
@@ -341,30 +344,30 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         found = self._outputs(X, extra)
         return found[:, 0] if self.is_flat_ else found
 
-    def residuals(self, X, Y, *, sample_error=None, perturbation=None):
+    def residuals(self, X, y, *, sample_error=None, perturbation=None):
         """Responses less their predictions.
 
         Parameters
         ----------
-        X, Y, sample_error, perturbation
+        X, y, sample_error, perturbation
             As in :meth:`fit`.
 
         Returns
         -------
-        residuals : ndarray of the shape of Y
-            In units of the errors if these are given; NaN where Y is.
+        residuals : ndarray of the shape of y
+            In units of the errors if these are given; NaN where y is.
         """
         predicted = self.predict(X, perturbation=perturbation)
-        Y, _ = responses_of(Y, len(predicted))
+        Y, _ = responses_of(y, len(predicted))
         found = (Y - predicted.reshape(Y.shape)) / errors_of(sample_error, Y)
         return found[:, 0] if self.is_flat_ else found
 
-    def score(self, X, Y, *, perturbation=None):
-        """Explained variance (R squared), the mean over the columns of Y.
+    def score(self, X, y, *, perturbation=None):
+        """Explained variance (R squared), the mean over the columns of y.
 
         Parameters
         ----------
-        X, Y, perturbation
+        X, y, perturbation
             As in :meth:`fit`.
 
         Returns
@@ -373,7 +376,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
             1 at best.
         """
         predicted = self.predict(X, perturbation=perturbation)
-        Y, _ = responses_of(Y, len(predicted))
+        Y, _ = responses_of(y, len(predicted))
         return float(explained_variance(Y, predicted.reshape(len(Y), -1)).mean())
 
     def simulate(self, X, *, perturbation=None, **options):
