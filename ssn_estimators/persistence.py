@@ -27,6 +27,7 @@ from sklearn.utils import Bunch
 
 import ssn_estimators
 from ssn_estimators.circuit import Circuit
+from ssn_estimators.fitting.parameters import Free
 from ssn_estimators.lateral.rule import CoActivation
 from ssn_estimators.spiking.lif import Synapses
 from ssn_estimators.spiking.rls import PENDING, RecursiveLeastSquares
@@ -40,6 +41,7 @@ SCALARS = (bool, int, str)
 LONG = 32  # floats in a list that are kept as an array
 MOST_JSON = 2**24  # bytes; what is large stands in arrays
 NOT_KEPT = ("_skl_callbacks", "_parent_callback_ctx", "_callback_fit_ctx")
+CHECKED = (Circuit, Free)  # values that check themselves when they are made
 # What values that estimators hold are made of, with the shapes of arrays
 PARTS = {
     CoActivation: {
@@ -217,6 +219,8 @@ class _Writer:
             return {"random_state": self.encoded(tuple(state), place)}
         if isinstance(value, Circuit):
             state = value.to_numpy().__getstate__()
+        elif isinstance(value, Free):
+            state = dict(vars(value))
         elif type(value) in PARTS:
             state = {name: getattr(value, name) for name in PARTS[type(value)]}
         elif isinstance(value, BaseEstimator):
@@ -251,7 +255,7 @@ class _Writer:
 def _name(cls, place):
     """By which `_class` finds it again."""
     name = cls.__name__
-    if cls is Circuit or cls in PARTS or cls is getattr(ssn_estimators, name, None):
+    if cls in CHECKED or cls in PARTS or cls is getattr(ssn_estimators, name, None):
         return name
     public = re.sub(r"\._.*", "", cls.__module__)
     if public.split(".")[0] == "sklearn" and getattr(import_module(public), name, None) is cls:
@@ -263,7 +267,7 @@ def _name(cls, place):
 
 
 def _class(name):
-    found = {part.__name__: part for part in PARTS}.get(name)
+    found = {part.__name__: part for part in (*PARTS, Free)}.get(name)
     if found is not None:
         return found
     if name in ssn_estimators.__all__:
@@ -387,8 +391,8 @@ class _Reader:
         for name in state:
             if not name.isidentifier() or name.startswith("__"):
                 raise ValueError(f"{name!r} is the name of no attribute.")
-        if cls is Circuit:
-            return Circuit(**state)
+        if cls in CHECKED:
+            return cls(**state)
         if not issubclass(cls, BaseEstimator):
             return _part(cls, state)
         if self.format < FORMAT:

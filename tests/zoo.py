@@ -3,7 +3,8 @@
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
-from sklearn.base import clone
+import numpy as np
+from sklearn.base import clone, is_regressor
 
 from ssn_estimators import (
     AutoencoderEncoder,
@@ -47,6 +48,7 @@ ESTIMATORS = [
     GMMFlow(2, n_layers=2, hidden_layer_sizes=(8,), max_iter=10),
     GaborEncoder(3),
     GaussianScaleMixture(3, max_iter=20),
+    CircuitRegressor(n_starts=2),
     SSNSampler(
         GaussianScaleMixture(2, max_iter=10),
         max_iter=3,
@@ -55,10 +57,14 @@ ESTIMATORS = [
         n_trials_predict=4,
         window_predict=60.0,
     ),
-    CircuitRegressor(n_starts=2),
 ]
 
 METHODS = ("predict", "predict_proba", "decision_function", "transform", "score_samples")
+
+
+def targets(estimator, y):
+    """Labels, or for regressors numbers in their place."""
+    return np.unique(y, return_inverse=True)[1] if is_regressor(estimator) else y
 
 
 def small(estimator):

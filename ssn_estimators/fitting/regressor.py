@@ -106,7 +106,11 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         Whether the interval of a logarithm spans less than a factor of 10, or half of a linear one
         less than the largest of its kind.
     covariance_ : ndarray of shape (n_parameters, n_parameters)
-        Of the logarithms, and of linear parameters.
+        Of the coordinates.
+    coordinates_ : ndarray of shape (n_parameters,)
+        Logarithms of the magnitudes where these are fitted, and the values of linear parameters.
+    jacobian_ : ndarray of shape (n_residuals, n_parameters)
+        Of the residuals and of the misfits of the prior, by the coordinates.
     condition_number_ : float
         Of the Jacobian of the residuals: the ratio of its largest to its smallest singular value.
     cost_ : float
@@ -121,6 +125,10 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         What the true rates would explain on average, given the errors; NaN without `sample_error`.
     stability_ : ndarray of shape (n_conditions,)
         Largest real part of the eigenvalues of the Jacobian of each state, in 1/ms.
+    readout_ : ndarray of shape (n_outputs, n_neurons)
+        Weights of the cells in the columns of y.
+    n_outputs_ : int
+        Number of columns of y.
     n_iter_ : int
         Number of evaluations of the best start.
     n_features_in_ : int
@@ -166,6 +174,18 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         "level": [Interval(Real, 0, 1, closed="neither")],
         "n_jobs": [None, Integral],
         "random_state": ["random_state"],
+    }
+
+    _fitted_shapes = {
+        "circuit_": Circuit,
+        "input_map_": ("circuit_.n_neurons", "n_features_in_"),
+        "baseline_": ("circuit_.n_neurons",),
+        "readout_": ("n_outputs_", "circuit_.n_neurons"),
+        "values_": ("parameters",),
+        "coordinates_": ("parameters",),
+        "jacobian_": ("rows", "parameters"),
+        "n_outputs_": int,
+        "_is_flat": bool,
     }
 
     def __init__(
@@ -235,7 +255,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         limits = {"max_iter": self.max_iter, "tol": self.tol, "n_jobs": self.n_jobs}
         found, n_drawn, n_lost = descents(problem, self.n_starts, rng, **limits)
         warn_of(found)
-        self.n_outputs_, self.is_flat_ = Y.shape[1], is_flat
+        self.n_outputs_, self._is_flat = Y.shape[1], is_flat
         self._keep(model, problem, found, n_drawn, n_lost)
         self._judge(problem, sample_error is not None)
         return self
@@ -342,7 +362,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         X = validate_data(self, X, dtype=np.float64, reset=False)
         extra = by_cell(self.circuit_, perturbation, len(X), "perturbation")
         found = self._outputs(X, extra)
-        return found[:, 0] if self.is_flat_ else found
+        return found[:, 0] if self._is_flat else found
 
     def residuals(self, X, y, *, sample_error=None, perturbation=None):
         """Responses less their predictions.
@@ -360,7 +380,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         predicted = self.predict(X, perturbation=perturbation)
         Y, _ = responses_of(y, len(predicted))
         found = (Y - predicted.reshape(Y.shape)) / errors_of(sample_error, Y)
-        return found[:, 0] if self.is_flat_ else found
+        return found[:, 0] if self._is_flat else found
 
     def score(self, X, y, *, perturbation=None):
         """Explained variance (R squared), the mean over the columns of y.
