@@ -94,8 +94,6 @@ def _input_map(circuit, given, X, usual):
 
 
 def _listed(free):
-    if isinstance(free, (str, Free)):
-        raise ValueError(f"free must be a sequence, such as [{free!r}].")
     free = list(free)
     if not free:
         raise ValueError("free is empty: there is nothing to fit.")

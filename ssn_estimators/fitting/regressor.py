@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Integral, Real
 
 import numpy as np
+from scipy.stats import norm
 from sklearn.base import RegressorMixin
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -24,8 +25,15 @@ from ssn_estimators.circuit import Circuit
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.fitting.data import errors_of, responses_of
 from ssn_estimators.fitting.model import by_cell, circuit_with, model_of
+from ssn_estimators.fitting.profiles import profile_intervals
 from ssn_estimators.fitting.starts import Problem, descents, is_reached, warn_of
-from ssn_estimators.fitting.uncertainty import explained_variance, table_of, uncertainty_of
+from ssn_estimators.fitting.uncertainty import (
+    explained_variance,
+    identified,
+    intervals_of_values,
+    table_of,
+    uncertainty_of,
+)
 from ssn_estimators.inspection import steady_states
 from ssn_estimators.simulation import simulate
 
@@ -81,6 +89,10 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         Largest number of evaluations of a start.
     tol : float, default=1e-5
         Relative change of the sum of squares, and of parameters, at which a start ends.
+    intervals : {"jacobian", "profile"}, default="jacobian"
+        Whether intervals are those of the linear model at the minimum, or go as far as the sum of
+        squares allows with all other parameters fitted anew. The latter hold where parameters
+        trade off along curves, and take some ten more fits of each parameter.
     level : float, default=0.95
         Of the intervals.
     n_jobs : int, default=None
@@ -98,10 +110,12 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
     parameter_names_ : list of str
         Such as "weights[E, PV]" (post, pre).
     values_, standard_errors_ : ndarrays of shape (n_parameters,)
-        Standard errors are those of the Jacobian; without `sample_error` with the variance of the
-        residuals. Infinite for what the data say nothing of.
+        Standard errors are those of the Jacobian. Where residuals are larger than their errors on
+        average they are larger by as much; without `sample_error` the variance of the residuals
+        stands for that of the responses. Infinite for what the data say nothing of.
     intervals_ : ndarray of shape (n_parameters, 2)
-        Of the confidence `level`; of logarithms where these are fitted.
+        Of the confidence `level`; of logarithms where these are fitted. Infinite, or 0, where they
+        are open.
     identified_ : ndarray of shape (n_parameters,), bool
         Whether the interval of a logarithm spans less than a factor of 10, or half of a linear one
         less than the largest of its kind.
@@ -171,6 +185,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         "n_starts": COUNT,
         "max_iter": COUNT,
         "tol": POSITIVE,
+        "intervals": [StrOptions({"jacobian", "profile"})],
         "level": [Interval(Real, 0, 1, closed="neither")],
         "n_jobs": [None, Integral],
         "random_state": ["random_state"],
@@ -201,6 +216,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         n_starts=10,
         max_iter=100,
         tol=1e-5,
+        intervals="jacobian",
         level=0.95,
         n_jobs=None,
         random_state=None,
@@ -215,6 +231,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         self.n_starts = n_starts
         self.max_iter = max_iter
         self.tol = tol
+        self.intervals = intervals
         self.level = level
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -244,6 +261,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         ValueError
             If data are not finite, a column of y is empty, errors are not positive, a shape is
             wrong, or something free is not there or not in its box.
+        DivergenceError
+            If no start has a stable state under all conditions.
         """
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         Y, is_flat = responses_of(y, len(X))
@@ -256,8 +275,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         found, n_drawn, n_lost = descents(problem, self.n_starts, rng, **limits)
         warn_of(found)
         self.n_outputs_, self._is_flat = Y.shape[1], is_flat
-        self._keep(model, problem, found, n_drawn, n_lost)
-        self._judge(problem, sample_error is not None)
+        best = self._keep(model, problem, found, n_drawn, n_lost)
+        self._judge(problem, best, sample_error is not None)
         return self
 
     def _keep(self, model, problem, found, n_drawn, n_lost):
@@ -278,18 +297,25 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
             n_drawn=n_drawn,
             n_lost=n_lost,
         )
+        return best
 
-    def _judge(self, problem, errors_known):
+    def _judge(self, problem, best, errors_known):
         """What the fit says of the parameters, and how good it is."""
         parameters, Y = problem.parameters, problem.targets
         outputs = self._outputs(problem.conditions.X, problem.conditions.extra)
-        n_free = max(1, len(self.jacobian_) - len(parameters))
-        scale = 1.0 if errors_known else np.sqrt(self.cost_ / n_free)
-        found = uncertainty_of(self.jacobian_, scale, parameters, self.coordinates_, self.level)
+        n_free = max(1, len(best.jacobian) - len(parameters))
+        scale = np.sqrt(self.cost_ / n_free)
+        scale = max(1.0, scale) if errors_known else scale
+        found = uncertainty_of(best.jacobian, scale, parameters, best.theta, self.level)
+        intervals = np.clip(found.intervals, parameters.low[:, None], parameters.high[:, None])
+        if self.intervals == "profile":
+            rise = (scale * norm.ppf(0.5 + self.level / 2)) ** 2
+            intervals = profile_intervals(problem, best, found.covariance, rise, self.n_jobs)
         self.parameter_names_ = list(parameters.names)
-        self.values_ = parameters.values(self.coordinates_)
+        self.values_ = parameters.values(best.theta)
         self.covariance_, self.standard_errors_ = found.covariance, found.standard_errors
-        self.intervals_, self.identified_ = found.intervals, found.identified
+        self.intervals_ = intervals_of_values(intervals, parameters)
+        self.identified_ = identified(intervals, parameters, best.theta)
         self.condition_number_ = found.condition_number
         self.explained_variance_ = explained_variance(Y, outputs)
         noise = np.where(problem.seen, problem.errors**2, 0.0).sum(0)

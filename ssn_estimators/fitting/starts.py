@@ -11,6 +11,7 @@ from joblib import Parallel, delayed
 from scipy.optimize import least_squares
 from sklearn.exceptions import ConvergenceWarning
 
+from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.fitting.parameters import Parameters
 from ssn_estimators.fitting.steady import (
     Conditions,
@@ -19,7 +20,7 @@ from ssn_estimators.fitting.steady import (
     spectral_abscissae,
 )
 
-__all__ = ["Descent", "Problem", "descents", "is_reached", "warn_of"]
+__all__ = ["Descent", "Problem", "descended", "descents", "is_reached", "warn_of"]
 
 POOL = 2  # draws of a start, of which those with the least cost are taken first
 ROUNDS = 10  # of draws, and of starts in place of those that failed
@@ -112,6 +113,11 @@ def descents(problem, n_starts, rng, *, max_iter, tol, n_jobs):
         One for each start.
     n_drawn, n_lost : int
         How many starts were drawn, and how many of them had no stable state or lost it.
+
+    Raises
+    ------
+    DivergenceError
+        If none of many has a stable state.
     """
     parameters = problem.parameters
     first = np.clip(parameters.start, *_inside(parameters))
@@ -139,6 +145,11 @@ def descents(problem, n_starts, rng, *, max_iter, tol, n_jobs):
         wanted = n_starts - len(good)
         if not wanted:
             break
+    if not found:
+        raise DivergenceError(
+            f"None of {n_drawn} starts, the circuit given and random ones about it, has a stable "
+            "state under all conditions. Give a circuit with weaker excitation, or less input."
+        )
     rest = [x for x in found if not any(x is other for other in good)]
     rest = sorted(rest, key=lambda x: (x.failed, x.cost))
     return (good + rest)[:n_starts], n_drawn, int(n_lost)
@@ -158,37 +169,48 @@ def _drawn(parameters, n, rng):
 
 
 def _descent(problem, theta, u, max_iter, tol):
-    ended = _descended(problem, theta, u, max_iter, tol, guarded=False)
+    ended = descended(problem, theta, u, max_iter, tol)
     if ended.abscissa.max() > -_wall(problem, theta):  # it oscillates
-        ended = _descended(problem, theta, u, max_iter, tol, guarded=True)
+        ended = descended(problem, theta, u, max_iter, tol, guarded=True)
     return ended
 
 
-def _descended(problem, start, u, max_iter, tol, guarded):
-    """SciPy's trust-region method in units of the spread of starts, which limits its first step."""
-    parameters, unit = problem.parameters, _unit(problem.parameters)
+def descended(problem, start, u, max_iter, tol, *, guarded=False, held=None):
+    """SciPy's trust-region method in units of the spread of starts, which limits its first step.
+
+    The parameter of number `held`, if there is one, stays as it is.
+    """
+    parameters = problem.parameters
+    unit = np.where(parameters.spread > 0, parameters.spread, 1.0)
     steady = Steady(parameters, problem.conditions, start, u, guarded)
+    moving = np.arange(len(start)) != held
+
+    def theta_of(z):
+        theta = start.copy()
+        theta[moving] += unit[moving] * z
+        return theta
 
     def residuals(z):
-        theta = start + unit * z
+        theta = theta_of(z)
         return problem.residuals(steady.outputs(theta), theta)  # NaN makes it take a shorter step
 
     def jacobian(z):
-        theta = start + unit * z
-        return problem.jacobian(steady.jacobian(theta), theta) * unit
+        theta = theta_of(z)
+        return (problem.jacobian(steady.jacobian(theta), theta) * unit)[:, moving]
 
+    low, high = (parameters.low - start) / unit, (parameters.high - start) / unit
     with np.errstate(over="ignore", invalid="ignore"):
         result = least_squares(
             residuals,
-            np.zeros(len(start)),
+            np.zeros(moving.sum()),
             jacobian,
-            bounds=((parameters.low - start) / unit, (parameters.high - start) / unit),
+            bounds=(low[moving], high[moving]),
             ftol=tol,
             xtol=tol,
             gtol=tol,
             max_nfev=max_iter,
         )
-    theta = start + unit * result.x
+    theta = theta_of(result.x)
     steady.outputs(theta)
     of_outputs = steady.jacobian(theta)
     _, arrays, u = steady.here
@@ -207,10 +229,6 @@ def _descended(problem, start, u, max_iter, tol, guarded):
 
 def _wall(problem, theta):
     return -WALL / problem.parameters.arrays(theta)["tau"].max()
-
-
-def _unit(parameters):
-    return np.where(parameters.spread > 0, parameters.spread, 1.0)
 
 
 def warn_of(found):

@@ -9,28 +9,30 @@ from scipy.stats import norm
 
 from ssn_estimators.inspection.populations import data_frame
 
-__all__ = ["Uncertainty", "explained_variance", "table_of", "uncertainty_of"]
+__all__ = [
+    "Uncertainty",
+    "explained_variance",
+    "identified",
+    "intervals_of_values",
+    "table_of",
+    "uncertainty_of",
+]
 
 NONE = 1e-3  # share of a parameter, squared, in what residuals do not depend on
 DECADE = np.log(10.0)
 
 
 class Uncertainty(NamedTuple):
-    """Of the parameters, and of what they are told as."""
+    """By the Jacobian."""
 
     covariance: np.ndarray  # of the coordinates
     standard_errors: np.ndarray  # of the values
-    intervals: np.ndarray
-    identified: np.ndarray
+    intervals: np.ndarray  # of the coordinates
     condition_number: float
 
 
 def uncertainty_of(jacobian, scale, parameters, theta, level):
-    """Standard errors, intervals, and which parameters are identified.
-
-    Intervals of logarithms are symmetric in these. A logarithm is identified if its interval spans
-    less than a decade, a linear parameter if half of it is less than the largest of its kind.
-    """
+    """Standard errors and intervals for errors of the residuals of this size."""
     _, singular, right = np.linalg.svd(jacobian, full_matrices=False)
     size = singular.max(initial=0.0)
     none = singular <= size * max(jacobian.shape) * np.finfo(float).eps
@@ -41,24 +43,34 @@ def uncertainty_of(jacobian, scale, parameters, theta, level):
     deviations = np.sqrt(np.diag(covariance))
     half = norm.ppf(0.5 + level / 2) * deviations
     values = parameters.values(theta)
-    with np.errstate(over="ignore"):
-        as_log = np.abs(values)[:, None] * np.exp(half[:, None] * [-1, 1])
-    negative = (parameters.signs < 0)[:, None]
-    as_log = np.where(negative, -as_log[:, ::-1], as_log)
-    as_linear = values[:, None] + half[:, None] * [-1, 1]
-    is_log, largest = parameters.is_log, np.zeros(len(values))
-    for group in np.unique(parameters.group):
-        own = parameters.group == group
-        largest[own] = np.abs(values[own]).max()
+    complete = len(singular) == len(theta) and not none.any()
     return Uncertainty(
         covariance=covariance,
-        standard_errors=np.where(is_log, np.abs(values), 1.0) * deviations,
-        intervals=np.where(is_log[:, None], as_log, as_linear),
-        identified=np.where(is_log, 2 * half < DECADE, half < largest),
-        condition_number=float(size / singular.min())
-        if len(none) == len(theta) and not none.any()
-        else np.inf,
+        standard_errors=np.where(parameters.is_log, np.abs(values), 1.0) * deviations,
+        intervals=theta[:, None] + half[:, None] * [-1, 1],
+        condition_number=float(size / singular.min()) if complete else np.inf,
     )
+
+
+def intervals_of_values(intervals, parameters):
+    """Intervals of values, with signs, from those of coordinates."""
+    with np.errstate(over="ignore"):
+        found = np.where(parameters.is_log[:, None], np.exp(intervals), intervals)
+    return np.where((parameters.signs < 0)[:, None], -found[:, ::-1], found)
+
+
+def identified(intervals, parameters, theta):
+    """Which intervals of coordinates are short.
+
+    Those of logarithms span less than a decade, half of those of linear parameters is less than the
+    largest of its kind.
+    """
+    is_log, largest = parameters.is_log, np.zeros(len(theta))
+    for group in np.unique(parameters.group):
+        own = parameters.group == group
+        largest[own] = np.abs(theta[own]).max()
+    width = intervals[:, 1] - intervals[:, 0]
+    return np.where(is_log, width < DECADE, width < 2 * largest)
 
 
 def explained_variance(targets, outputs):
