@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.circuit import Circuit
+from ssn_estimators.fitting.data import errors_of, responses_of
 from ssn_estimators.fitting.parameters import QUANTITIES, Free, Parameters, parameters_of
 from ssn_estimators.fitting.steady import Conditions
+from ssn_estimators.fitting.traces import Recording, Traces
 from ssn_estimators.inspection.populations import choose_cells
 
-__all__ = ["Model", "by_cell", "circuit_with", "model_of"]
+__all__ = ["Model", "by_cell", "circuit_with", "model_of", "recordings_of"]
 
 USUAL_WEIGHTS = [[0.5, -0.5], [0.5, -0.25]]  # mV s; stable under any input
 USUAL_K = 0.04
@@ -42,12 +45,11 @@ class Model:
         return Conditions(X, extra, self.readout, self.circuit.gamma, self.potentials)
 
 
-def model_of(estimator, X, n_outputs):
+def model_of(estimator, X, n_outputs, in_time=False):
     """The model of an estimator's parameters, or why there is none."""
     circuit = estimator.circuit
     usual = circuit is None
     circuit = _usual_circuit(n_outputs) if usual else circuit.to_numpy()
-    circuit = replace(circuit, dynamics="voltage")
     n = circuit.n_neurons
     arrays = {
         "weights": circuit.weights,
@@ -57,11 +59,45 @@ def model_of(estimator, X, n_outputs):
         "tau": circuit.tau,
     }
     frees = [_checked_free(free, usual) for free in _listed(estimator.free)]
-    if "tau" in [free.quantity for free in frees]:
-        raise ValueError("tau cannot be free: steady states do not depend on it.")
+    if "tau" in [free.quantity for free in frees] and not in_time:
+        raise ValueError("tau cannot be free without traces: steady states do not depend on it.")
+    if in_time and circuit.dynamics == "rate" and estimator.response == "potentials":
+        raise ValueError("Traces of a circuit in the rate form are rates: it has no potentials.")
     parameters = parameters_of(frees, arrays, circuit.populations)
     readout = _readout(circuit, estimator.observed, n_outputs)
     return Model(circuit, readout, parameters, estimator.response == "potentials")
+
+
+def recordings_of(traces, model, n_inputs):
+    """Traces, checked, as recordings of a model's circuit."""
+    traces = [traces] if isinstance(traces, Traces) else list(traces)
+    return tuple(_recording(own, model, n_inputs) for own in traces)
+
+
+def _recording(own, model, n_inputs):
+    circuit, n = model.circuit, model.circuit.n_neurons
+    if not isinstance(own, Traces):
+        raise ValueError(f"traces must be Traces or a sequence of them, got {own!r}.")
+    X = to_numbers(own.inputs, float, "inputs of traces")
+    if X.ndim != 2 or X.shape[1] != n_inputs or not np.isfinite(X).all():
+        raise ValueError(
+            f"inputs of traces must be finite and of shape (n_steps, {n_inputs}), got {X.shape}."
+        )
+    Y, _ = responses_of(own.responses, len(X))
+    if Y.shape[1] != len(model.readout):
+        raise ValueError(
+            f"responses of traces must have {len(model.readout)} columns, got {Y.shape[1]}."
+        )
+    errors = errors_of(own.sample_error, Y)
+    if not isinstance(own.dt, Real) or not 0 < own.dt < np.inf:
+        raise ValueError(f"dt of traces must be a finite number > 0, got {own.dt!r}.")
+    initial = np.zeros(n) if own.initial is None else to_numbers(own.initial, float, "initial")
+    if initial.shape != (n,) or not np.isfinite(initial).all():
+        raise ValueError(f"initial of traces must be finite and of shape ({n},).")
+    extra = None if own.perturbation is None else [own.perturbation]
+    extra = by_cell(circuit, extra, 1, "perturbation")[0]
+    first = int(np.argmax(np.isfinite(Y).any(1)))
+    return Recording(X, extra, initial, first, Y[first:], errors[first:], float(own.dt))
 
 
 def _usual_circuit(n_outputs):
@@ -161,4 +197,7 @@ def by_cell(circuit, values, n_rows, name):
 def circuit_with(circuit, parameters, theta):
     """The circuit with fitted numbers."""
     arrays = parameters.arrays(theta)
-    return replace(circuit, weights=arrays["weights"], k=arrays["k"])
+    tau_e, tau_i = np.split(arrays["tau"], [circuit.n_excitatory])
+    tau_i = tau_i if len(tau_i) else circuit.tau_i
+    made = {"weights": arrays["weights"], "k": arrays["k"], "tau_e": tau_e, "tau_i": tau_i}
+    return replace(circuit, **made)

@@ -41,10 +41,11 @@ class Free:
     scale : {"log", "linear"}, default=None
         Whether the logarithm of a magnitude is fitted, which keeps its sign and leaves zeros out,
         or the number itself. None means "linear" for the baseline, "log" for all others.
-    low, high : float, default=None
+    low, high : float or array-like, default=None
         Bounds of the parameters; of the magnitudes with "log". None means none.
     prior, prior_error : float or array-like, default=None
-        Mean of the parameters, and its fractional error. Arrays have the shape of the groups:
+        Mean of the parameters, and its fractional error. Arrays, of these and of bounds, have the
+        shape of the groups:
         (n_populations, n_populations)[post, pre] for weights by populations, (n_populations,) for
         all else by population, or the quantity's. Signs of the mean do not count with "log". NaN
         means that there is none.
@@ -52,7 +53,8 @@ class Free:
         Standard deviation of random starts about the circuit given: of the logarithm, or with
         "linear" in multiples of the largest of the quantity's numbers, and at least of 1.
     name : str, default=None
-        What the parameters are called; None means as the quantity.
+        What the parameters are called; None means as the quantity. Groups of two quantities that
+        are called alike have one parameter, such as a factor of weights and of inputs.
 
     Examples
     --------
@@ -82,13 +84,13 @@ class Free:
                 raise ValueError("by='presynaptic' is for weights only.")
         if self.scale is not None:
             self._check("scale", SCALES)
-        for name in ("low", "high"):
-            value = getattr(self, name)
-            if value is not None and not _is_number(value):
-                raise ValueError(f"{name} must be a finite number or None, got {value!r}.")
         least = 0.0 if self.is_log else -np.inf
-        low, high = self.bounds
-        if not least <= low < high:
+        low, high = (to_numbers(bound, float, "a bound of Free") for bound in self.bounds)
+        try:
+            legal = ((least <= low) & (low < high)).all()
+        except ValueError:  # of shapes
+            legal = False
+        if not legal:
             of_log = " of a magnitude, > 0 at most," if self.is_log else ""
             raise ValueError(
                 f"The box{of_log} must have low < high, got low={self.low} and high={self.high} "
@@ -130,11 +132,10 @@ def _is_number(value):
 
 
 class _Factor(NamedTuple):
-    """The parameters of one `Free`: which numbers they multiply, and what is known of them."""
+    """The parameters of one `Free`, and which numbers they multiply."""
 
     quantity: str
     index: np.ndarray  # of the parameter, for each number of the quantity; -1 for none
-    columns: slice  # of its parameters among all
     is_log: bool
 
 
@@ -243,13 +244,31 @@ def parameters_of(frees, arrays, populations):
         n += len(part["names"])
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     columns["names"] = [str(name) for name in columns["names"]]
-    repeated = {name for name in columns["names"] if columns["names"].count(name) > 1}
-    if repeated:
-        raise ValueError(
-            f"free names {sorted(repeated)[0]!r} twice: give one of them another name, as "
-            "Free(..., name='between')."
-        )
-    return Parameters(patterns, factors, columns)
+    return Parameters(patterns, *_tied(factors, columns, frees))
+
+
+def _tied(factors, columns, frees):
+    """One parameter for all that are called alike in several quantities."""
+    names = columns["names"]
+    unique = list(dict.fromkeys(names))
+    for name in unique:
+        alike = [i for i, other in enumerate(names) if other == name]
+        quantities = {frees[columns["group"][i]].quantity for i in alike}
+        if len(quantities) < len(alike):
+            raise ValueError(
+                f"free names {name!r} twice: give one of them another name, as in Free(..., "
+                "name='between')."
+            )
+        if not np.allclose(columns["start"][alike], columns["start"][alike[0]]):
+            raise ValueError(
+                f"{name!r} of {sorted(quantities)} cannot be one parameter: its values in the "
+                "circuit given differ."
+            )
+    new = np.array([unique.index(name) for name in names] + [-1])  # the last one for none
+    kept = [names.index(name) for name in unique]
+    columns = {name: [values[i] for i in kept] for name, values in columns.items()}
+    columns = {k: v if k == "names" else np.array(v) for k, v in columns.items()}
+    return [factor._replace(index=new[factor.index]) for factor in factors], columns
 
 
 def _where(free, pattern):
@@ -316,60 +335,52 @@ def _factor(free, pattern, labels, shape, open_, later, first):
             signs[i] = 1.0
         else:
             pattern[own] = 1.0
-    low, high = free.bounds
-    if ((start < low) | (start > high)).any():
-        i = int(np.flatnonzero((start < low) | (start > high))[0])
+    groups = names, labels, shape
+    low, high = (_of_groups(free, *groups, bound, "a bound") for bound in free.bounds)
+    outside = (start < low) | (start > high)
+    if outside.any():
+        i = int(np.argmax(outside))
         raise ValueError(
             f"{free.title}[{names[i]}] of the circuit is {start[i]:g}, which is not in its box "
-            f"from {low:g} to {high:g}."
+            f"from {low[i]:g} to {high[i]:g}."
         )
-    mean, error = _priors(free, names, labels, shape, open_)
+    mean, error = _priors(free, *groups)
     largest = max(1.0, np.abs(start).max())
     with np.errstate(divide="ignore"):
         part = {
             "names": np.array([f"{free.title}[{name}]" for name in names], object),
             "start": np.log(start) if free.is_log else start,
-            "low": np.full(len(names), np.log(low) if free.is_log else low),
-            "high": np.full(len(names), np.log(high) if free.is_log else high),
+            "low": np.log(low) if free.is_log else low,
+            "high": np.log(high) if free.is_log else high,
             "spread": np.full(len(names), free.spread * (1.0 if free.is_log else largest)),
             "is_log": np.full(len(names), free.is_log),
             "signs": signs,
             "prior_mean": mean,
             "prior_error": error,
         }
-    columns = slice(first, first + len(names))
-    return _Factor(free.quantity, index.ravel(), columns, free.is_log), part
+    return _Factor(free.quantity, index.ravel(), free.is_log), part
 
 
-def _priors(free, names, labels, shape, open_):
+def _priors(free, names, labels, shape):
     """Means and fractional errors of the priors of the groups, NaN where there are none."""
     if free.prior is None:
         return np.full((2, len(names)), np.nan)
-    shape = (len(names),) if shape is None else shape
-    found = []
-    for what in ("prior", "prior_error"):
-        numbers = to_numbers(getattr(free, what), float, f"{what} of {free.title}")
-        if numbers.shape not in ((), shape):
-            raise ValueError(
-                f"{what} of {free.title} must be a number or have shape {shape}, got "
-                f"{numbers.shape}."
-            )
-        found.append(np.broadcast_to(numbers, shape))
-    mean, error = found
+    mean = _of_groups(free, names, labels, shape, free.prior, "prior")
+    error = _of_groups(free, names, labels, shape, free.prior_error, "prior_error")
     if np.isinf(mean).any() or not (np.isnan(error) | ((error > 0) & (error < np.inf))).all():
         raise ValueError(f"The prior of {free.title} must be finite, and its errors > 0.")
     mean = np.abs(mean) if free.is_log else mean
-    if len(shape) == labels.ndim and shape == labels.shape and free.by == "each":
-        by_name = {labels[place]: (mean[place], error[place]) for place in np.ndindex(shape)}
-    else:
-        order = list(
-            dict.fromkeys(
-                labels[open_].tolist()
-                if shape == (len(names),) and not isinstance(free.by, str)
-                else labels.ravel().tolist()
-            )
+    return np.where(np.isnan(mean + error) | (mean == 0), np.nan, [mean, error])
+
+
+def _of_groups(free, names, labels, shape, value, what):
+    """Numbers of the groups named, from one or from an array of the shape of all groups."""
+    numbers = to_numbers(value, float, f"{what} of {free.title}")
+    order = list(dict.fromkeys(labels.ravel().tolist()))
+    shape = (len(order),) if shape is None else shape
+    if numbers.shape not in ((), shape):
+        raise ValueError(
+            f"{what} of {free.title} must be a number or have shape {shape}, got {numbers.shape}."
         )
-        by_name = dict(zip(order, zip(mean.ravel(), error.ravel(), strict=True), strict=True))
-    own = np.array([by_name[name] for name in names]).T
-    no_prior = np.isnan(own).any(0) | (own[0] == 0)
-    return np.where(no_prior, np.nan, own)
+    by_name = dict(zip(order, np.broadcast_to(numbers, shape).ravel(), strict=True))
+    return np.array([by_name[name] for name in names])

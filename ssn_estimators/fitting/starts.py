@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.fitting.parameters import Parameters
+from ssn_estimators.fitting.traces import Follower
 from ssn_estimators.fitting.steady import (
     Conditions,
     Steady,
@@ -41,6 +42,9 @@ class Problem:
         NaN among the targets is what has not been seen.
     penalty : float
         Factor of the squared misfits of the prior.
+    recordings : sequence of Recording
+    rate_form : bool
+        Of what is recorded.
     """
 
     parameters: Parameters
@@ -48,6 +52,18 @@ class Problem:
     targets: np.ndarray
     errors: np.ndarray
     penalty: float
+    recordings: tuple = ()
+    rate_form: bool = False
+
+    def follower(self):
+        """Of the recordings."""
+        return Follower(self.recordings, self.parameters, self.conditions, self.rate_form)
+
+    @property
+    def n_residuals(self):
+        """Numbers of observations."""
+        in_time = sum(np.isfinite(recording.targets).sum() for recording in self.recordings)
+        return int(self.seen.sum() + in_time)
 
     @property
     def seen(self):
@@ -75,17 +91,21 @@ class Problem:
         """States of circuits, and their sums of squares; infinite without a stable state."""
         arrays = self.parameters.arrays(thetas)
         u = fixed_points_of(self.conditions, arrays)
-        cost, found = np.full(len(thetas), np.inf), np.flatnonzero(np.isfinite(u[:, 0, 0]))
+        cost, found = np.full(len(thetas), np.inf), np.flatnonzero(np.isfinite(u).all((1, 2)))
         own = {name: array[found] for name, array in arrays.items()}
         stable = (spectral_abscissae(self.conditions, own, u[found]) < 0).all(1)
         outputs = self.conditions.outputs(own, u[found])
         costs = (self.residuals(outputs, thetas[found]) ** 2).sum(-1)
         cost[found[stable]] = costs[stable]
+        if self.recordings:
+            follower = self.follower()
+            for i in found[stable]:
+                cost[i] += follower.cost(thetas[i])
         return u, cost
 
     def is_dead(self, arrays, u):
         """Whether there is an output that no parameter acts on, for its cells are silent."""
-        if self.conditions.potentials:
+        if self.conditions.potentials or not len(u):
             return False
         moves = self.conditions.gain(arrays, u) @ self.conditions.readout.T != 0
         return bool((~(moves & self.seen).any(0)).any())
@@ -170,7 +190,7 @@ def _drawn(parameters, n, rng):
 
 def _descent(problem, theta, u, max_iter, tol):
     ended = descended(problem, theta, u, max_iter, tol)
-    if ended.abscissa.max() > -_wall(problem, theta):  # it oscillates
+    if ended.abscissa.max(initial=-np.inf) > -_wall(problem, theta):  # it oscillates
         ended = descended(problem, theta, u, max_iter, tol, guarded=True)
     return ended
 
@@ -183,6 +203,7 @@ def descended(problem, start, u, max_iter, tol, *, guarded=False, held=None):
     parameters = problem.parameters
     unit = np.where(parameters.spread > 0, parameters.spread, 1.0)
     steady = Steady(parameters, problem.conditions, start, u, guarded)
+    follower = problem.follower() if problem.recordings else None
     moving = np.arange(len(start)) != held
 
     def theta_of(z):
@@ -192,11 +213,15 @@ def descended(problem, start, u, max_iter, tol, *, guarded=False, held=None):
 
     def residuals(z):
         theta = theta_of(z)
-        return problem.residuals(steady.outputs(theta), theta)  # NaN makes it take a shorter step
+        found = problem.residuals(steady.outputs(theta), theta)  # NaN makes it take a shorter step
+        return found if follower is None else np.append(found, follower.rows(theta)[0])
 
     def jacobian(z):
-        theta = theta_of(z)
-        return (problem.jacobian(steady.jacobian(theta), theta) * unit)[:, moving]
+        return (whole_jacobian(theta_of(z)) * unit)[:, moving]
+
+    def whole_jacobian(theta):
+        found = problem.jacobian(steady.jacobian(theta), theta)
+        return found if follower is None else np.vstack([found, follower.rows(theta)[1]])
 
     low, high = (parameters.low - start) / unit, (parameters.high - start) / unit
     with np.errstate(over="ignore", invalid="ignore"):
@@ -212,18 +237,18 @@ def descended(problem, start, u, max_iter, tol, *, guarded=False, held=None):
         )
     theta = theta_of(result.x)
     steady.outputs(theta)
-    of_outputs = steady.jacobian(theta)
+    jacobian_there = whole_jacobian(theta)
     _, arrays, u = steady.here
     abscissa = spectral_abscissae(problem.conditions, arrays, u)
     return Descent(
         theta=theta,
         u=u,
-        jacobian=problem.jacobian(of_outputs, theta),
+        jacobian=jacobian_there,
         cost=2 * result.cost,
         n_evaluations=result.nfev,
         converged=result.status > 0,
         abscissa=abscissa,
-        failed=bool(abscissa.max() > _wall(problem, theta) or problem.is_dead(arrays, u)),
+        failed=bool(abscissa.max(initial=-np.inf) > _wall(problem, theta) or problem.is_dead(arrays, u)),
     )
 
 

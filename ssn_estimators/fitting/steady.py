@@ -84,6 +84,8 @@ def fixed_points_of(conditions, arrays):
 
 def newton(conditions, arrays, h, u):
     """Fixed points next to potentials; NaN for circuits with an input without."""
+    if not h.size:
+        return u
     weights, eye = arrays["weights"], np.eye(h.shape[-1])
     synapses, circuits, inputs = np.swapaxes(weights, -1, -2), u.shape[:-2], (-1, -2)
     arrived = np.zeros(circuits, bool)
@@ -148,7 +150,7 @@ class Steady:
         arrays = self.parameters.arrays(theta)
         drive = self.conditions.drive(arrays)
         u = newton(self.conditions, arrays, drive, self._expected(theta))
-        if self.guarded and np.isfinite(u[0, 0]):
+        if self.guarded and np.isfinite(u).all():
             stable = (spectral_abscissae(self.conditions, arrays, u) < 0).all()
             u = u if stable else np.full_like(u, np.nan)
         self.last = _Point(theta.copy(), arrays, u)
@@ -188,7 +190,7 @@ class Steady:
         arriving = self._arriving()
         pairs = seen[..., None] * arriving[:, None, None, :]
         found = pairs.reshape(-1, n * arriving.shape[1]) @ slopes
-        found = found.reshape(n_conditions, len(conditions.readout), -1)
+        found = found.reshape(n_conditions, len(conditions.readout), slopes.shape[1])
         by_k = self.parameters.slopes(theta).get("k")
         if by_k is not None and not conditions.potentials:
             found = found + (conditions.readout * self._by_k()[:, None, :]) @ by_k

@@ -330,7 +330,7 @@ def test_what_cannot_be_is_refused(case):
         ({"quantity": "k", "by": "presynaptic"}, "for weights only"),
         ({"quantity": "k", "low": 2.0, "high": 1.0}, "low < high"),
         ({"quantity": "k", "low": -1.0}, "> 0 at most|low < high"),
-        ({"quantity": "k", "high": np.nan}, "high must be"),
+        ({"quantity": "k", "high": np.nan}, "low < high"),
         ({"quantity": "k", "prior": 1.0}, "both prior and prior_error"),
         ({"quantity": "k", "spread": -1.0}, "spread must be"),
         ({"quantity": "k", "scale": "square"}, "scale of Free"),
