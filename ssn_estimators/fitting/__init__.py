@@ -2,5 +2,6 @@
 
 from ssn_estimators.fitting.parameters import Free
 from ssn_estimators.fitting.regressor import CircuitRegressor
+from ssn_estimators.fitting.traces import Traces
 
-__all__ = ["CircuitRegressor", "Free"]
+__all__ = ["CircuitRegressor", "Free", "Traces"]

@@ -7,15 +7,24 @@ from numbers import Real
 
 import numpy as np
 
+from ssn_estimators._sklearn import validate_data
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.circuit import Circuit
 from ssn_estimators.fitting.data import errors_of, responses_of
 from ssn_estimators.fitting.parameters import QUANTITIES, Free, Parameters, parameters_of
 from ssn_estimators.fitting.steady import Conditions
-from ssn_estimators.fitting.traces import Recording, Traces
+from ssn_estimators.fitting.traces import Follower, Recording, Traces
 from ssn_estimators.inspection.populations import choose_cells
 
-__all__ = ["Model", "by_cell", "circuit_with", "model_of", "recordings_of"]
+__all__ = [
+    "Model",
+    "by_cell",
+    "circuit_with",
+    "data_of",
+    "model_of",
+    "recordings_of",
+    "responses_in_time",
+]
 
 USUAL_WEIGHTS = [[0.5, -0.5], [0.5, -0.25]]  # mV s; stable under any input
 USUAL_K = 0.04
@@ -45,6 +54,18 @@ class Model:
         return Conditions(X, extra, self.readout, self.circuit.gamma, self.potentials)
 
 
+def data_of(estimator, X, y, traces):
+    """Inputs, responses and whether these had one axis; none of both if all are in time."""
+    traces = [traces] if isinstance(traces, Traces) else traces
+    if X is None and y is None and traces:
+        first = to_numbers(traces[0].inputs, float, "inputs of traces")
+        estimator.n_features_in_ = first.shape[1] if first.ndim == 2 else 0
+        n_outputs = np.shape(traces[0].responses)[-1] if np.ndim(traces[0].responses) > 1 else 1
+        return np.zeros((0, estimator.n_features_in_)), np.zeros((0, n_outputs)), False
+    X = validate_data(estimator, X, dtype=np.float64, ensure_min_samples=2)
+    return X, *responses_of(y, len(X))
+
+
 def model_of(estimator, X, n_outputs, in_time=False):
     """The model of an estimator's parameters, or why there is none."""
     circuit = estimator.circuit
@@ -72,6 +93,25 @@ def recordings_of(traces, model, n_inputs):
     """Traces, checked, as recordings of a model's circuit."""
     traces = [traces] if isinstance(traces, Traces) else list(traces)
     return tuple(_recording(own, model, n_inputs) for own in traces)
+
+
+def responses_in_time(estimator, inputs, **options):
+    """What a fitted estimator's circuit does in time, NaN if it runs away."""
+    circuit, readout = estimator.circuit_, estimator.readout_
+    arrays = {
+        "weights": circuit.weights,
+        "input_map": estimator.input_map_,
+        "baseline": estimator.baseline_,
+        "k": np.broadcast_to(circuit.of_cells("k", circuit.weights), circuit.n_neurons),
+        "tau": circuit.tau,
+    }
+    parameters = Parameters(arrays, [], {"names": []})
+    model = Model(circuit, readout, parameters, estimator.response == "potentials")
+    traces = Traces(inputs, np.zeros((len(inputs), len(readout))), **options)
+    recordings = recordings_of(traces, model, estimator.n_features_in_)
+    conditions = model.conditions(np.zeros((0, estimator.n_features_in_)), None)
+    follower = Follower(recordings, parameters, conditions, circuit.dynamics == "rate")
+    return follower.outputs(recordings[0], arrays, None)[..., -1]
 
 
 def _recording(own, model, n_inputs):
@@ -117,7 +157,7 @@ def _input_map(circuit, given, X, usual):
             )
         return given
     if usual:
-        size = X.std(0)
+        size = X.std(0) if len(X) else np.ones(n_inputs)
         return np.tile(1 / np.where(size > 0, size, 1.0) / np.sqrt(n_inputs), (n, 1))
     if n_inputs == n:
         return np.eye(n)

@@ -24,7 +24,14 @@ from ssn_estimators._sklearn import (
 from ssn_estimators.circuit import Circuit
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.fitting.data import errors_of, responses_of
-from ssn_estimators.fitting.model import by_cell, circuit_with, model_of
+from ssn_estimators.fitting.model import (
+    by_cell,
+    circuit_with,
+    data_of,
+    model_of,
+    recordings_of,
+    responses_in_time,
+)
 from ssn_estimators.fitting.profiles import profile_intervals
 from ssn_estimators.fitting.starts import Problem, descents, is_reached, warn_of
 from ssn_estimators.fitting.uncertainty import (
@@ -135,6 +142,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         or that lost it.
     explained_variance_ : ndarray of shape (n_outputs,)
         Of each column of y.
+    explained_variance_traces_ : list of ndarray of shape (n_outputs,)
+        Of the responses of each of the traces.
     noise_ceiling_ : ndarray of shape (n_outputs,)
         What the true rates would explain on average, given the errors; NaN without `sample_error`.
     stability_ : ndarray of shape (n_conditions,)
@@ -237,20 +246,23 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, *, sample_error=None, perturbation=None):
+    def fit(self, X=None, y=None, *, sample_error=None, perturbation=None, traces=None):
         """Fit the circuit to responses.
 
         Parameters
         ----------
-        X : array-like of shape (n_conditions, n_inputs)
+        X : array-like of shape (n_conditions, n_inputs), default=None
             Inputs.
-        y : array-like of shape (n_conditions,) or (n_conditions, n_outputs)
+        y : array-like of shape (n_conditions,) or (n_conditions, n_outputs), default=None
             Mean responses, in Hz (or mV). NaN is what has not been observed.
         sample_error : float or array-like of shape (n_outputs,) or of that of y, default=None
             Standard errors of y. None means that they are all alike, and not known.
         perturbation : array-like of shape (n_conditions, n_neurons) or \
                 (n_conditions, n_populations), default=None
             Further drive in mV, to cells or to all cells of populations.
+        traces : Traces or sequence of Traces, default=None
+            Responses in time, beside those of steady states or in their place (X and y are None
+            then). Time constants may be free with them, and errors count as known.
 
         Returns
         -------
@@ -264,19 +276,22 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         DivergenceError
             If no start has a stable state under all conditions.
         """
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        Y, is_flat = responses_of(y, len(X))
+        X, Y, is_flat = data_of(self, X, y, traces)
         errors = errors_of(sample_error, Y)
-        model = model_of(self, X, Y.shape[1])
+        model = model_of(self, X, Y.shape[1], in_time=traces is not None)
         conditions = model.conditions(X, perturbation)
-        problem = Problem(model.parameters, conditions, Y, errors, self.penalty)
+        recordings = () if traces is None else recordings_of(traces, model, X.shape[1])
+        rate_form = model.circuit.dynamics == "rate"
+        problem = Problem(
+            model.parameters, conditions, Y, errors, self.penalty, recordings, rate_form
+        )
         rng = check_random_state(self.random_state)
         limits = {"max_iter": self.max_iter, "tol": self.tol, "n_jobs": self.n_jobs}
         found, n_drawn, n_lost = descents(problem, self.n_starts, rng, **limits)
         warn_of(found)
         self.n_outputs_, self._is_flat = Y.shape[1], is_flat
         best = self._keep(model, problem, found, n_drawn, n_lost)
-        self._judge(problem, best, sample_error is not None)
+        self._judge(problem, best, sample_error is not None or bool(recordings))
         return self
 
     def _keep(self, model, problem, found, n_drawn, n_lost):
@@ -302,8 +317,14 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
     def _judge(self, problem, best, errors_known):
         """What the fit says of the parameters, and how good it is."""
         parameters, Y = problem.parameters, problem.targets
-        outputs = self._outputs(problem.conditions.X, problem.conditions.extra)
-        n_free = max(1, len(best.jacobian) - len(parameters))
+        X, extra = problem.conditions.X, problem.conditions.extra
+        outputs = self._outputs(X, extra) if len(X) else Y
+        follower, arrays = problem.follower(), parameters.arrays(best.theta)
+        self.explained_variance_traces_ = [
+            explained_variance(own.targets, follower.outputs(own, arrays, None)[..., -1])
+            for own in problem.recordings
+        ]
+        n_free = max(1, problem.n_residuals + problem.has_prior.sum() - len(parameters))
         scale = np.sqrt(self.cost_ / n_free)
         scale = max(1.0, scale) if errors_known else scale
         found = uncertainty_of(best.jacobian, scale, parameters, best.theta, self.level)
@@ -319,7 +340,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         self.condition_number_ = found.condition_number
         self.explained_variance_ = explained_variance(Y, outputs)
         noise = np.where(problem.seen, problem.errors**2, 0.0).sum(0)
-        total = np.nansum((Y - np.nanmean(Y, axis=0)) ** 2, axis=0)
+        total = np.nansum((Y - np.nanmean(Y, axis=0)) ** 2, axis=0) if len(Y) else 0 * noise
         ceiling = 1 - noise / np.where(total > 0, total, 1.0)
         unknown = not errors_known
         self.noise_ceiling_ = np.where((total == 0) | unknown, np.nan, ceiling)
@@ -424,6 +445,31 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         predicted = self.predict(X, perturbation=perturbation)
         Y, _ = responses_of(y, len(predicted))
         return float(explained_variance(Y, predicted.reshape(len(Y), -1)).mean())
+
+    def predict_traces(self, inputs, *, dt=1.0, initial=None, perturbation=None):
+        """Responses in time.
+
+        Parameters
+        ----------
+        inputs, dt, initial, perturbation
+            As in :class:`~ssn_estimators.fitting.Traces`.
+
+        Returns
+        -------
+        responses : ndarray of shape (n_steps, n_outputs)
+            After each step.
+
+        Raises
+        ------
+        DivergenceError
+            If activity runs away.
+        """
+        check_is_fitted(self)
+        options = {"dt": dt, "initial": initial, "perturbation": perturbation}
+        found = responses_in_time(self, inputs, **options)
+        if not np.isfinite(found).all():
+            raise DivergenceError("Activity runs away: give weaker inputs, or a shorter dt.")
+        return found
 
     def simulate(self, X, *, perturbation=None, **options):
         """Simulate the fitted circuit.

@@ -13,13 +13,13 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.fitting.parameters import Parameters
-from ssn_estimators.fitting.traces import Follower
 from ssn_estimators.fitting.steady import (
     Conditions,
     Steady,
     fixed_points_of,
     spectral_abscissae,
 )
+from ssn_estimators.fitting.traces import Follower
 
 __all__ = ["Descent", "Problem", "descended", "descents", "is_reached", "warn_of"]
 
@@ -248,7 +248,9 @@ def descended(problem, start, u, max_iter, tol, *, guarded=False, held=None):
         n_evaluations=result.nfev,
         converged=result.status > 0,
         abscissa=abscissa,
-        failed=bool(abscissa.max(initial=-np.inf) > _wall(problem, theta) or problem.is_dead(arrays, u)),
+        failed=bool(
+            abscissa.max(initial=-np.inf) > _wall(problem, theta) or problem.is_dead(arrays, u)
+        ),
     )
 
 

@@ -8,7 +8,6 @@ going backwards once for each time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +23,7 @@ except ImportError:  # without Numba
 
     OPTIONS = {}
 
-__all__ = ["Follower", "Recording", "Traces", "Trajectory", "trajectory"]
+__all__ = ["Follower", "Recording", "Traces", "trajectory"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +37,8 @@ class Traces:
     responses : array-like of shape (n_steps, n_outputs)
         What was seen after each step, in Hz (or mV). NaN is what has not been observed, such as the
         time in which a circuit forgets where it began.
-    sample_error : float or array-like of shape (n_outputs,) or of that of the responses, default=1.0
-        Standard errors of the responses.
+    sample_error : float or array-like, default=1.0
+        Standard errors of the responses: one, of shape (n_outputs,), or of that of the responses.
     dt : float, default=1.0
         Length of a step in ms. The circuit takes steps of Euler's method of the same length.
     initial : array-like of shape (n_neurons,), default=None
@@ -83,13 +82,10 @@ class Recording:
     errors: np.ndarray
     dt: float
 
-
-class Trajectory(NamedTuple):
-    """States after each recorded step, and their derivatives by the parameters."""
-
-    states: np.ndarray  # (n_recorded, n_neurons)
-    slopes: np.ndarray  # (n_recorded, n_neurons, n_parameters)
-    finite: bool
+    @property
+    def weights(self):
+        """1 / errors, and 0 where nothing has been seen."""
+        return np.isfinite(self.targets) / self.errors
 
 
 def trajectory(recording, arrays, slopes, n_parameters, gamma, rate_form):
@@ -107,7 +103,9 @@ def trajectory(recording, arrays, slopes, n_parameters, gamma, rate_form):
 
     Returns
     -------
-    trajectory : Trajectory
+    found : ndarray of shape (n_recorded, n_neurons, n_parameters + 1)
+        Derivatives of the states after each recorded step, and in the last column the states. NaN
+        if activity runs away.
     """
     n, p = len(arrays["baseline"]), n_parameters if slopes is not None else 0
     slopes = {} if slopes is None else slopes
@@ -122,7 +120,7 @@ def trajectory(recording, arrays, slopes, n_parameters, gamma, rate_form):
     post, pre, column = (np.ascontiguousarray(part) for part in np.nonzero(by_whole))
     of_cells = [slopes.get(name, np.zeros((n, p))) for name in ("k", "tau")]
     n_recorded = len(recording.X) - recording.first
-    states, found = np.zeros((n_recorded, n)), np.zeros((n_recorded, n, p))
+    found = np.zeros((n_recorded, n, p + 1))
     finite = _run(
         np.ascontiguousarray(recording.X),
         recording.initial.astype(float),
@@ -131,10 +129,9 @@ def trajectory(recording, arrays, slopes, n_parameters, gamma, rate_form):
         (post, pre, column, by_whole[post, pre, column]),
         (np.ascontiguousarray(of_cells[0]), np.ascontiguousarray(of_cells[1])),
         (recording.dt, recording.first, rate_form, DIVERGENCE_THRESHOLD),
-        states,
         found,
     )
-    return Trajectory(states, found, bool(finite))
+    return found if finite else np.full_like(found, np.nan)
 
 
 class Follower:
@@ -168,45 +165,40 @@ class Follower:
         """Sum of squares; infinite if activity runs away."""
         arrays, total = self.parameters.arrays(theta), 0.0
         for recording in self.recordings:
-            outputs, _ = self.outputs(recording, arrays, None)
-            misfit = np.where(np.isnan(recording.targets), 0.0, outputs - recording.targets)
-            total += ((misfit / recording.errors) ** 2).sum()
+            outputs = self.outputs(recording, arrays, None)[..., -1]
+            misfit = (outputs - np.nan_to_num(recording.targets)) * recording.weights
+            total += (misfit**2).sum()
         return total if np.isfinite(total) else np.inf
 
     def outputs(self, recording, arrays, slopes):
-        """What is seen after each recorded step, and its derivatives; NaN if activity runs away."""
+        """What is seen after each recorded step, as :func:`trajectory` gives the states."""
         p = len(self.parameters)
-        states, by_p, finite = trajectory(
-            recording, arrays, slopes, p, self.gamma, self.rate_form
-        )
-        if not finite:
-            states = np.full_like(states, np.nan)
+        found = trajectory(recording, arrays, slopes, p, self.gamma, self.rate_form)
         conditions = self.conditions
         if not conditions.potentials and not self.rate_form:
-            gain = conditions.gain(arrays, states)[..., None]
-            power = np.maximum(states, 0)[..., None] ** self.gamma[:, None]
-            states = conditions.rates(arrays, states)
-            by_p = gain * by_p
+            states = found[..., -1].copy()
+            found *= conditions.gain(arrays, states)[..., None]
+            found[..., -1] = conditions.rates(arrays, states)
             if slopes is not None and "k" in slopes:
-                by_p += power * slopes["k"]
+                found[..., :-1] += (
+                    np.maximum(states, 0)[..., None] ** self.gamma[:, None] * slopes["k"]
+                )
         readout = conditions.readout
-        if np.array_equal(readout, np.eye(len(readout))):
-            return states, by_p
-        return states @ readout.T, readout @ by_p
+        is_all = np.array_equal(readout, np.eye(*readout.shape))
+        return found if is_all and len(readout) == readout.shape[1] else readout @ found
 
     def _rows(self, theta):
         parameters = self.parameters
         arrays, slopes = parameters.arrays(theta), parameters.slopes(theta)
         gram = np.zeros((len(parameters) + 1, len(parameters) + 1))
         for recording in self.recordings:
-            outputs, by_p = self.outputs(recording, arrays, slopes)
-            if not np.isfinite(outputs).all():
+            found = self.outputs(recording, arrays, slopes)
+            found[..., -1] -= np.nan_to_num(recording.targets)
+            found *= recording.weights[..., None]
+            if not np.isfinite(found[-1]).all():
                 break
-            unseen = np.isnan(recording.targets)
-            misfit = np.where(unseen, 0.0, outputs - recording.targets) / recording.errors
-            by_p = by_p * (~unseen / recording.errors)[..., None]
-            both = np.concatenate([by_p, misfit[..., None]], -1).reshape(-1, len(gram))
-            gram += both.T @ both
+            found = found.reshape(-1, len(gram))
+            gram += found.T @ found
         else:
             rows = _root(gram)
             return rows[:, -1], rows[:, :-1]
@@ -222,45 +214,46 @@ def _root(gram):
 
 
 @compiled(**OPTIONS)
-def _run(X, initial, whole, constants, entries, of_cells, settings, states, slopes):
-    """Fill states and slopes; False where the circuit has run away."""
+def _run(X, initial, whole, constants, entries, of_cells, settings, found):
+    """Fill slopes, and states as the last column; False where the circuit has run away."""
     k, gamma, tau = constants
-    by_k, by_tau = of_cells
     dt, first, rate_form, threshold = settings
-    n, p = by_k.shape
+    n, p = of_cells[0].shape
     n_inputs = X.shape[1]
     state, arriving = initial.copy(), np.ones(n + n_inputs + 1)
     change, of_rates, of_input = np.zeros((n, p)), np.zeros((n, p)), np.zeros((n, p))
-    power, gain = np.zeros(n), np.zeros(n)
+    power, gain, target = np.zeros(n), np.zeros(n), np.zeros(n)
     for t in range(X.shape[0]):
+        for q in range(n_inputs):
+            arriving[n + q] = X[t, q]
         if rate_form:
-            arriving[:n] = state
-            of_rates[:] = change
+            for i in range(n):
+                arriving[i] = state[i]
+            _take_input(whole, change, arriving, entries, target, of_input)
+            _rates(target, k, gamma, power, gain)
+            _rate_slopes(of_input, gain, power, of_cells[0], of_input)
+            for i in range(n):
+                target[i] = k[i] * power[i]
         else:
             _rates(state, k, gamma, power, gain)
-            arriving[:n] = k * power
+            _rate_slopes(change, gain, power, of_cells[0], of_rates)
             for i in range(n):
-                of_rates[i] = gain[i] * change[i] + power[i] * by_k[i]
-        arriving[n : n + n_inputs] = X[t]
-        _input_slopes(whole, of_rates, arriving, entries, of_input)
-        target = _product(whole, arriving)
-        if rate_form:
-            _rates(target, k, gamma, power, gain)
-            target = k * power
-            for i in range(n):
-                of_input[i] = gain[i] * of_input[i] + power[i] * by_k[i]
+                arriving[i] = k[i] * power[i]
+            _take_input(whole, of_rates, arriving, entries, target, of_input)
         for i in range(n):
             share = dt / tau[i]
             step = share * (target[i] - state[i])
             for j in range(p):
                 own = of_input[i, j] - change[i, j]
-                change[i, j] += share * own - step / tau[i] * by_tau[i, j]
+                change[i, j] += share * own - step / tau[i] * of_cells[1][i, j]
             state[i] += step
             if not abs(state[i]) < threshold:
                 return False
         if t >= first:
-            states[t - first] = state
-            slopes[t - first] = change
+            for i in range(n):
+                for j in range(p):
+                    found[t - first, i, j] = change[i, j]
+                found[t - first, i, p] = state[i]
     return True
 
 
@@ -278,19 +271,20 @@ def _rates(u, k, gamma, power, gain):
 
 
 @compiled(**OPTIONS)
-def _product(whole, arriving):
-    total = np.zeros(whole.shape[0])
-    for i in range(whole.shape[0]):
-        for m in range(whole.shape[1]):
-            total[i] += whole[i, m] * arriving[m]
-    return total
+def _rate_slopes(of_potentials, gain, power, by_k, of_rates):
+    for i in range(of_rates.shape[0]):
+        for j in range(of_rates.shape[1]):
+            of_rates[i, j] = gain[i] * of_potentials[i, j] + power[i] * by_k[i, j]
 
 
 @compiled(**OPTIONS)
-def _input_slopes(whole, of_rates, arriving, entries, of_input):
-    """How the input to each cell changes: through the rates, and by itself."""
+def _take_input(whole, of_rates, arriving, entries, total, of_input):
+    """Input to each cell, and how it changes: through the rates, and by itself."""
     n, p = of_rates.shape
     for i in range(n):
+        total[i] = 0.0
+        for m in range(whole.shape[1]):
+            total[i] += whole[i, m] * arriving[m]
         for j in range(p):
             of_input[i, j] = 0.0
         for m in range(n):
