@@ -2,11 +2,12 @@
 
     python benchmarks/fits.py --data FOLDER --out benchmarks/results/fits.json
 
-FOLDER holds `field_size_contrast.npz` and `field_allen_traces.npz`. The first has mean rates of E, PV, SST and VIP cells at the centre of
-stimuli of 6 contrasts and 6 sizes, without and with input to VIP cells (synthetic). The circuit
-that is given knows the types, places and zeros of the weights, k and time constants, and nothing
-else: all E weights are 1, all others -.7, those to the other place .3 of these, gains 10, baselines
-3. "random starts" are all but that one. Times are CPU seconds of one thread.
+FOLDER holds `field_size_contrast.npz` and `field_allen_traces.npz`. The first has mean rates of E,
+PV, SST and VIP cells at the centre of stimuli of 6 contrasts and 6 sizes, without and with input to
+VIP cells (synthetic). The circuit that is given knows the types, places and zeros of the weights, k
+and time constants, and nothing else: all E weights are 1, all others -.7, those to the other place
+.3 of these, gains 10, baselines 3. "random starts" are all but that one. Times are CPU seconds of
+one thread.
 
 Coverage: data sets are drawn anew from the true rates, with errors from their own trials; how many
 intervals of the parameters that fits call identified contain the truth, with weights from .01 to
@@ -200,18 +201,19 @@ def _design(data, types, seed):
 
 # of the study: rates at the onset of the first of 18 flashes, in Hz
 INITIAL = [3.06699372, 5.34753103, 3.7317455, 7.75074964]
+SCALE = 10.0  # of all weights and inputs in the guess; from 1 to 100
 N_COMPARED, N_FIRST, N_REPEATS = 6750, 2250, 3  # ms
 
 
 def allen(data, session, n_starts=24, seed=0):
-    """One session; the guess is the prior with all factors 1."""
-    weights = data["prior_weights"].astype(float)
-    stimulus = data["prior_l4"].astype(float)
+    """One session; the guess is the prior times a scale."""
+    weights = SCALE * data["prior_weights"].astype(float)
+    stimulus = SCALE * data["prior_l4"].astype(float)
     free = [
         _with_prior("weights", weights, data["prior_weights_fracerr"]),
-        Free("weights", by=np.full((4, 4), "all"), low=1.0, high=100.0, name="scale"),
+        Free("weights", by=np.full((4, 4), "all"), low=1 / SCALE, high=100 / SCALE, name="scale"),
         _with_prior("input_map", stimulus, data["prior_l4_fracerr"]),
-        Free("input_map", by=np.full((4, 1), "all"), low=1.0, high=100.0, name="scale"),
+        Free("input_map", by=np.full((4, 1), "all"), low=1 / SCALE, high=100 / SCALE, name="scale"),
         Free("baseline", scale="log", high=10.0),
         Free("tau", low=10.0, high=1000.0),
     ]
@@ -231,7 +233,6 @@ def allen(data, session, n_starts=24, seed=0):
         baseline=0.3,
         penalty=10.0,
         n_starts=n_starts,
-        tol=1e-4,
         random_state=seed,
     )
     model.fit(traces=traces)
