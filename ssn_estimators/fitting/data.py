@@ -1,4 +1,4 @@
-"""Responses and their errors, checked."""
+"""Responses: those seen, checked, and those of a circuit."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import numpy as np
 
 from ssn_estimators._sklearn import check_array
 from ssn_estimators._torch import to_numbers
+from ssn_estimators.exceptions import DivergenceError
+from ssn_estimators.inspection import steady_states
 
-__all__ = ["errors_of", "responses_of"]
+__all__ = ["errors_of", "responses_of", "steady_responses"]
 
 
 def responses_of(Y, n_rows):
@@ -47,3 +49,15 @@ def errors_of(sample_error, Y):
     if not (errors[np.isfinite(Y)] > 0).all() or np.isinf(errors).any():
         raise ValueError("sample_error must be finite and > 0 wherever y is not NaN.")
     return np.where(np.isfinite(Y), errors, 1.0)
+
+
+def steady_responses(circuit, drive, potentials):
+    """Rates or potentials that a circuit settles at, one row for each drive."""
+    states = steady_states(circuit, drive)
+    if not states.stable.all():
+        raise DivergenceError(
+            f"The circuit has no stable state under {(~states.stable).sum()} of {len(drive)} "
+            f"conditions, first under that of row {int(np.argmin(states.stable))}. Inputs may be "
+            "far from those of fit; drive and circuit_ say what happens in simulate."
+        )
+    return states.u if potentials else states.rates

@@ -10,6 +10,7 @@ import numpy as np
 from ssn_estimators._sklearn import validate_data
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.circuit import Circuit
+from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.fitting.data import errors_of, responses_of
 from ssn_estimators.fitting.parameters import QUANTITIES, Free, Parameters, parameters_of
 from ssn_estimators.fitting.steady import Conditions
@@ -96,7 +97,7 @@ def recordings_of(traces, model, n_inputs):
 
 
 def responses_in_time(estimator, inputs, **options):
-    """What a fitted estimator's circuit does in time, NaN if it runs away."""
+    """What a fitted estimator's circuit does in time, unless it runs away."""
     circuit, readout = estimator.circuit_, estimator.readout_
     arrays = {
         "weights": circuit.weights,
@@ -111,7 +112,10 @@ def responses_in_time(estimator, inputs, **options):
     recordings = recordings_of(traces, model, estimator.n_features_in_)
     conditions = model.conditions(np.zeros((0, estimator.n_features_in_)), None)
     follower = Follower(recordings, parameters, conditions, circuit.dynamics == "rate")
-    return follower.outputs(recordings[0], arrays, None)[..., -1]
+    found = follower.outputs(recordings[0], arrays, None)[..., -1]
+    if not np.isfinite(found).all():
+        raise DivergenceError("Activity runs away: give weaker inputs, or a shorter dt.")
+    return found
 
 
 def _recording(own, model, n_inputs):
