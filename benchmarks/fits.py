@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 from machine import machine, save
+from sklearn.exceptions import ConvergenceWarning
 
 from ssn_estimators import Circuit, CircuitRegressor
 from ssn_estimators.fitting import Free, Traces
@@ -275,6 +276,7 @@ def main():
     parser.add_argument("--out")
     args = parser.parse_args()
     warnings.simplefilter("error")
+    warnings.simplefilter("default", ConvergenceWarning)
     data = dict(np.load(args.data / "field_size_contrast.npz"))
     results = {"machine": machine(), "size and contrast": many_starts(data, range(args.seeds))}
     results["traces"] = traces(dict(np.load(args.data / "field_allen_traces.npz")))

@@ -170,7 +170,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
 
     >>> import numpy as np
     >>> from ssn_estimators import Circuit, CircuitRegressor
-    >>>     >>> pair = Circuit([[1.0, -1.5], [1.2, -0.5]], n_excitatory=1, k=0.04)
+    >>> from ssn_estimators.inspection import steady_states
+    >>> pair = Circuit([[1.0, -1.5], [1.2, -0.5]], n_excitatory=1, k=0.04)
     >>> X = np.array([[1.0], [2.0], [5.0], [10.0], [20.0], [40.0]])
     >>> rates = steady_states(pair, X * [1.0, 1.0]).rates
     >>> guess = Circuit([[0.5, -1.0], [0.5, -1.0]], n_excitatory=1, k=0.04)
