@@ -315,9 +315,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
     def _judge(self, problem, best, errors_known):
         """What the fit says of the parameters, and how good it is."""
         parameters, Y = problem.parameters, problem.targets
-        X, extra = problem.conditions.X, problem.conditions.extra
-        outputs = self._outputs(X, extra) if len(X) else Y
         follower, arrays = problem.follower(), parameters.arrays(best.theta)
+        outputs = problem.conditions.outputs(arrays, best.u)
         self.explained_variance_traces_ = [
             explained_variance(own.targets, follower.outputs(own, arrays, None)[..., -1])
             for own in problem.recordings
