@@ -10,8 +10,8 @@ and time constants, and nothing else: all E weights are 1, all others -.7, those
 one thread.
 
 Coverage: data sets are drawn anew from the true rates, with errors from their own trials; how many
-intervals of the parameters that fits call identified contain the truth, with weights from .01 to
-10. Perturbations: rates of the true circuit with the same noise, under input to no cells, to VIP
+intervals of the parameters that fits call identified contain the truth, with weights, and
+their factors to the other place, from .01 to 10. Perturbations: rates of the true circuit with the same noise, under input to no cells, to VIP
 cells, and to SST and PV cells, too.
 
 The second has mean rates of RS, FS, SST and VIP cells of layer 2/3 to flashes, by the Allen
@@ -55,7 +55,7 @@ def regressor(data, box=(None, None), **options):
     guess = (data["true_weights"] != 0) * [1, -0.7, -0.7, -0.7]
     free = [
         Free("weights", low=box[0], high=box[1]),
-        Free("weights", by="presynaptic", where=~SAME, name="between"),
+        Free("weights", "presynaptic", ~SAME, low=box[0], high=box[1], name="between"),
         Free("input_map"),
         Free("baseline"),
     ]
