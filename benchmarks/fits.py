@@ -10,9 +10,9 @@ and time constants, and nothing else: all E weights are 1, all others -.7, those
 one thread.
 
 Coverage: data sets are drawn anew from the true rates, with errors from their own trials; how many
-intervals of the parameters that fits call identified contain the truth, with weights, and
-their factors to the other place, from .01 to 10. Perturbations: rates of the true circuit with the same noise, under input to no cells, to VIP
-cells, and to SST and PV cells, too.
+intervals of the parameters that fits call identified contain the truth, with weights, and their
+factors to the other place, from .01 to 10. Perturbations: rates of the true circuit with the same
+noise, under input to no cells, to VIP cells, and to SST and PV cells, too.
 
 The second has mean rates of RS, FS, SST and VIP cells of layer 2/3 to flashes, by the Allen
 Institute (BSD 3-Clause, (c) 2023). As in its study a circuit in the rate form, with weights from
