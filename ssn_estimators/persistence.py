@@ -28,6 +28,7 @@ from sklearn.utils import Bunch
 
 import ssn_estimators
 from ssn_estimators.circuit import Circuit
+from ssn_estimators.fitting.parameters import Free
 from ssn_estimators.lateral.rule import CoActivation
 from ssn_estimators.rate_functions import AbbottChance, MillerTroyer, Ricciardi, Saturating
 from ssn_estimators.receptors import Receptors
@@ -61,8 +62,8 @@ PARTS = {
     },
     Synapses: {"sources": ("cells", "inputs"), "weights": ("cells", "inputs")},
 }
-# What circuits hold, made anew from their parameters
-MADE = (Receptors, AbbottChance, MillerTroyer, Ricciardi, Saturating)
+# Values that are made anew from their parameters, which they check
+MADE = (Receptors, Free, AbbottChance, MillerTroyer, Ricciardi, Saturating)
 # Those of scikit-learn's that networks hold
 FEATURES = ("n_features_in_",)
 SHAPES = {
@@ -225,7 +226,7 @@ class _Writer:
         elif type(value) is Receptors:
             state = value.state()
         elif type(value) in MADE:
-            state = vars(value)
+            state = dict(vars(value))
         elif type(value) in PARTS:
             state = {name: getattr(value, name) for name in PARTS[type(value)]}
         elif isinstance(value, BaseEstimator):

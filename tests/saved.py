@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from zoo import ESTIMATORS, METHODS, short_confirmations, small
+from zoo import ESTIMATORS, METHODS, short_confirmations, small, targets
 
 from ssn_estimators import save
 from ssn_estimators.persistence import FORMAT
@@ -29,7 +29,7 @@ def main():
     for estimator in ESTIMATORS:
         with short_confirmations(), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model = small(estimator).fit(X, y)
+            model = small(estimator).fit(X, targets(estimator, y))
         path = FORMATS[-1] / type(model).__name__
         save(model, path.with_suffix(".ssn"))
         np.savez_compressed(path.with_suffix(".npz"), **answers(model))

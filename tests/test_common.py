@@ -10,6 +10,7 @@ from zoo import ESTIMATORS
 import ssn_estimators
 from ssn_estimators import (
     AutoencoderEncoder,
+    CircuitRegressor,
     CNNClassifier,
     ContrastNormalizer,
     FokkerPlanckRegressor,
@@ -37,6 +38,7 @@ N_CHECKS = {
     GaborEncoder: 47,
     GaussianScaleMixture: 47,
     SSNSampler: 47,
+    CircuitRegressor: 53,
 }
 
 

@@ -3,10 +3,12 @@
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
-from sklearn.base import clone
+import numpy as np
+from sklearn.base import clone, is_regressor
 
 from ssn_estimators import (
     AutoencoderEncoder,
+    CircuitRegressor,
     CNNClassifier,
     ContrastNormalizer,
     FokkerPlanckRegressor,
@@ -46,6 +48,7 @@ ESTIMATORS = [
     GMMFlow(2, n_layers=2, hidden_layer_sizes=(8,), max_iter=10),
     GaborEncoder(3),
     GaussianScaleMixture(3, max_iter=20),
+    CircuitRegressor(n_starts=2),
     SSNSampler(
         GaussianScaleMixture(2, max_iter=10),
         max_iter=3,
@@ -57,6 +60,11 @@ ESTIMATORS = [
 ]
 
 METHODS = ("predict", "predict_proba", "decision_function", "transform", "score_samples")
+
+
+def targets(estimator, y):
+    """Labels, or for regressors numbers in their place."""
+    return np.unique(y, return_inverse=True)[1] if is_regressor(estimator) else y
 
 
 def small(estimator):

@@ -1,0 +1,63 @@
+"""Responses: those seen, checked, and those of a circuit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ssn_estimators._sklearn import check_array
+from ssn_estimators._torch import to_numbers
+from ssn_estimators.exceptions import DivergenceError
+from ssn_estimators.inspection import steady_states
+
+__all__ = ["errors_of", "responses_of", "steady_responses"]
+
+
+def responses_of(Y, n_rows):
+    """Responses of shape (n_rows, n_outputs), and whether they had one axis only."""
+    if Y is None:
+        raise ValueError("requires y to be passed, but the target y is None.")
+    Y = check_array(
+        Y, ensure_2d=False, dtype=np.float64, ensure_all_finite="allow-nan", input_name="y"
+    )
+    if Y.ndim > 2 or len(Y) != n_rows:
+        raise ValueError(
+            f"y must have shape ({n_rows},) or ({n_rows}, n_outputs) for {n_rows} conditions, got "
+            f"{Y.shape}."
+        )
+    is_flat, Y = Y.ndim == 1, Y.reshape(n_rows, -1)
+    empty = np.isnan(Y).all(0)
+    if empty.any():
+        raise ValueError(
+            f"Column {int(np.argmax(empty))} of y is NaN throughout: drop it, or give responses."
+        )
+    return Y, is_flat
+
+
+def errors_of(sample_error, Y):
+    """Standard errors of the shape of Y, 1 where there are none."""
+    if sample_error is None:
+        return np.ones(Y.shape)
+    errors = to_numbers(sample_error, float, "sample_error")
+    if errors.ndim == 1 and Y.shape[1] == 1 and len(errors) == len(Y):
+        errors = errors[:, None]
+    if errors.shape not in ((), Y.shape[1:], Y.shape):
+        raise ValueError(
+            f"sample_error must be a number, or of shape ({Y.shape[1]},) or {Y.shape} as y; got "
+            f"{errors.shape}."
+        )
+    errors = np.broadcast_to(errors, Y.shape)
+    if not (errors[np.isfinite(Y)] > 0).all() or np.isinf(errors).any():
+        raise ValueError("sample_error must be finite and > 0 wherever y is not NaN.")
+    return np.where(np.isfinite(Y), errors, 1.0)
+
+
+def steady_responses(circuit, drive, potentials):
+    """Rates or potentials that a circuit settles at, one row for each drive."""
+    states = steady_states(circuit, drive)
+    if not states.stable.all():
+        raise DivergenceError(
+            f"The circuit has no stable state under {(~states.stable).sum()} of {len(drive)} "
+            f"conditions, first under that of row {int(np.argmin(states.stable))}. Inputs may be "
+            "far from those of fit; drive and circuit_ say what happens in simulate."
+        )
+    return states.u if potentials else states.rates

@@ -1,0 +1,259 @@
+"""From what an estimator was told to the circuit, its readout and its free parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from numbers import Real
+
+import numpy as np
+
+from ssn_estimators._sklearn import validate_data
+from ssn_estimators._torch import to_numbers
+from ssn_estimators.circuit import Circuit
+from ssn_estimators.exceptions import DivergenceError
+from ssn_estimators.fitting.data import errors_of, responses_of
+from ssn_estimators.fitting.parameters import QUANTITIES, Free, Parameters, parameters_of
+from ssn_estimators.fitting.steady import Conditions
+from ssn_estimators.fitting.traces import Follower, Recording, Traces
+from ssn_estimators.inspection.populations import choose_cells
+
+__all__ = [
+    "Model",
+    "by_cell",
+    "circuit_with",
+    "data_of",
+    "model_of",
+    "recordings_of",
+    "responses_in_time",
+]
+
+USUAL_WEIGHTS = [[0.5, -0.5], [0.5, -0.25]]  # mV s; stable under any input
+USUAL_K = 0.04
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A circuit, what is seen of it and what is free.
+
+    Parameters
+    ----------
+    circuit : Circuit
+    readout : ndarray of shape (n_outputs, n_neurons)
+    parameters : Parameters
+    potentials : bool
+        Whether potentials are seen, not rates.
+    """
+
+    circuit: Circuit
+    readout: np.ndarray
+    parameters: Parameters
+    potentials: bool
+
+    def conditions(self, X, perturbation):
+        """What the circuit is shown."""
+        extra = by_cell(self.circuit, perturbation, len(X), "perturbation")
+        return Conditions(X, extra, self.readout, replace(self.circuit, k=1.0), self.potentials)
+
+
+def data_of(estimator, X, y, traces):
+    """Inputs, responses and whether these had one axis; none of both if all are in time."""
+    traces = [traces] if isinstance(traces, Traces) else traces
+    if X is None and y is None and traces:
+        first = to_numbers(traces[0].inputs, float, "inputs of traces")
+        estimator.n_features_in_ = first.shape[1] if first.ndim == 2 else 0
+        n_outputs = np.shape(traces[0].responses)[-1] if np.ndim(traces[0].responses) > 1 else 1
+        return np.zeros((0, estimator.n_features_in_)), np.zeros((0, n_outputs)), False
+    X = validate_data(estimator, X, dtype=np.float64, ensure_min_samples=2)
+    return X, *responses_of(y, len(X))
+
+
+def model_of(estimator, X, n_outputs, in_time=False):
+    """The model of an estimator's parameters, or why there is none."""
+    circuit = estimator.circuit
+    usual = circuit is None
+    circuit = _usual_circuit(n_outputs) if usual else circuit.dense("fits").to_numpy()
+    _check_kind(circuit, in_time)
+    n = circuit.n_neurons
+    arrays = {
+        "weights": circuit.weights,
+        "input_map": _input_map(circuit, estimator.input_map, X, usual),
+        "baseline": by_cell(circuit, estimator.baseline, 1, "baseline")[0],
+        "k": np.broadcast_to(circuit.of_cells("k", circuit.weights), n),
+        "tau": circuit.tau,
+    }
+    frees = [_checked_free(free, usual) for free in _listed(estimator.free)]
+    if "tau" in [free.quantity for free in frees] and not in_time:
+        raise ValueError("tau cannot be free without traces: steady states do not depend on it.")
+    if in_time and circuit.dynamics == "rate" and estimator.response == "potentials":
+        raise ValueError("Traces of a circuit in the rate form are rates: it has no potentials.")
+    parameters = parameters_of(frees, arrays, circuit.populations)
+    readout = _readout(circuit, estimator.observed, n_outputs)
+    return Model(circuit, readout, parameters, estimator.response == "potentials")
+
+
+def _check_kind(circuit, in_time):
+    if circuit.receptors is not None:
+        raise ValueError(
+            "circuits with receptors cannot be fitted: replace(circuit, receptors=None)."
+        )
+    if in_time and circuit.rate_function is not None:
+        raise ValueError(
+            f"traces are fitted by circuits with the power law, got {circuit.rate_function}."
+        )
+
+
+def recordings_of(traces, model, n_inputs):
+    """Traces, checked, as recordings of a model's circuit."""
+    traces = [traces] if isinstance(traces, Traces) else list(traces)
+    return tuple(_recording(own, model, n_inputs) for own in traces)
+
+
+def responses_in_time(estimator, inputs, **options):
+    """What a fitted estimator's circuit does in time, unless it runs away."""
+    circuit, readout = estimator.circuit_, estimator.readout_
+    arrays = {
+        "weights": circuit.weights,
+        "input_map": estimator.input_map_,
+        "baseline": estimator.baseline_,
+        "k": np.broadcast_to(circuit.of_cells("k", circuit.weights), circuit.n_neurons),
+        "tau": circuit.tau,
+    }
+    parameters = Parameters(arrays, [], {"names": []})
+    model = Model(circuit, readout, parameters, estimator.response == "potentials")
+    traces = Traces(inputs, np.zeros((len(inputs), len(readout))), **options)
+    recordings = recordings_of(traces, model, estimator.n_features_in_)
+    conditions = model.conditions(np.zeros((0, estimator.n_features_in_)), None)
+    follower = Follower(recordings, parameters, conditions, circuit.dynamics == "rate")
+    found = follower.outputs(recordings[0], arrays, None)[..., -1]
+    if not np.isfinite(found).all():
+        raise DivergenceError("Activity runs away: give weaker inputs, or a shorter dt.")
+    return found
+
+
+def _recording(own, model, n_inputs):
+    circuit, n = model.circuit, model.circuit.n_neurons
+    if not isinstance(own, Traces):
+        raise ValueError(f"traces must be Traces or a sequence of them, got {own!r}.")
+    X = to_numbers(own.inputs, float, "inputs of traces")
+    if X.ndim != 2 or X.shape[1] != n_inputs or not np.isfinite(X).all():
+        raise ValueError(
+            f"inputs of traces must be finite and of shape (n_steps, {n_inputs}), got {X.shape}."
+        )
+    Y, _ = responses_of(own.responses, len(X))
+    if Y.shape[1] != len(model.readout):
+        raise ValueError(
+            f"responses of traces must have {len(model.readout)} columns, got {Y.shape[1]}."
+        )
+    errors = errors_of(own.sample_error, Y)
+    if not isinstance(own.dt, Real) or not 0 < own.dt < np.inf:
+        raise ValueError(f"dt of traces must be a finite number > 0, got {own.dt!r}.")
+    initial = np.zeros(n) if own.initial is None else to_numbers(own.initial, float, "initial")
+    if initial.shape != (n,) or not np.isfinite(initial).all():
+        raise ValueError(f"initial of traces must be finite and of shape ({n},).")
+    extra = None if own.perturbation is None else [own.perturbation]
+    extra = by_cell(circuit, extra, 1, "perturbation")[0]
+    first = int(np.argmax(np.isfinite(Y).any(1)))
+    return Recording(X, extra, initial, first, Y[first:], errors[first:], float(own.dt))
+
+
+def _usual_circuit(n_outputs):
+    weights = np.kron(USUAL_WEIGHTS, np.full((n_outputs, n_outputs), 1 / n_outputs))
+    return Circuit(weights, n_outputs, k=USUAL_K)
+
+
+def _input_map(circuit, given, X, usual):
+    n, n_inputs = circuit.n_neurons, X.shape[1]
+    sizes = np.array(list(circuit.populations.values()))
+    if given is not None:
+        given = to_numbers(given, float, "input_map")
+        if given.shape != (n, n_inputs) or not np.isfinite(given).all():
+            raise ValueError(
+                f"input_map must be finite and of shape ({n}, {n_inputs}) for {n} cells and "
+                f"{n_inputs} inputs, got shape {given.shape}."
+            )
+        return given
+    if usual:
+        size = X.std(0) if len(X) else np.ones(n_inputs)
+        return np.tile(1 / np.where(size > 0, size, 1.0) / np.sqrt(n_inputs), (n, 1))
+    if n_inputs == n:
+        return np.eye(n)
+    if n_inputs == len(sizes):
+        return np.repeat(np.eye(len(sizes)), sizes, axis=0)
+    raise ValueError(
+        f"X has {n_inputs} inputs, which are neither drives of {n} cells nor of {len(sizes)} "
+        f"populations: input_map of shape ({n}, {n_inputs}) must say where they go."
+    )
+
+
+def _listed(free):
+    free = list(free)
+    if not free:
+        raise ValueError("free is empty: there is nothing to fit.")
+    return free
+
+
+def _checked_free(free, usual):
+    if isinstance(free, Free):
+        return free
+    if not isinstance(free, str) or free not in QUANTITIES:
+        raise ValueError(f"free must have names out of {QUANTITIES}, or Free values; got {free!r}.")
+    if usual and free == "input_map":
+        return Free(free, by="each", scale="linear", spread=2.0)
+    return Free(free, by="each") if usual and free == "baseline" else Free(free)
+
+
+def _readout(circuit, observed, n_outputs):
+    """Weights of cells in each column of y."""
+    n, populations = circuit.n_neurons, list(circuit.populations)
+    if observed is None:
+        if n_outputs == n:
+            observed = range(n)
+        elif n_outputs == len(populations):
+            observed = populations
+        elif n_outputs == circuit.n_excitatory:
+            observed = range(n_outputs)
+        else:
+            raise ValueError(
+                f"y has {n_outputs} columns, neither one for each of {n} cells nor for each of "
+                f"{len(populations)} populations: observed must say what they are."
+            )
+    observed = list(observed)
+    if len(observed) != n_outputs:
+        raise ValueError(f"observed names {len(observed)} columns of y, which has {n_outputs}.")
+    readout = np.zeros((n_outputs, n))
+    for row, name in zip(readout, observed, strict=True):
+        cells = choose_cells(circuit, name if isinstance(name, str) else [name])
+        row[cells] = 1 / len(cells)
+    return readout
+
+
+def by_cell(circuit, values, n_rows, name):
+    """Numbers for each of n_rows and each cell, from those of populations, or of cells, or 0."""
+    n, sizes = circuit.n_neurons, list(circuit.populations.values())
+    if values is None:
+        return np.zeros((n_rows, n))
+    numbers = to_numbers(values, float, name)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity.")
+    rows = "" if name == "baseline" else f"{n_rows}, "
+    if name == "baseline":
+        numbers = np.atleast_1d(numbers)
+        numbers = np.broadcast_to(numbers, n) if numbers.shape == (1,) else numbers
+        numbers = numbers[None]
+    if numbers.shape == (n_rows, n):
+        return numbers
+    if numbers.shape == (n_rows, len(sizes)):
+        return np.repeat(numbers, sizes, axis=1)
+    raise ValueError(
+        f"{name} must have shape ({rows}{n}) for cells or ({rows}{len(sizes)}) for populations, "
+        f"got {np.shape(values)}."
+    )
+
+
+def circuit_with(circuit, parameters, theta):
+    """The circuit with fitted numbers."""
+    arrays = parameters.arrays(theta)
+    tau_e, tau_i = np.split(arrays["tau"], [circuit.n_excitatory])
+    tau_i = tau_i if len(tau_i) else circuit.tau_i
+    made = {"weights": arrays["weights"], "k": arrays["k"], "tau_e": tau_e, "tau_i": tau_i}
+    return replace(circuit, **made)

@@ -1,0 +1,481 @@
+"""`CircuitRegressor`: a circuit's parameters from its responses."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.stats import norm
+from sklearn.base import RegressorMixin
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from ssn_estimators._sklearn import (
+    COUNT,
+    NOT_NEGATIVE,
+    NUMBER,
+    POSITIVE,
+    BaseEstimator,
+    Interval,
+    StrOptions,
+    fit_context,
+    validate_data,
+)
+from ssn_estimators.circuit import Circuit
+from ssn_estimators.fitting.data import errors_of, responses_of, steady_responses
+from ssn_estimators.fitting.model import (
+    by_cell,
+    circuit_with,
+    data_of,
+    model_of,
+    recordings_of,
+    responses_in_time,
+)
+from ssn_estimators.fitting.profiles import profile_intervals
+from ssn_estimators.fitting.starts import Problem, descents, is_reached, warn_of
+from ssn_estimators.fitting.uncertainty import (
+    explained_variance,
+    identified,
+    intervals_of_values,
+    table_of,
+    uncertainty_of,
+)
+from ssn_estimators.simulation import simulate
+
+__all__ = ["CircuitRegressor"]
+
+
+class CircuitRegressor(RegressorMixin, BaseEstimator):
+    r"""Parameters of a circuit, fitted to its steady responses.
+
+    Under condition i cells settle at :math:`u = W r + M x_i + b + p_i` with :math:`r = k \lfloor u
+    \rfloor_+^\gamma`: M maps inputs to cells, b is a constant drive, and p the extra drive of a
+    perturbation. What is `free` of W, M, b and k minimises
+
+    .. math::
+        \sum_{ij} \left( \frac{r_j(x_i) - Y_{ij}}{s_{ij}} \right)^2 + \lambda \sum_l \left(
+        \frac{\theta_l - m_l}{f_l m_l} \right)^2
+
+    with the errors s of the responses, the means m and the fractional errors f of a prior, and its
+    `penalty` :math:`\lambda`. Least squares are SciPy's trust-region method on exact Jacobians
+    (implicit gradients through the fixed points [1]_), from several starts, of logarithms of
+    whatever keeps its sign.
+
+    Weights are often not identified although rates are fitted well. `intervals_` and `identified_`
+    say so; a prior, or perturbations of more cell types, are the remedy.
+
+    Parameters
+    ----------
+    circuit : Circuit, default=None
+        The circuit whose numbers are fitted where they are free, and kept where they are not; they
+        are the first start. None means an E and an I cell for each output, all connected, with an
+        input map of any signs.
+    free : sequence of str or Free, default=("weights", "input_map", "baseline")
+        What is free: names of quantities, or :class:`~ssn_estimators.fitting.Free` for what has a
+        parameter of its own, boxes and priors. A name stands for one positive factor for each
+        population (for weights: each pair), for the baseline one number of any sign.
+    input_map : array-like of shape (n_neurons, n_inputs), default=None
+        Drive of each cell in mV by each input of 1. None means that inputs are the drives of cells,
+        or of populations, if there are as many.
+    baseline : float, or array-like of shape (n_neurons,) or (n_populations,), default=0.0
+        Constant drive in mV.
+    observed : sequence of str or int, default=None
+        What the columns of y are: names of populations, for means over their cells, or indices of
+        cells. None means all cells, or all populations, if there are as many.
+    response : {"rates", "potentials"}, default="rates"
+        Whether y are rates in Hz or potentials in mV.
+    penalty : float, default=1.0
+        Factor of the squared misfits of priors.
+    n_starts : int, default=10
+        Number of starts: the circuit, and random ones about it. Those without a stable state, or
+        that end where a state is lost, where an output has no active cells, or nowhere within
+        `max_iter`, are drawn again.
+    max_iter : int, default=100
+        Largest number of evaluations of a start.
+    tol : float, default=1e-5
+        Relative change of the sum of squares, and of parameters, at which a start ends.
+    intervals : {"jacobian", "profile"}, default="jacobian"
+        Whether intervals are those of the linear model at the minimum, or go as far as the sum of
+        squares allows with all other parameters fitted anew. The latter hold where parameters
+        trade off along curves, and take some ten more fits of each parameter.
+    level : float, default=0.95
+        Of the intervals.
+    n_jobs : int, default=None
+        Number of processes over starts, as in joblib.
+    random_state : int, RandomState instance or None, default=None
+        Source of the starts.
+
+    Attributes
+    ----------
+    circuit_ : Circuit
+        With the parameters of the best start.
+    input_map_ : ndarray of shape (n_neurons, n_inputs)
+    baseline_ : ndarray of shape (n_neurons,)
+        In mV.
+    parameter_names_ : list of str
+        Such as "weights[E, PV]" (post, pre).
+    values_, standard_errors_ : ndarrays of shape (n_parameters,)
+        Standard errors are those of the Jacobian. Where residuals are larger than their errors on
+        average they are larger by as much; without `sample_error` the variance of the residuals
+        stands for that of the responses. Infinite for what the data say nothing of.
+    intervals_ : ndarray of shape (n_parameters, 2)
+        Of the confidence `level`; of logarithms where these are fitted. Infinite, or 0, where they
+        are open.
+    identified_ : ndarray of shape (n_parameters,), bool
+        Whether the interval of a logarithm spans less than a factor of 10, or half of a linear one
+        less than the largest of its kind.
+    covariance_ : ndarray of shape (n_parameters, n_parameters)
+        Of the coordinates.
+    coordinates_ : ndarray of shape (n_parameters,)
+        Logarithms of the magnitudes where these are fitted, and the values of linear parameters.
+    jacobian_ : ndarray of shape (n_residuals, n_parameters)
+        Of the residuals and of the misfits of the prior, by the coordinates.
+    condition_number_ : float
+        Of the Jacobian of the residuals: the ratio of its largest to its smallest singular value.
+    cost_ : float
+        The minimum.
+    starts_ : Bunch
+        Of each start, in the order of `cost`: `cost`, `n_evaluations`, `converged` and `failed`;
+        and the numbers `n_drawn` and `n_lost` of starts drawn, and of those without a stable state
+        or that lost it.
+    explained_variance_ : ndarray of shape (n_outputs,)
+        Of each column of y.
+    explained_variance_traces_ : list of ndarray of shape (n_outputs,)
+        Of the responses of each of the traces.
+    noise_ceiling_ : ndarray of shape (n_outputs,)
+        What the true rates would explain on average, given the errors; NaN without `sample_error`.
+    stability_ : ndarray of shape (n_conditions,)
+        Largest real part of the eigenvalues of the Jacobian of each state, in 1/ms.
+    readout_ : ndarray of shape (n_outputs, n_neurons)
+        Weights of the cells in the columns of y.
+    n_outputs_ : int
+        Number of columns of y.
+    n_iter_ : int
+        Number of evaluations of the best start.
+    n_features_in_ : int
+        Number of inputs.
+
+    References
+    ----------
+    .. [1] Mossing, Veit, Palmigiano, Miller & Adesnik (2021). Antagonistic inhibitory subnetworks
+       control cooperation and competition across cortical space. bioRxiv 2021.03.31.437953.
+
+    See Also
+    --------
+    ssn_estimators.fitting.Free : What is free, and how.
+
+    Examples
+    --------
+    An E and an I cell, from their rates at six strengths of input.
+
+    >>> import numpy as np
+    >>> from ssn_estimators import Circuit, CircuitRegressor
+    >>> from ssn_estimators.inspection import steady_states
+    >>> pair = Circuit([[1.0, -1.5], [1.2, -0.5]], n_excitatory=1, k=0.04)
+    >>> X = np.array([[1.0], [2.0], [5.0], [10.0], [20.0], [40.0]])
+    >>> rates = steady_states(pair, X * [1.0, 1.0]).rates
+    >>> guess = Circuit([[0.5, -1.0], [0.5, -1.0]], n_excitatory=1, k=0.04)
+    >>> model = CircuitRegressor(guess, ["weights"], input_map=[[1.0], [1.0]], random_state=0)
+    >>> model.fit(X, rates).circuit_.weights.round(3)
+    array([[ 1. , -1.5],
+           [ 1.2, -0.5]])
+    """
+
+    _parameter_constraints: dict = {
+        "circuit": [Circuit, None],
+        "free": ["array-like"],
+        "input_map": ["array-like", None],
+        "baseline": ["array-like", *NUMBER],
+        "observed": ["array-like", None],
+        "response": [StrOptions({"rates", "potentials"})],
+        "penalty": NOT_NEGATIVE,
+        "n_starts": COUNT,
+        "max_iter": COUNT,
+        "tol": POSITIVE,
+        "intervals": [StrOptions({"jacobian", "profile"})],
+        "level": [Interval(Real, 0, 1, closed="neither")],
+        "n_jobs": [None, Integral],
+        "random_state": ["random_state"],
+    }
+
+    _fitted_shapes = {
+        "circuit_": Circuit,
+        "input_map_": ("circuit_.n_neurons", "n_features_in_"),
+        "baseline_": ("circuit_.n_neurons",),
+        "readout_": ("n_outputs_", "circuit_.n_neurons"),
+        "values_": ("parameters",),
+        "coordinates_": ("parameters",),
+        "jacobian_": ("rows", "parameters"),
+        "n_outputs_": int,
+        "_is_flat": bool,
+    }
+
+    def __init__(
+        self,
+        circuit=None,
+        free=("weights", "input_map", "baseline"),
+        *,
+        input_map=None,
+        baseline=0.0,
+        observed=None,
+        response="rates",
+        penalty=1.0,
+        n_starts=10,
+        max_iter=100,
+        tol=1e-5,
+        intervals="jacobian",
+        level=0.95,
+        n_jobs=None,
+        random_state=None,
+    ):
+        self.circuit = circuit
+        self.free = free
+        self.input_map = input_map
+        self.baseline = baseline
+        self.observed = observed
+        self.response = response
+        self.penalty = penalty
+        self.n_starts = n_starts
+        self.max_iter = max_iter
+        self.tol = tol
+        self.intervals = intervals
+        self.level = level
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X=None, y=None, *, sample_error=None, perturbation=None, traces=None):
+        """Fit the circuit to responses.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_conditions, n_inputs), default=None
+            Inputs.
+        y : array-like of shape (n_conditions,) or (n_conditions, n_outputs), default=None
+            Mean responses, in Hz (or mV). NaN is what has not been observed.
+        sample_error : float or array-like of shape (n_outputs,) or of that of y, default=None
+            Standard errors of y. None means that they are all alike, and not known.
+        perturbation : array-like of shape (n_conditions, n_neurons) or \
+                (n_conditions, n_populations), default=None
+            Further drive in mV, to cells or to all cells of populations.
+        traces : Traces or sequence of Traces, default=None
+            Responses in time, beside those of steady states or in their place (X and y are None
+            then). Time constants may be free with them, and errors count as known.
+
+        Returns
+        -------
+        self : CircuitRegressor
+
+        Raises
+        ------
+        ValueError
+            If data are not finite, a column of y is empty, errors are not positive, a shape is
+            wrong, or something free is not there or not in its box.
+        DivergenceError
+            If no start has a stable state under all conditions.
+        """
+        X, Y, is_flat = data_of(self, X, y, traces)
+        errors = errors_of(sample_error, Y)
+        model = model_of(self, X, Y.shape[1], in_time=traces is not None)
+        conditions = model.conditions(X, perturbation)
+        recordings = () if traces is None else recordings_of(traces, model, X.shape[1])
+        rate_form = model.circuit.dynamics == "rate"
+        problem = Problem(
+            model.parameters, conditions, Y, errors, self.penalty, recordings, rate_form
+        )
+        rng = check_random_state(self.random_state)
+        limits = {"max_iter": self.max_iter, "tol": self.tol, "n_jobs": self.n_jobs}
+        found, n_drawn, n_lost = descents(problem, self.n_starts, rng, **limits)
+        warn_of(found)
+        self.n_outputs_, self._is_flat = Y.shape[1], is_flat
+        best = self._keep(model, problem, found, n_drawn, n_lost)
+        self._judge(problem, best, sample_error is not None or bool(recordings))
+        return self
+
+    def _keep(self, model, problem, found, n_drawn, n_lost):
+        """The best start whose states are those that the circuit comes to from rest."""
+        found = sorted(found, key=lambda descent: (descent.failed, descent.cost))
+        best = next((x for x in found if is_reached(problem, x)), found[0])
+        self.circuit_ = circuit_with(model.circuit, model.parameters, best.theta)
+        arrays = model.parameters.arrays(best.theta)
+        self.input_map_, self.baseline_ = arrays["input_map"], arrays["baseline"]
+        self.readout_, self.cost_, self.stability_ = model.readout, best.cost, best.abscissa
+        self.n_iter_ = best.n_evaluations
+        self.coordinates_, self.jacobian_ = best.theta, best.jacobian
+        self.starts_ = Bunch(
+            cost=np.array([x.cost for x in found]),
+            n_evaluations=np.array([x.n_evaluations for x in found]),
+            converged=np.array([x.converged for x in found]),
+            failed=np.array([x.failed for x in found]),
+            n_drawn=n_drawn,
+            n_lost=n_lost,
+        )
+        return best
+
+    def _judge(self, problem, best, errors_known):
+        """What the fit says of the parameters, and how good it is."""
+        parameters, Y = problem.parameters, problem.targets
+        follower, arrays = problem.follower(), parameters.arrays(best.theta)
+        outputs = problem.conditions.outputs(arrays, best.u)
+        self.explained_variance_traces_ = [
+            explained_variance(own.targets, follower.outputs(own, arrays, None)[..., -1])
+            for own in problem.recordings
+        ]
+        n_free = max(1, problem.n_residuals + problem.has_prior.sum() - len(parameters))
+        scale = np.sqrt(self.cost_ / n_free)
+        scale = max(1.0, scale) if errors_known else scale
+        found = uncertainty_of(best.jacobian, scale, parameters, best.theta, self.level)
+        intervals = np.clip(found.intervals, parameters.low[:, None], parameters.high[:, None])
+        if self.intervals == "profile":
+            rise = (scale * norm.ppf(0.5 + self.level / 2)) ** 2
+            intervals = profile_intervals(problem, best, found.covariance, rise, self.n_jobs)
+        self.parameter_names_ = list(parameters.names)
+        self.values_ = parameters.values(best.theta)
+        self.covariance_, self.standard_errors_ = found.covariance, found.standard_errors
+        self.intervals_ = intervals_of_values(intervals, parameters)
+        self.identified_ = identified(intervals, parameters, best.theta)
+        self.condition_number_ = found.condition_number
+        self.explained_variance_ = explained_variance(Y, outputs)
+        noise = np.where(problem.seen, problem.errors**2, 0.0).sum(0)
+        total = np.nansum((Y - np.nanmean(Y, axis=0)) ** 2, axis=0) if len(Y) else 0 * noise
+        ceiling = 1 - noise / np.where(total > 0, total, 1.0)
+        unknown = not errors_known
+        self.noise_ceiling_ = np.where((total == 0) | unknown, np.nan, ceiling)
+
+    @property
+    def parameters_(self):
+        """Names, values, standard errors, intervals and whether identified; a pandas DataFrame."""
+        check_is_fitted(self)
+        values = (self.values_, self.standard_errors_, self.intervals_, self.identified_)
+        return table_of(self.parameter_names_, *values)
+
+    def drive(self, X, *, perturbation=None):
+        """Drive of the cells.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_conditions, n_inputs)
+        perturbation : array-like, default=None
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        drive : ndarray of shape (n_conditions, n_neurons)
+            In mV.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return self._drive(X, by_cell(self.circuit_, perturbation, len(X), "perturbation"))
+
+    def _drive(self, X, extra):
+        # one sum for each cell and condition, so that it does not depend on other conditions
+        by_input = (X[:, None, :] * self.input_map_).sum(-1)
+        return by_input + self.baseline_ + extra
+
+    def _outputs(self, X, extra):
+        potentials = self.response == "potentials"
+        return steady_responses(self.circuit_, self._drive(X, extra), potentials) @ self.readout_.T
+
+    def predict(self, X, *, perturbation=None):
+        """Steady responses.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_conditions, n_inputs)
+        perturbation : array-like, default=None
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        y : ndarray of shape (n_conditions,) or (n_conditions, n_outputs)
+            As in :meth:`fit`.
+
+        Raises
+        ------
+        DivergenceError
+            If the circuit does not settle under some input.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        extra = by_cell(self.circuit_, perturbation, len(X), "perturbation")
+        found = self._outputs(X, extra)
+        return found[:, 0] if self._is_flat else found
+
+    def residuals(self, X, y, *, sample_error=None, perturbation=None):
+        """Responses less their predictions.
+
+        Parameters
+        ----------
+        X, y, sample_error, perturbation
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        residuals : ndarray of the shape of y
+            In units of the errors if these are given; NaN where y is.
+        """
+        predicted = self.predict(X, perturbation=perturbation)
+        Y, _ = responses_of(y, len(predicted))
+        found = (Y - predicted.reshape(Y.shape)) / errors_of(sample_error, Y)
+        return found[:, 0] if self._is_flat else found
+
+    def score(self, X, y, *, perturbation=None):
+        """Explained variance (R squared), the mean over the columns of y.
+
+        Parameters
+        ----------
+        X, y, perturbation
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        score : float
+            1 at best.
+        """
+        predicted = self.predict(X, perturbation=perturbation)
+        Y, _ = responses_of(y, len(predicted))
+        return float(explained_variance(Y, predicted.reshape(len(Y), -1)).mean())
+
+    def predict_traces(self, inputs, *, dt=1.0, initial=None, perturbation=None):
+        """Responses in time.
+
+        Parameters
+        ----------
+        inputs, dt, initial, perturbation
+            As in :class:`~ssn_estimators.fitting.Traces`.
+
+        Returns
+        -------
+        responses : ndarray of shape (n_steps, n_outputs)
+            After each step.
+
+        Raises
+        ------
+        DivergenceError
+            If activity runs away.
+        """
+        check_is_fitted(self)
+        options = {"dt": dt, "initial": initial, "perturbation": perturbation}
+        return responses_in_time(self, inputs, **options)
+
+    def simulate(self, X, *, perturbation=None, **options):
+        """Simulate the fitted circuit.
+
+        Parameters
+        ----------
+        X, perturbation
+            As in :meth:`fit`.
+        **options
+            Of :func:`~ssn_estimators.simulate`, such as `n_trials` and `random_state`.
+
+        Returns
+        -------
+        simulation : Simulation
+        """
+        return simulate(self.circuit_, self.drive(X, perturbation=perturbation), **options)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.regressor_tags.poor_score = True  # rates are never negative, as targets of tests are
+        return tags
