@@ -19,6 +19,7 @@ _MODULES = {
     "stable_pair": "training.starts",
     "stage_sizes": "growth",
     "SSNClassifier": "classifier",
+    "SSNRegressor": "regressor",
     "SSNSampler": "sampler",
     "SpikingRegressor": "spiking.regressor",
     "SpikingSimulation": "spiking.simulation",
