@@ -213,13 +213,17 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
         refuse_one_class(known, self)
         return known
 
-    def _score_of(self, X, y, model):
-        """Accuracy of a model on held-out data."""
-        try:
-            logits = self._respond(X, model)
-        except DivergenceError:  # without an answer, none is right
-            return 0.0
-        return float(np.mean(self.classes_[logits.argmax(1)] == y))
+    def _scorer(self, X, y):
+        """Accuracy on held-out data, of a model."""
+
+        def score(model):
+            try:
+                logits = self._respond(X, model)
+            except DivergenceError:  # without an answer, none is right
+                return 0.0
+            return float(np.mean(self.classes_[logits.argmax(1)] == y))
+
+        return score
 
     def _attributes(self, model):
         return super()._attributes(model) | {"classes_": self.classes_}

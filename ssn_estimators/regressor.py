@@ -15,6 +15,8 @@ from ssn_estimators.training import Regression, run_together
 
 __all__ = ["SSNRegressor"]
 
+MOST_DEVIATIONS = 1e15  # standard deviations from the mean; squares must be float32
+
 
 @documented
 class SSNRegressor(RegressorMixin, SupervisedSSN):
@@ -149,8 +151,6 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
             self, X, y, reset=not going_on, multi_output=True, y_numeric=True, ensure_min_samples=1
         )
         weights = _check_sample_weight(sample_weight, X, dtype=float, ensure_non_negative=True)
-        if not weights.any():
-            raise ValueError("sample_weight must be positive for at least one sample.")
         y = y.astype(float)
         if going_on:
             self._check_targets(y, "y")
@@ -179,19 +179,32 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
         y = y.reshape(len(y), -1)
         if not going_on:
             scaler = StandardScaler().set_output(transform="default")
-            self.target_scaler_ = scaler.fit(y, sample_weight=weights)
-        return Regression.targets(self.target_scaler_.transform(y), weights)
+            with np.errstate(over="ignore", invalid="ignore"):
+                self.target_scaler_ = scaler.fit(y, sample_weight=weights)
+        standardised = self.target_scaler_.transform(y)
+        if not (np.abs(standardised) < MOST_DEVIATIONS).all():
+            raise ValueError(
+                f"y has values of up to {np.abs(y).max():.3g}, too far from the others, or from "
+                "those of the first fit, for squared errors of this precision."
+            )
+        return Regression.targets(standardised, weights)
 
     @property
     def _n_outputs(self):
         return self.n_outputs_
 
-    def _score_of(self, X, y, weights, model):
-        """Coefficient of determination of a model on held-out data."""
-        try:
-            return float(r2_score(y, self._predicted(X, model), sample_weight=weights))
-        except DivergenceError:  # no answer is worse than any
-            return -np.inf
+    def _scorer(self, X, y, weights):
+        """Coefficient of determination on held-out data, of a model."""
+        if len(X) < 2:
+            raise ValueError(f"R^2 needs at least 2 samples that are held out, got {len(X)}.")
+
+        def score(model):
+            try:
+                return float(r2_score(y, self._predicted(X, model), sample_weight=weights))
+            except DivergenceError:  # no answer is worse than any
+                return -np.inf
+
+        return score
 
     def _attributes(self, model):
         names = ("n_outputs_", "target_scaler_", "_one_target")

@@ -6,7 +6,6 @@ import inspect
 import re
 import warnings
 from dataclasses import replace
-from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -86,7 +85,7 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     r"""Base of `SSNClassifier` and `SSNRegressor`.
 
     They supply `_task`, a class of :mod:`~ssn_estimators.training`; `_labelled`, which checks
-    samples; `_targets` of these for the task; `_held_out_targets` and `_score_of`; `_n_outputs`;
+    samples; `_targets` of these for the task; `_held_out_targets` and `_scorer`; `_n_outputs`;
     and their answers, made of those of `_respond`.
 
     Parameters
@@ -427,7 +426,7 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             epoch = -(-len(X) // min(self.batch_size, len(X)))
             shorter = {"max_iter": epoch, "learning_rate": "constant"}
         source, trials = self._source()
-        score = partial(self._score_of, *held_out) if held_out else None
+        score = self._scorer(*held_out) if held_out else None
         return self._usual_plan(
             start,
             task,
