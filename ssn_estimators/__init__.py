@@ -40,6 +40,8 @@ _MODULES = {
     "with_inhibition": "initial_weights",
     "fit_many": "many",
     "fit_networks": "many",
+    "as_sbi_simulator": "sweeps",
+    "sweep": "sweeps",
     "AutoencoderEncoder": "encoders",
     "ContrastNormalizer": "images.contrast",
     "GaborEncoder": "images.gabor",
