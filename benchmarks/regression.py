@@ -35,6 +35,9 @@ MODELS = {
     "SSNRegressor, early stopping": lambda seed: SSNRegressor(
         early_stopping=True, random_state=seed
     ),
+    "SSNRegressor, input_noise=0.15": lambda seed: SSNRegressor(
+        input_noise=0.15, random_state=seed
+    ),
     "ridge": lambda seed: Ridge(),
     "kernel ridge": lambda seed: KernelRidge(kernel="rbf"),
     "MLPRegressor": lambda seed: MLPRegressor(random_state=seed),

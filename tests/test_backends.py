@@ -1,5 +1,8 @@
 """Numbers do not depend on where they are computed: dask's workers give those of one process."""
 
+import os
+import time
+
 import joblib
 import numpy as np
 import pytest
@@ -67,7 +70,11 @@ def test_workers_use_one_thread_each(dask):
     def count(i):
         import torch
 
-        return {"threads": torch.get_num_threads()}
+        time.sleep(0.2)  # or one of them may do all
+        return {"threads": torch.get_num_threads(), "process": os.getpid()}
 
     with dask():
-        assert (sweep(count, {"i": range(4)}, n_jobs=2, batch_size=1).threads == 1).all()
+        found = sweep(count, {"i": range(6)}, n_jobs=2, batch_size=1)
+    assert (found.threads == 1).all()
+    assert found.process.nunique() == 2
+    assert os.getpid() not in found.process.to_list()

@@ -1,5 +1,7 @@
 """`SSNRegressor`: what it learns, its targets and weights, and how its fits go on."""
 
+import inspect
+import re
 import warnings
 
 import numpy as np
@@ -11,7 +13,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 from zoo import short_confirmations
 
-from ssn_estimators import SSNRegressor, fit_many
+from ssn_estimators import SSNClassifier, SSNRegressor, fit_many
 
 RNG = np.random.RandomState(0)
 X = RNG.uniform(-1, 1, (200, 4))
@@ -173,6 +175,21 @@ def test_side_by_side_as_alone():
     for seed, found in enumerate(networks):
         alone = brief(random_state=seed).fit(X, Y, sample_weight=weights)
         assert_allclose(found.loss_curve_, alone.loss_curve_, rtol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", [SSNClassifier, SSNRegressor])
+def test_shared_texts_describe_every_parameter_and_attribute(estimator):
+    text = estimator.__doc__
+    assert not {"{parameters}", "{attributes}"} & set(text.split())
+    parameters, attributes = text.split("\nAttributes\n")
+    described = re.findall(r"^([a-z_]+(?:, [a-z_]+)*) : ", parameters, re.MULTILINE)
+    names = [name for line in described for name in line.split(", ")]
+    assert names == list(inspect.signature(estimator).parameters)
+    fitted = {x for x in vars(brief(max_iter=1).fit(X, y)) if re.fullmatch("[a-z].*_", x)}
+    own = {"n_outputs_", "target_scaler_"} if estimator is SSNClassifier else set()
+    described = set(re.findall(r"^([a-z_]+_) : ", attributes, re.MULTILINE))
+    assert fitted - own <= described
+    assert described - fitted <= {"classes_", "feature_names_in_"}
 
 
 @pytest.mark.parametrize(
