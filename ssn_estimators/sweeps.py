@@ -74,7 +74,7 @@ def sweep(
         Chunks at once, as in :class:`joblib.Parallel`; :func:`joblib.parallel_config` says where:
         in processes, or on a cluster of dask or ray.
     batch_size : int, default=16
-        Points of a chunk.
+        Points of a chunk. Large ones fill a worker, small ones keep more workers busy.
     shard : pair of int, default=None
         ``(i, n)`` does chunks i, i + n, i + 2 n, ... only, i from 0 on: one of n jobs of a cluster,
         each with a file of its own.
