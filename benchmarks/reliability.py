@@ -192,10 +192,10 @@ ABLATIONS = {
         "training.penalties.excess_growth": lambda circuit, mean: mean.new_zeros(())
     },
     "penalty on silence": {"training.penalties.silence": lambda mean: mean.new_zeros(())},
-    "rate by fan-in": {"training.classification.FAN_IN": np.inf},
+    "rate by fan-in": {"training.readout.FAN_IN": np.inf},
     "centred inputs and rate by fan-in": {
-        "training.classification.FAN_IN": np.inf,
-        "classifier._scaler": lambda dense: MinMaxScaler(clip=True),
+        "training.readout.FAN_IN": np.inf,
+        "supervised._scaler": lambda dense: MinMaxScaler(clip=True),
     },
     "memory of the guard": {"training.descent.MEMORY": 1.0, "training.descent.CAUTION": 1.0},
     "memory of the guard, penalty": {
@@ -203,10 +203,10 @@ ABLATIONS = {
         "training.descent.CAUTION": 1.0,
         "training.penalties.excess_growth": lambda circuit, mean: mean.new_zeros(()),
     },
-    "rate of weights by gain": {"training.classification.USUAL_GAIN": np.inf},
+    "rate of weights by gain": {"training.readout.USUAL_GAIN": np.inf},
     "more noise on inputs for more features": {
-        "classifier.INPUT_NOISE": (0.05, 0.05),
-        "classifier.WIDE_NOISE": 0.0,
+        "supervised.INPUT_NOISE": (0.05, 0.05),
+        "supervised.WIDE_NOISE": 0.0,
     },
     "slow first steps after growth": {"training.loop.WARM_UP": 1},
     "other attempts": {"training.loop.N_ATTEMPTS": 1},

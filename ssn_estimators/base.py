@@ -46,7 +46,7 @@ METHODS = ("simulation", "closure", "moments")  # the last two are the same
 
 
 class BaseSSN(CallbackSupportMixin, BaseEstimator):
-    """Base of `SSNClassifier` and `SSNSampler`.
+    """Base of `SSNClassifier`, `SSNRegressor` and `SSNSampler`.
 
     They supply `_plan`, which checks data and parameters and says how to train; `_attributes`, what
     prediction needs of a model; and `_drive` of inputs that have been checked.

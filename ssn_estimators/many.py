@@ -27,17 +27,17 @@ def fit_many(estimators, X, y=None, *, checkpoint=None, **fit_params):
 
     Parameters
     ----------
-    estimators : sequence of SSNClassifier, or of SSNSampler
+    estimators : sequence of SSNClassifier, of SSNRegressor, or of SSNSampler
         Their parameters may differ: a sweep, an ensemble, a study of reliability.
     X : array-like of shape (n_samples, n_features)
         Training inputs.
-    y : array-like of shape (n_samples,), default=None
-        Targets, if they are classifiers.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+        Targets, if they are classifiers or regressors.
     checkpoint : str or path-like, default=None
         Folder in which every network gets a folder for its :class:`Checkpoint`: called again with
         the same arguments, all go on where they were.
     **fit_params
-        What else their `fit` takes: validation data or target moments.
+        What else their `fit` takes: validation data, weights of samples or target moments.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def fit_many(estimators, X, y=None, *, checkpoint=None, **fit_params):
     for estimator in estimators:
         if not hasattr(estimator, "_training"):
             raise TypeError(
-                "fit_many trains SSNClassifiers or SSNSamplers, got "
+                "fit_many trains SSNClassifiers, SSNRegressors or SSNSamplers, got "
                 f"{type(estimator).__name__}; apply the other steps of a Pipeline to X first."
             )
     if len({id(estimator) for estimator in estimators}) < len(estimators):
@@ -97,12 +97,12 @@ def fit_networks(estimator, X, y=None, n_networks=10, *, random_state=None, **fi
 
     Parameters
     ----------
-    estimator : SSNClassifier or SSNSampler
+    estimator : SSNClassifier, SSNRegressor or SSNSampler
         Is cloned.
     X : array-like of shape (n_samples, n_features)
         Training inputs.
-    y : array-like of shape (n_samples,), default=None
-        Targets, if it is a classifier.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+        Targets, if it is a classifier or a regressor.
     n_networks : int, default=10
         Number of networks.
     random_state : int, RandomState instance or None, default=None

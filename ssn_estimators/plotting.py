@@ -64,7 +64,7 @@ class GrowthDisplay:
 
         Parameters
         ----------
-        estimator : SSNClassifier or Pipeline
+        estimator : SSNClassifier, SSNRegressor or Pipeline
             Fitted.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
@@ -130,7 +130,7 @@ class TrajectoryDisplay:
 
         Parameters
         ----------
-        estimator : SSNClassifier or Pipeline
+        estimator : SSNClassifier, SSNRegressor or Pipeline
             Fitted.
         X : array-like of shape (n_samples, n_features)
             Inputs.
@@ -193,7 +193,7 @@ class StabilityDisplay:
 
         Parameters
         ----------
-        estimator : SSNClassifier or Pipeline
+        estimator : SSNClassifier, SSNRegressor or Pipeline
             Fitted.
         X : array-like of shape (n_samples, n_features)
             Inputs.

@@ -1,8 +1,10 @@
 """Model files of every format: what was saved once must be read for good.
 
-python tests/saved.py    # after a new format: files as the present version writes them
+python tests/saved.py                 # after a new format: files as the present version writes them
+python tests/saved.py SSNRegressor    # of a new estimator
 """
 
+import sys
 import warnings
 from pathlib import Path
 
@@ -24,9 +26,11 @@ def answers(model):
     return {name: getattr(model, name)(X[:10]) for name in METHODS if hasattr(model, name)}
 
 
-def main():
+def main(*names):
     FORMATS[-1].mkdir(parents=True, exist_ok=True)
     for estimator in ESTIMATORS:
+        if names and type(estimator).__name__ not in names:
+            continue
         with short_confirmations(), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = small(estimator).fit(X, targets(estimator, y))
@@ -36,4 +40,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -26,6 +26,7 @@ from ssn_estimators import (
     MorrisLecarClassifier,
     RNNClassifier,
     SSNClassifier,
+    SSNRegressor,
     SSNSampler,
     fit_many,
 )
@@ -58,6 +59,7 @@ NETWORKS = {
     "cell by cell": lambda: SSNClassifier(**SHORT, growth="single", parents="gradient"),
     "evolution strategy": lambda: SSNClassifier(**SHORT, trainer="es", es_samples=4),
     "generator": lambda: SSNClassifier(**SHORT | {"random_state": np.random.RandomState(3)}),
+    "regressor": lambda: SSNRegressor(**SHORT | {"max_iter": 110}, early_stopping=True),
     "sampler": lambda: SSNSampler(
         GaussianScaleMixture(2, max_iter=5, random_state=0),
         max_iter=12,

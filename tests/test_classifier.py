@@ -166,7 +166,7 @@ def test_growth_leaves_the_logits_as_they_are(how, dense, parents, dtype, rtol):
         circuit, arrays = model.circuit, model.arrays
         drive = task.drive(circuit, arrays, inputs)
         response = simulate(circuit, drive, n_trials=1, burn_in=40.0, duration=20.0)
-        return task.logits(response.mean, arrays)
+        return task.outputs(response.mean, arrays)
 
     before = logits(model)
     for cells in parents:

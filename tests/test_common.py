@@ -22,11 +22,13 @@ from ssn_estimators import (
     RNNClassifier,
     SpikingRegressor,
     SSNClassifier,
+    SSNRegressor,
     SSNSampler,
 )
 
 N_CHECKS = {
     SSNClassifier: 61,
+    SSNRegressor: 66,
     MorrisLecarClassifier: 61,
     RNNClassifier: 61,
     AutoencoderEncoder: 47,

@@ -27,7 +27,7 @@ class MeanSquares(Classification):
         super().__init__(dense=True)
 
     def loss(self, moments, arrays, targets):
-        return ((self.logits(moments.mean, arrays)[:, 0] - targets) ** 2).mean()
+        return ((self.outputs(moments.mean, arrays)[:, 0] - targets) ** 2).mean()
 
     def chance_loss(self, targets):
         return float(targets.var())
@@ -127,7 +127,7 @@ class MiniRegressor(RegressorMixin, BaseSSN):
 
         def read(drive):
             found = self._moments(circuit, drive, trials, "simulation", self.noise_seed_)
-            return MeanSquares().logits(found.mean, arrays)[:, 0]
+            return MeanSquares().outputs(found.mean, arrays)[:, 0]
 
         return in_blocks(read, self._drive(self._check_X(X)))
 

@@ -19,11 +19,20 @@ from ssn_estimators import (
     MorrisLecarClassifier,
     RNNClassifier,
     SSNClassifier,
+    SSNRegressor,
     SSNSampler,
 )
 
 ESTIMATORS = [
     SSNClassifier(
+        max_iter=40,
+        growth_iter=10,
+        learning_rate_init=0.03,
+        n_trials_predict=2,
+        burn_in=40.0,
+        window=20.0,
+    ),
+    SSNRegressor(
         max_iter=40,
         growth_iter=10,
         learning_rate_init=0.03,

@@ -49,6 +49,6 @@ def data_frame(columns):
         import pandas as pd
     except ImportError as error:
         raise ImportError(
-            "to_dataframe needs pandas: python -m pip install 'ssn_estimators[tables]'."
+            "a table needs pandas: python -m pip install 'ssn_estimators[tables]'."
         ) from error
     return pd.DataFrame(columns)

@@ -163,8 +163,9 @@ def tangent_kernel(model, X, *, parameters=None):
 
     For a fitted network of this package the gradients are those with respect to its recurrent
     weights: of an :class:`.RNNClassifier` of the outputs at all steps, by the outer products
-    that backpropagation through time is made of; of an :class:`.SSNClassifier` of the logits
-    at its noise-free fixed points, :math:`\partial o / \partial W = a r^T` with
+    that backpropagation through time is made of; of an :class:`.SSNClassifier` of the logits,
+    or an :class:`.SSNRegressor` of the standardised targets, at its noise-free fixed points,
+    :math:`\partial o / \partial W = a r^T` with
     :math:`a = (I - W \mathrm{diag}(r'))^{-T} c`, one linear solve for each input.
 
     Parameters

@@ -31,7 +31,7 @@ def stability_score(estimator, X, *, duration=2000.0, n_trials=1, random_state=0
 
     Parameters
     ----------
-    estimator : SSNClassifier or SSNSampler, or Pipeline that ends with one
+    estimator : SSNClassifier, SSNRegressor or SSNSampler, or Pipeline that ends with one
         Fitted.
     X : array-like of shape (n_samples, n_features)
         Inputs, best not those of training.
@@ -227,7 +227,7 @@ def stability_report(
 
     Parameters
     ----------
-    estimator : SSNClassifier or SSNSampler, or Pipeline that ends with one
+    estimator : SSNClassifier, SSNRegressor or SSNSampler, or Pipeline that ends with one
         Fitted.
     X : array-like of shape (n_samples, n_features)
         Inputs; every trial takes another one.

@@ -7,6 +7,7 @@ from ssn_estimators.training.guard import Guard, NoGuard
 from ssn_estimators.training.loop import train
 from ssn_estimators.training.penalties import Penalties
 from ssn_estimators.training.plan import INFORMED, Growth, Model, Outcome, Phase, Plan
+from ssn_estimators.training.regression import Regression
 from ssn_estimators.training.side_by_side import run_together
 from ssn_estimators.training.starts import random_circuit, stable_pair
 
@@ -22,6 +23,7 @@ __all__ = [
     "Penalties",
     "Phase",
     "Plan",
+    "Regression",
     "Searched",
     "Simulated",
     "Solved",

@@ -27,7 +27,7 @@ from ssn_estimators.training.plan import INFORMED, Model, Outcome
 __all__ = ["train"]
 
 N_ATTEMPTS = 3
-CHANCE = 0.98  # of the loss of class frequencies; beyond it nothing has been learned
+CHANCE = 0.98  # of the loss of the best constant answer; beyond it nothing has been learned
 RECENT = 25  # losses that say where training is
 LARGE_RATE = 0.1  # a step of Adam then is as large as most weights
 CALMER_RATE, CALMER_PENALTY = 0.5, 10.0  # of an attempt after one that was not stable
@@ -190,7 +190,7 @@ def _complaints(outcome, plan, phase):
         rate = phase.learning_rate_init
         slower = f"lower learning_rate_init (now {rate:g}), " if rate > LARGE_RATE else ""
         yield (
-            "The network has learned nothing: its loss is that of the frequencies of the classes, "
+            f"The network has learned nothing: its loss is that of {plan.task.chance}, "
             f"whatever the input. Raise max_iter (now {phase.max_iter}), {slower}give it more "
             "cells, or try another random_state or encoding."
         )

@@ -38,11 +38,12 @@ class Task(Protocol):
     """What a circuit is trained for. Arrays are tensors, but NumPy in `grow`.
 
     `incoming` and `outgoing` name the arrays with a row for each cell, and with a column for each
-    E cell.
+    E cell. `chance` says in words which answer `chance_loss` is that of.
     """
 
     incoming: tuple
     outgoing: tuple
+    chance: str
 
     def drive(self, circuit, arrays, inputs):
         """External drive of shape (n_inputs, n_neurons)."""

@@ -171,6 +171,7 @@ class Inference:
     """
 
     incoming = outgoing = ()
+    chance = "the mean posterior"  # which is not known
 
     def __init__(self, cost_weights, averaging):
         self.cost_weights = check_cost_weights(cost_weights).tolist()

@@ -382,7 +382,7 @@ def test_input_noise_follows_the_number_of_features_for_a_sample(
     X, y = make_blobs(n_samples, n_features=n_features, random_state=0)
     brief = SHORT | {"growth_iter": 2, "max_iter": 3, "n_excitatory": 4}
     auto = small_ssn(**brief).fit(X, y)
-    settings = "ssn_estimators.classifier._usual_noise"
+    settings = "ssn_estimators.supervised._usual_noise"
     with mock.patch(settings, return_value=(first, end)):
         assert auto.loss_curve_ == small_ssn(**brief).fit(X, y).loss_curve_
     # that of growth is the first

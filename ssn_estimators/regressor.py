@@ -1,0 +1,248 @@
+"""`SSNRegressor`: a stabilized supralinear network as a scikit-learn regressor."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import _check_sample_weight
+
+from ssn_estimators._sklearn import check_array, fit_context, validate_data, with_callbacks
+from ssn_estimators.exceptions import DivergenceError
+from ssn_estimators.supervised import SupervisedSSN, documented
+from ssn_estimators.training import Regression, run_together
+
+__all__ = ["SSNRegressor"]
+
+MOST_DEVIATIONS = 1e15  # standard deviations from the mean; squares must be float32
+
+
+@documented
+class SSNRegressor(RegressorMixin, SupervisedSSN):
+    r"""Regressor that trains a stochastic stabilized supralinear network (SSN).
+
+    The twin of :class:`SSNClassifier`: a recurrent circuit of excitatory (E) and inhibitory (I)
+    cells receives the features as constant external input, and a linear layer reads targets out of
+    the mean potentials of its E cells. It is trained on the squared error of standardised targets
+    while it grows from one stable pair of cells by dynamics-neutral splitting [1]_. No potential is
+    ever clipped: a step that makes the circuit diverge is undone.
+
+    Samples that are equal in inputs and targets are one, of the sum of their weights, and the order
+    of samples does not matter: an integer weight is as good as so many copies.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    n_outputs_ : int
+        Number of targets.
+    target_scaler_ : StandardScaler
+        The map of targets to a mean of 0 and a variance of 1, in which the readout is trained and
+        `loss_curve_` is the mean squared error; fixed at the first fit.
+    {attributes}
+
+    See Also
+    --------
+    SSNClassifier : The same network for classes.
+    AutoencoderEncoder : Brings wide inputs to the number of E cells.
+    stability_report : Stability of a trained network against shuffled and random weights.
+
+    References
+    ----------
+    .. [1] Soo & Lengyel (2022). Training stochastic stabilized supralinear networks by
+       dynamics-neutral growth. NeurIPS 35.
+    .. [2] Hazelden, Liu, Shlizerman & Shea-Brown (2023). Evolutionary algorithms as an
+       alternative to backpropagation for supervised training of biophysical neural networks
+       and neural ODEs. arXiv:2311.10869.
+    .. [3] Bishop (1995). Training with noise is equivalent to Tikhonov regularization. Neural
+       Computation 7.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ssn_estimators import SSNRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> ssn = SSNRegressor(max_iter=200, random_state=0).fit(X, y)
+    >>> ssn.predict(X[:2]).shape
+    (2,)
+    >>> ssn.score(X, y) > 0.4
+    True
+    """
+
+    _task = Regression
+
+    _fitted_shapes = SupervisedSSN._fitted_shapes | {
+        "n_outputs_": int,
+        "target_scaler_": StandardScaler,
+        "_one_target": bool,
+    }
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    @with_callbacks
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
+        """Grow and train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training inputs.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, not negative; None is 1 for each.
+        X_val, y_val : array-likes, default=None
+            Validation data, on which the best network is chosen and training stopped. They
+            must be encoded as `X` is; a Pipeline does so with ``transform_input=["X_val"]``
+            and scikit-learn's metadata routing.
+
+        Returns
+        -------
+        self : SSNRegressor
+
+        Raises
+        ------
+        ValueError
+            If a weight is negative or all are 0, if there are fewer than two samples to validate
+            on, or if training is to go on with another number of targets.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If training could not be kept stable in any attempt (the last stable network is kept),
+            if the loss ends at that of the mean of the targets, or if cells are silent on all
+            inputs.
+        """
+        return run_together([self._training(X, y, X_val, y_val, sample_weight=sample_weight)])[0]
+
+    @with_callbacks
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Go on training for one pass over the data, at a constant rate.
+
+        The first call grows the network, with `growth_iter` steps at each size, on the data
+        it gets; it also fixes the scaling of inputs and targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training inputs.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, not negative, relative to each other; None is 1 for each.
+
+        Returns
+        -------
+        self : SSNRegressor
+        """
+        return self._one_pass(X, y, sample_weight=sample_weight)
+
+    def _labelled(self, going_on, X, y, sample_weight=None):
+        """Samples that have been checked, every one once, in an order of their own; weights."""
+        X, y = validate_data(
+            self, X, y, reset=not going_on, multi_output=True, y_numeric=True, ensure_min_samples=1
+        )
+        weights = _check_sample_weight(sample_weight, X, dtype=float, ensure_non_negative=True)
+        y = y.astype(float)
+        if going_on:
+            self._check_targets(y, "y")
+        self._one_target, self.n_outputs_ = y.ndim == 1, y[:1].size
+        used = np.flatnonzero(weights)
+        rows = np.column_stack([X[used], y[used]]) + 0.0  # no negative zeros
+        whole = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
+        _, first, which = np.unique(whole, return_index=True, return_inverse=True)
+        return X[used][first], y[used][first], np.bincount(which, weights[used])
+
+    def _check_targets(self, y, name):
+        one = y.ndim == 1
+        if one != self._one_target or (not one and y.shape[1] != self.n_outputs_):
+            wanted = "" if self._one_target else f", {self.n_outputs_}"
+            raise ValueError(
+                f"{name} must have shape (n_samples{wanted}), as in the fit that goes on or that "
+                f"it validates, got {y.shape}."
+            )
+
+    def _held_out_targets(self, y_val):
+        y_val = check_array(y_val, input_name="y_val", ensure_2d=False, dtype=float)
+        self._check_targets(y_val, "y_val")
+        return y_val, np.ones(len(y_val))
+
+    def _targets(self, going_on, y, weights):
+        y = y.reshape(len(y), -1)
+        if not going_on:
+            scaler = StandardScaler().set_output(transform="default")
+            with np.errstate(over="ignore", invalid="ignore"):
+                self.target_scaler_ = scaler.fit(y, sample_weight=weights)
+        standardised = self.target_scaler_.transform(y)
+        if not (np.abs(standardised) < MOST_DEVIATIONS).all():
+            raise ValueError(
+                f"y has values of up to {np.abs(y).max():.3g}, too far from the others, or from "
+                "those of the first fit, for squared errors of this precision."
+            )
+        return Regression.targets(standardised, weights)
+
+    @property
+    def _n_outputs(self):
+        return self.n_outputs_
+
+    def _scorer(self, X, y, weights):
+        """Coefficient of determination on held-out data, of a model."""
+        if len(X) < 2:
+            raise ValueError(f"R^2 needs at least 2 samples that are held out, got {len(X)}.")
+
+        def score(model):
+            try:
+                return float(r2_score(y, self._predicted(X, model), sample_weight=weights))
+            except DivergenceError:  # no answer is worse than any
+                return -np.inf
+
+        return score
+
+    def _attributes(self, model):
+        names = ("n_outputs_", "target_scaler_", "_one_target")
+        return super()._attributes(model) | {name: getattr(self, name) for name in names}
+
+    def _check_fitted(self):
+        super()._check_fitted()
+        scaled, n = self.target_scaler_.n_features_in_, self.n_outputs_
+        if not scaled == n == len(self.readout_bias_) or (self._one_target and n != 1):
+            raise ValueError(f"the network does not answer with {n} targets.")
+
+    def _predicted(self, X, model, method="simulation"):
+        outputs = self._respond(X, model, method).astype(float)
+        found = self.target_scaler_.inverse_transform(outputs)
+        return found[:, 0] if self._one_target else found
+
+    def predict(self, X, *, method="simulation"):
+        """Targets of every input.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+        method : {"simulation", "closure"}, default="simulation"
+            Whether potentials are averaged over simulated trials, or their stationary means
+            are taken from the Gaussian closure (:func:`stationary_moments`): without noise,
+            but with the closure's bias. Inputs for which it finds no stable state are simulated.
+            ("moments" is another name for it.)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            As the targets of `fit`, in their units. The same for a row whatever the other rows,
+            but for rounding.
+
+        Raises
+        ------
+        DivergenceError
+            If the network diverges on some input.
+        """
+        return self._predicted(self._check_X(X), self._fitted_model(), method)
