@@ -581,6 +581,72 @@ class Circuit:
         names = ("weights", "noise_factor", "theta")
         return replace(self, **{name: _detached(getattr(self, name)) for name in names})
 
+    def save(self, path):
+        """Save the circuit, without pickle.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write. A circuit of tensors is saved as one of arrays.
+
+        Raises
+        ------
+        TypeError
+            If its rate function is not one of :mod:`~ssn_estimators.rate_functions`.
+
+        See Also
+        --------
+        ssn_estimators.save : The same, of estimators too.
+
+        Examples
+        --------
+        >>> import tempfile, pathlib
+        >>> from ssn_estimators import Circuit
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "pair.ssn"
+        >>> Circuit([[1.0, -2.0], [3.0, -4.0]], n_excitatory=1).save(path)
+        >>> Circuit.load(path).n_inhibitory
+        1
+        """
+        # by its public name, and not before: files know circuits, not circuits files
+        from ssn_estimators import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path):
+        """Load a circuit that :meth:`save` or :func:`ssn_estimators.save` has written.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Returns
+        -------
+        circuit : Circuit
+            With NumPy arrays.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is damaged, of a later format, or holds an estimator.
+
+        Warns
+        -----
+        UserWarning
+            If it was written by another version of this package.
+        """
+        from ssn_estimators import load
+
+        found = load(path)
+        if not isinstance(found, cls):
+            raise ValueError(
+                f"{path} holds no circuit but an estimator, {type(found).__name__}: "
+                "ssn_estimators.load reads it."
+            )
+        return found
+
     def with_checked(self, arrays):
         """A copy with other arrays, whose values have passed the checks already."""
         other = object.__new__(Circuit)
