@@ -85,12 +85,15 @@ class Circuit:
         :class:`~ssn_estimators.rate_functions.Ricciardi`. Then there is no `gamma`: it is None.
     receptors : Receptors, default=None
         Filters by receptors of the synapses, in place of the membrane time constants.
+    unconnected : sequence of (str, str), default=()
+        Pairs (post, pre) of populations without synapses from pre to post: those weights must be 0.
 
     Raises
     ------
     ValueError
         If a shape is wrong, a number is not finite or out of range, populations do not add up
-        or are not known, a weight breaks Dale's law, or arguments exclude each other.
+        or are not known, a weight breaks Dale's law or is where there are no synapses, or arguments
+        exclude each other.
 
     References
     ----------
@@ -125,6 +128,7 @@ class Circuit:
     dynamics: str
     rate_function: RateFunction | None
     receptors: Receptors | None
+    unconnected: tuple
 
     def __init__(
         self,
@@ -143,6 +147,7 @@ class Circuit:
         dynamics="voltage",
         rate_function=None,
         receptors=None,
+        unconnected=(),
     ):
         _check_parts(dynamics, gamma, rate_function, receptors)
         weights = _matrix(weights)
@@ -181,6 +186,7 @@ class Circuit:
             "dynamics": dynamics,
             "rate_function": rate_function,
             "receptors": receptors,
+            "unconnected": _pairs(unconnected, populations),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -239,6 +245,21 @@ class Circuit:
             legal = isinstance(value, (Real, np.ndarray)) and np.isfinite(np.asarray(value)).all()
             if not legal or np.min(value) < least or np.min(value) == 0:
                 raise ValueError(f"{name} must be {_bound(name)}, got {value!r}.")
+        self._check_connected()
+
+    def _check_connected(self):
+        """Raise ValueError for a weight where there are no synapses."""
+        for pair in self.unconnected:
+            rows, columns = (self[name] for name in pair)
+            block = _detached(self.weights)[rows, columns]
+            posts, pres = block.nonzero()
+            if len(posts):
+                i, j = posts[0], pres[0]
+                raise ValueError(
+                    f"weights from {pair[1]} to {pair[0]} must be 0, since {pair} are unconnected; "
+                    f"got W[post={rows.start + i}, pre={columns.start + j}] = "
+                    f"{float(block[i, j]):g}."
+                )
 
     def _constants(self):
         """Names of those that there are: only the power law has an exponent."""
@@ -256,6 +277,8 @@ class Circuit:
             values += f", rate_function={self.rate_function}"
         if self.receptors is not None:
             values += f", receptors={list(self.receptors.tau)}"
+        if self.unconnected:
+            values += f", unconnected={self.unconnected}"
         return f"Circuit({cells}, {values})"
 
     def _shown(self, name):
@@ -311,6 +334,14 @@ class Circuit:
     def signs(self):
         """+1 for excitatory and -1 for inhibitory cells, ndarray of shape (n_neurons,)."""
         return np.where(np.arange(self.n_neurons) < self.n_excitatory, 1.0, -1.0)
+
+    @property
+    def connected(self):
+        """Where weights may be other than 0, bool ndarray of shape (n_neurons, n_neurons)."""
+        connected = np.ones((self.n_neurons, self.n_neurons), bool)
+        for post, pre in self.unconnected:
+            connected[self[post], self[pre]] = False
+        return connected
 
     @property
     def tau(self):
@@ -581,6 +612,72 @@ class Circuit:
         names = ("weights", "noise_factor", "theta")
         return replace(self, **{name: _detached(getattr(self, name)) for name in names})
 
+    def save(self, path):
+        """Save the circuit, without pickle.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write. A circuit of tensors is saved as one of arrays.
+
+        Raises
+        ------
+        TypeError
+            If its rate function is not one of :mod:`~ssn_estimators.rate_functions`.
+
+        See Also
+        --------
+        ssn_estimators.save : The same, of estimators too.
+
+        Examples
+        --------
+        >>> import tempfile, pathlib
+        >>> from ssn_estimators import Circuit
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "pair.ssn"
+        >>> Circuit([[1.0, -2.0], [3.0, -4.0]], n_excitatory=1).save(path)
+        >>> Circuit.load(path).n_inhibitory
+        1
+        """
+        # by its public name, and not before: files know circuits, not circuits files
+        from ssn_estimators import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path):
+        """Load a circuit that :meth:`save` or :func:`ssn_estimators.save` has written.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Returns
+        -------
+        circuit : Circuit
+            With NumPy arrays.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is damaged, of a later format, or holds an estimator.
+
+        Warns
+        -----
+        UserWarning
+            If it was written by another version of this package.
+        """
+        from ssn_estimators import load
+
+        found = load(path)
+        if not isinstance(found, cls):
+            raise ValueError(
+                f"{path} holds no circuit but an estimator, {type(found).__name__}: "
+                "ssn_estimators.load reads it."
+            )
+        return found
+
     def with_checked(self, arrays):
         """A copy with other arrays, whose values have passed the checks already."""
         other = object.__new__(Circuit)
@@ -594,7 +691,8 @@ def kind_of(circuit):
     constants = (getattr(circuit, name) for name in CONSTANTS)
     constants = (tuple(x) if isinstance(x, np.ndarray) else x for x in constants)
     receptors = None if circuit.receptors is None else circuit.receptors.kind()
-    parts = circuit.dynamics, circuit.rate_function, receptors, is_sparse(circuit.weights)
+    parts = circuit.dynamics, circuit.rate_function, receptors, circuit.unconnected
+    parts = *parts, is_sparse(circuit.weights)
     return tuple(circuit.populations.items()), *parts, *constants
 
 
@@ -727,6 +825,21 @@ def _cells(n, n_excitatory, populations):
         )
     sizes = {name: int(size) for name, size in populations.items()}
     return int(n_excitatory), MappingProxyType(sizes)
+
+
+def _pairs(unconnected, populations):
+    """Pairs of populations, each once and in the order of the populations."""
+    names = list(populations)
+    legal = isinstance(unconnected, (tuple, list)) and all(
+        isinstance(pair, (tuple, list)) and len(pair) == 2 and all(x in names for x in pair)
+        for pair in unconnected
+    )
+    if not legal:
+        raise ValueError(
+            f"unconnected must be pairs (post, pre) of populations, which are {names}; got "
+            f"{unconnected!r}."
+        )
+    return tuple(sorted(set(map(tuple, unconnected)), key=lambda pair: [*map(names.index, pair)]))
 
 
 def _by_cell(value, populations, name):

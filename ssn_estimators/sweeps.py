@@ -21,9 +21,10 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from ssn_estimators._journal import journal
 from ssn_estimators._sklearn import versions
+from ssn_estimators._tables import data_frame
 from ssn_estimators.circuit import Circuit, kind_of
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.inspection.populations import data_frame, means_by_population, types_of
+from ssn_estimators.inspection.populations import means_by_population, types_of
 from ssn_estimators.simulation import Trials, simulate_trials
 
 __all__ = ["as_sbi_simulator", "sweep"]

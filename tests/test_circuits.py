@@ -16,6 +16,7 @@ from ssn_estimators.inspection import (
     response_matrix,
     steady_states,
 )
+from ssn_estimators.inspection.steady_states import eigenvalues
 
 WITHIN = {"rtol": 5e-3}
 
@@ -169,6 +170,35 @@ def test_the_pair_of_kraynyukova_oscillates():
     above = excitatory > excitatory.mean()
     starts = np.flatnonzero(~above[:-1] & above[1:])
     assert 0.05 * np.diff(starts).mean() == pytest.approx(55.73, rel=0.01)
+
+
+def test_the_fixed_point_of_kraynyukova_loses_its_stability():
+    """Eigenvalues before and beyond the Hopf bifurcation, in units of the I cell's 100 ms."""
+    pair = circuits.kraynyukova_2018_pair()
+    states = steady_states(pair.circuit, pair.drive([1.0, 1.1]))
+    assert states.stable.tolist() == [True, False]
+    leading = [max(x * 100, key=lambda x: x.imag) for x in eigenvalues(pair.circuit, states.u)]
+    assert_allclose(np.real(leading), [-0.123, 0.167], rtol=0.01)
+    assert_allclose(np.imag(leading), [13.98, 15.04], rtol=0.01)
+
+
+def test_cycles_of_kraynyukova_grow_with_input():
+    """From nothing at the bifurcation, as a supercritical one does."""
+    pair = circuits.kraynyukova_2018_pair()
+    circuit = replace(pair.circuit, dynamics="rate")
+    strengths = [1.1, 1.3, 1.5, 2.0, 3.0]
+    # deviations from the cycle at 1.1 decay in about 300 ms
+    settings = {"n_trials": 1, "burn_in": 4000.0, "duration": 300.0, "dt": 0.1, "record": "r"}
+    excitatory = simulate(circuit, pair.drive(strengths), **settings).r[:, :, 0, 0].T
+    amplitudes = dict(zip(strengths, np.ptp(excitatory, 1), strict=True))
+    for strength, amplitude in ((1.1, 0.109), (1.3, 0.226), (2.0, 0.446), (3.0, 0.689)):
+        assert amplitudes[strength] == pytest.approx(amplitude, rel=0.01)
+    for strength, period in ((1.1, 46.4), (1.5, 53.8), (3.0, 54.97)):
+        path = excitatory[strengths.index(strength)]
+        level = path.mean()
+        (before,) = ((path[:-1] < level) & (path[1:] >= level)).nonzero()
+        crossings = before + (level - path[before]) / (path[before + 1] - path[before])
+        assert 0.1 * np.diff(crossings).mean() == pytest.approx(period, rel=0.01)
 
 
 @pytest.mark.parametrize("dynamics", ["voltage", "rate"])

@@ -25,10 +25,13 @@ from ssn_estimators import (
     GaussianScaleMixture,
     SpikingRegressor,
     SSNClassifier,
+    circuits,
     load,
     save,
 )
+from ssn_estimators.circuit import kind_of
 from ssn_estimators.datasets import make_cued_sinusoids
+from ssn_estimators.rate_functions import Saturating
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -132,6 +135,37 @@ def test_circuits(dtype, path):
         assert_array_equal(getattr(loaded, name), value)
     save(circuit.to_torch(), path)
     assert_array_equal(load(path).weights, weights)
+
+
+@pytest.mark.parametrize(
+    "circuit",
+    [
+        circuits.kuchibhotla_2017().circuit,
+        circuits.del_molino_2017().circuit,
+        circuits.holt_2023_gamma(6).circuit,
+        Circuit([[0.5, -1.0], [1.0, -0.5]], 1, k=0.5, rate_function=Saturating(50.0)),
+    ],
+    ids=["four types", "rate function", "receptors", "saturating"],
+)
+def test_circuits_save_and_load_themselves(circuit, path):
+    circuit.save(str(path))
+    for found in (Circuit.load(path), load(path)):
+        assert kind_of(found) == kind_of(circuit)
+        for name in ("weights", "noise_factor", "theta"):
+            assert_array_equal(getattr(found, name), getattr(circuit, name))
+    circuit.to_torch().save(path)
+    assert_array_equal(Circuit.load(path).weights, circuit.weights)
+
+
+def test_a_circuit_is_not_loaded_from_other_files(network, path):
+    with pytest.raises(OSError, match=r"model\.ssn"):
+        Circuit.load(path)
+    save(network, path)
+    with pytest.raises(ValueError, match=r"model\.ssn holds no circuit but .* SSNClassifier"):
+        Circuit.load(path)
+    path.write_bytes(b"no archive")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        Circuit.load(path)
 
 
 def test_spiking_networks(path):

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.sparse import csr_array
 
 from ssn_estimators import Circuit, load, save, simulate, simulate_many, split, stationary_moments
+from ssn_estimators.circuit import kind_of
 from ssn_estimators.inspection import ei_balance, fixed_points, is_inhibition_stabilized, jacobian
-from ssn_estimators.inspection.stability import shuffled_surrogate
+from ssn_estimators.inspection.stability import random_surrogate, shuffled_surrogate
 
 TYPES = {"E": 4, "PV": 2, "SST": 1, "VIP": 1}
 TAU = {"E": 20.0, "PV": 10.0, "SST": 15.0, "VIP": 12.0}
@@ -224,3 +226,77 @@ def test_what_is_asked_of_circuits():
 def test_what_does_not_fit_is_named(changes, message):
     with pytest.raises(ValueError, match=message):
         circuit(**changes)
+
+
+NONE = (("SST", "SST"), ("VIP", "VIP"), ("PV", "VIP"))
+
+
+def without_synapses(**changes):
+    weights = weights_of()
+    weights[6, 6] = weights[7, 7] = 0.0
+    weights[4:6, 7] = 0.0
+    parameters = {"populations": TYPES, "tau": TAU, "k": K, "noise_factor": NOISE}
+    return Circuit(weights, **parameters | {"unconnected": NONE} | changes)
+
+
+def test_where_weights_may_be():
+    own = without_synapses()
+    assert_array_equal(own.connected, own.weights != 0)
+    assert circuit().unconnected == ()
+    assert circuit().connected.all()
+    assert "unconnected=(('PV', 'VIP'), " in repr(own)
+    assert "unconnected" not in repr(circuit())
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, csr_array])
+def test_weights_where_there_are_no_synapses(kind):
+    weights = without_synapses().weights.copy()
+    weights[5, 7] = -0.25
+    words = r"from VIP to PV must be 0, .*\('PV', 'VIP'\).*W\[post=5, pre=7\] = -0\.25"
+    with pytest.raises(ValueError, match=words):
+        replace(without_synapses(), weights=weights)
+    allowed = kind(without_synapses().weights.copy())
+    assert Circuit(allowed, populations=TYPES, unconnected=NONE).unconnected
+    weights = kind(weights)
+    with pytest.raises(ValueError, match=words):
+        Circuit(weights, populations=TYPES, unconnected=NONE[2:])
+
+
+@pytest.mark.parametrize(
+    "unconnected",
+    [("SST", "SST"), [("SST", "NDNF")], [("SST",)], [("SST", "VIP", "E")], "SST", None, [(1, 2)]],
+)
+def test_what_is_no_pair_of_populations(unconnected):
+    with pytest.raises(ValueError, match=r"pairs \(post, pre\) of populations"):
+        without_synapses(unconnected=unconnected)
+
+
+def test_circuits_remain_without_synapses(tmp_path):
+    own, path = without_synapses(), tmp_path / "circuit.ssn"
+    own.save(path)
+    grown, origin = split(own, [0, 4, 6, 7, 7], random_state=0, shares="random")
+    assert_array_equal(grown.connected, own.connected[np.ix_(origin, origin)])
+    copies = [
+        replace(own, k=0.05),
+        own.to_torch(),
+        own.to_torch().to_numpy(),
+        own.with_checked({"weights": own.weights}),
+        pickle.loads(pickle.dumps(own)),
+        copy.deepcopy(own),
+        Circuit.load(path),
+        shuffled_surrogate(own, np.random.RandomState(0)),
+        random_surrogate(own, np.random.RandomState(0)),
+        grown,
+    ]
+    for other in copies:
+        assert other.unconnected == own.unconnected
+        assert not (np.asarray(other.weights) * ~other.connected).any()
+
+
+def test_kinds_differ_by_connections():
+    own = without_synapses()
+    assert kind_of(own) == kind_of(without_synapses(unconnected=[list(x) for x in NONE[::-1] * 2]))
+    other = replace(own, unconnected=())
+    assert kind_of(own) != kind_of(other)
+    with pytest.raises(ValueError, match="same constants"):
+        simulate_many([own, other], [DRIVE, DRIVE], n_trials=1)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from ssn_estimators.inspection.populations import data_frame
+from ssn_estimators._tables import data_frame
 
 __all__ = [
     "Uncertainty",

@@ -9,10 +9,10 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from ssn_estimators._sklearn import RANDOM, validate_params
+from ssn_estimators._tables import data_frame
 from ssn_estimators.inspection.populations import (
     cells_of,
     choose_cells,
-    data_frame,
     means_by_population,
     types_of,
 )

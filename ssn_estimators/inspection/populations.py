@@ -1,10 +1,10 @@
-"""Cells by type: which are meant, their means, and tables of them."""
+"""Cells by type: which are meant, and their means."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["cells_of", "choose_cells", "data_frame", "means_by_population", "types_of"]
+__all__ = ["cells_of", "choose_cells", "means_by_population", "types_of"]
 
 
 def types_of(circuit):
@@ -41,14 +41,3 @@ def choose_cells(circuit, cells, usual=slice(None)):
 def means_by_population(values, types):
     """Mean over the cells of each type, along the last axis; a dict in the order of the cells."""
     return {str(name): values[..., types == name].mean(-1) for name in dict.fromkeys(types)}
-
-
-def data_frame(columns):
-    """A pandas DataFrame, if there is pandas."""
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError(
-            "a table needs pandas: python -m pip install 'ssn_estimators[tables]'."
-        ) from error
-    return pd.DataFrame(columns)

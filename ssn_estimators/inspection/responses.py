@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 
+from ssn_estimators._tables import data_frame
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.circuit import Circuit
 from ssn_estimators.inspection.populations import (
     cells_of,
     choose_cells,
-    data_frame,
     means_by_population,
     types_of,
 )

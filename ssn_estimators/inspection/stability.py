@@ -310,6 +310,7 @@ def random_surrogate(circuit, rng):
     """The circuit with normal weights of the trained variance and Dale's signs."""
     scale = circuit.weights.std()
     weights = np.abs(rng.normal(scale=scale, size=circuit.weights.shape)) * circuit.signs
+    weights = weights * circuit.connected
     return replace(circuit, weights=weights.astype(circuit.weights.dtype))
 
 

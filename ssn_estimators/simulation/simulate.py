@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from ssn_estimators.circuit import DIVERGENCE_THRESHOLD, is_sparse, kind_of
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.simulation import cpu, plain
 from ssn_estimators.simulation.setup import Setup
+from ssn_estimators.simulation.tables import data_set_of, table_of_moments
 from ssn_estimators.simulation.trials import Trials
 
 __all__ = ["Simulation", "State", "simulate", "simulate_many", "simulate_trials"]
@@ -65,6 +66,10 @@ class Simulation:
     final : State or None
         Where all trials are at the end, if asked for: `initial` of another simulation that goes
         on from there.
+    populations : dict of str to int, or None
+        Cell types in the order of the cells, and how many cells each has, if known.
+    dynamics : {"voltage", "rate"}
+        The form of the circuit.
     """
 
     mean: np.ndarray | torch.Tensor
@@ -77,6 +82,8 @@ class Simulation:
     r: np.ndarray | torch.Tensor | None = None
     eta: np.ndarray | torch.Tensor | None = None
     final: State | None = None
+    populations: dict | None = None
+    dynamics: str = "voltage"
 
     @property
     def message(self):
@@ -97,6 +104,41 @@ class Simulation:
         """Raise DivergenceError if a trial has diverged."""
         if self.diverged.any():
             raise DivergenceError(f"The network does not stay finite: {self.message}")
+
+    def to_xarray(self):
+        """Moments, divergence and trajectories as arrays whose axes have names.
+
+        Returns
+        -------
+        data : xarray.Dataset
+            With the dimensions input, trial, time, neuron and, of the covariance, other_neuron;
+            time in ms and, if known, the population of each neuron as coordinates; and "units" in
+            the attributes of its variables. What is None here is not in it, nor is `final`. `eta`
+            has no dimension input if several inputs shared their noise.
+
+        Raises
+        ------
+        ImportError
+            If there is no xarray.
+        """
+        return data_set_of(self)
+
+    def to_dataframe(self):
+        """Moments of each cell, one row for each input and cell.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            Columns input and neuron (numbers from 0); population, if known; mean and sd, in mV (in
+            the rate form, Hz), and rate in Hz, as far as they were computed; and diverged, the
+            share of the input's trials that diverged.
+
+        Raises
+        ------
+        ImportError
+            If there is no pandas.
+        """
+        return table_of_moments(self)
 
     def __repr__(self):
         n_inputs, n_neurons = self.mean.shape
@@ -360,6 +402,8 @@ def _run(circuits, drives, setup, record):
                     diverged, diverged_at[i].to(mean) * setup.dt, torch.nan
                 ),
                 times=steps * setup.dt,
+                populations=dict(circuit.populations),
+                dynamics=circuit.dynamics,
                 **recorded,
             )
         )
@@ -414,11 +458,9 @@ def _moments(weights, noise_factors, drives, setup, record):
 
 
 def _in_numpy(simulation):
-    arrays = {f.name: getattr(simulation, f.name) for f in fields(simulation)}
-    final = arrays.pop("final")
-    arrays = {k: v if v is None else v.detach().numpy() for k, v in arrays.items()}
-    final = final if final is None else State(*(x.numpy() for x in final))
-    return Simulation(**arrays, final=final)
+    arrays = {k: v.detach().numpy() for k, v in vars(simulation).items() if torch.is_tensor(v)}
+    final = simulation.final and State(*(x.numpy() for x in simulation.final))
+    return replace(simulation, **arrays, final=final)
 
 
 def _seeds(random_state, n):
