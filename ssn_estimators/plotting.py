@@ -431,14 +431,16 @@ class SizeTuningDisplay:
 
 
 class SpectrumDisplay:
-    """Power spectrum of the potentials of each population.
+    """Power spectrum of the potentials, or the rates, of each population.
 
     Parameters
     ----------
     frequencies : array-like of shape (n_frequencies,)
         In Hz.
     power : dict of str to array-like of shape (n_frequencies,) or (n_inputs, n_frequencies)
-        In mV**2 / Hz, by population.
+        In mV**2 / Hz, or Hz**2 / Hz, by population.
+    of : {"u", "r"}, default="u"
+        Whether it is that of potentials or of rates.
 
     Attributes
     ----------
@@ -447,9 +449,10 @@ class SpectrumDisplay:
         One for each population and input; the last input is the darkest.
     """
 
-    def __init__(self, *, frequencies, power):
+    def __init__(self, *, frequencies, power, of="u"):
         self.frequencies = frequencies
         self.power = power
+        self.of = of
 
     @classmethod
     def from_circuit(cls, circuit, drive, frequencies, *, ax=None, **parameters):
@@ -469,11 +472,13 @@ class SpectrumDisplay:
         """
         power = power_spectrum(circuit.to_numpy(), drive, frequencies, **parameters)
         power = means_by_population(power, types_of(circuit))
-        return cls(frequencies=frequencies, power=power).plot(ax=ax)
+        display = cls(frequencies=frequencies, power=power, of=parameters.get("of", "u"))
+        return display.plot(ax=ax)
 
     def plot(self, *, ax=None):
         """Draw; see `from_circuit`."""
         ax = _axes(self, ax)
         self.lines_ = _lines_by_population(ax, self.frequencies, self.power)
-        ax.set(xlabel="frequency (Hz)", ylabel="power (mV$^2$ / Hz)", yscale="log")
+        unit = "mV" if self.of == "u" else "Hz"
+        ax.set(xlabel="frequency (Hz)", ylabel=f"power ({unit}$^2$ / Hz)", yscale="log")
         return self

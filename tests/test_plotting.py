@@ -111,6 +111,13 @@ def test_experiments_on_circuits(kind):
     display.figure_.canvas.draw()
 
 
+def test_spectra_say_of_what_they_are():
+    arguments = OF_CIRCUITS[SpectrumDisplay]
+    for of, unit in (("u", "mV"), ("r", "Hz")):
+        display = SpectrumDisplay.from_circuit(CIRCUIT, *arguments, of=of)
+        assert display.ax_.get_ylabel() == f"power ({unit}$^2$ / Hz)"
+
+
 def test_curves_are_the_responses():
     display = ContrastResponseDisplay.from_circuit(CIRCUIT, 1.0, [1.0, 5.0, 20.0])
     for line, cell in zip(display.lines_, display.response.rates.T, strict=True):
