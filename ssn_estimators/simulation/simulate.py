@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -470,8 +472,21 @@ def _seeds(random_state, n):
                 f"random_state must be one or one for each of the {n} circuits, got "
                 f"{len(random_state)}."
             )
-        return tuple(int(_source(x).randint(2**31 - 1)) for x in random_state)
+        return tuple(x for own in random_state for x in _drawn(own, 1))
+    return _drawn(random_state, n)
+
+
+def _drawn(random_state, n):
+    """Seeds from a source of random numbers."""
+    if isinstance(random_state, Integral) and not isinstance(random_state, bool):
+        return _drawn_of(int(random_state), n)
     return tuple(_source(random_state).randint(2**31 - 1, size=n).tolist())
+
+
+@lru_cache(256)
+def _drawn_of(seed, n):
+    """The same from a seed, of which it takes long to make a generator."""
+    return tuple(_source(seed).randint(2**31 - 1, size=n).tolist())
 
 
 def _source(random_state):

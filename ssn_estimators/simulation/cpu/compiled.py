@@ -484,6 +484,7 @@ def _few_multistep(u, path, forcing, cells, scheme, room, last, cold):
                 last[i, j] = zero
     for t in range(len(path)):
         share = scheme.current + scheme.before if cold and t == 0 else scheme.current
+        at = t % len(base)
         for i in range(n):
             for j in range(m):
                 v = state[i, j]
@@ -491,7 +492,7 @@ def _few_multistep(u, path, forcing, cells, scheme, room, last, cold):
         for i in range(n):
             e = cells.relative_step[i, 0]
             for j in range(m):
-                v = base[t % len(base), i, j] + sign[j] * kicks[t, i, column[j]]
+                v = base[at, i, j] + sign[j] * kicks[t, i, column[j]]
                 for k in range(n):
                     v += cells.recurrent[i, k] * source[k, j]
                 if in_rates:
@@ -505,6 +506,26 @@ def _few_multistep(u, path, forcing, cells, scheme, room, last, cold):
                 state[i, j] = path[t, i, j] = v
                 legal &= abs(v) <= cells.most  # not NaN
     return legal
+
+
+@compiled(**OPTIONS)
+def _add_up(part, totals, room, law, with_rates):
+    """Add states after some steps, and their rates, to the sums of both."""
+    (size, n, m), zero, one = part.shape, part.dtype.type(0), part.dtype.type(1)
+    if n * m <= FEW:
+        for t in range(size):
+            for i in range(n):
+                for j in range(m):
+                    totals[0, i, j] += part[t, i, j]
+                    if with_rates:
+                        totals[1, i, j] += _one_rate(part[t, i, j], zero, law)
+        return
+    for t in range(size):
+        out = part[t].reshape(-1)
+        _add(totals[0].reshape(-1), one, out)
+        if with_rates:
+            _rate(out, room.rates.reshape(-1), law)
+            _add(totals[1].reshape(-1), one, room.rates.reshape(-1))
 
 
 @compiled(**OPTIONS)
@@ -531,7 +552,7 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
     legal : bool
         Whether the last steps, since the noise was made, are legal.
     """
-    z, kicks, one = source.values, source.kicks, u.dtype.type(1)
+    z, kicks = source.values, source.kicks
     flat, done, legal = z.reshape(len(z), -1), 0, True
     while done < n_steps and legal:
         size, first = min(len(z) - 1, n_steps - done), done % len(path)
@@ -555,12 +576,8 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
             legal = _multistep_of_rates(u, part, forcing, cells, scheme, room, last, first_ever)
         else:
             legal = _multistep(u, part, forcing, cells, scheme, room, predictions[0], first_ever)
-        for t in range(size * (len(totals) > 0)):
-            out = part[t].reshape(-1)
-            _add(totals[0].reshape(-1), one, out)
-            if len(totals) > 1 and not in_rates:
-                _rate(out, room.rates.reshape(-1), cells.law)
-                _add(totals[1].reshape(-1), one, room.rates.reshape(-1))
+        if len(totals):
+            _add_up(part, totals, room, cells.law, len(totals) > 1 and not in_rates)
         u = part[-1]
         done += size
     return done, legal

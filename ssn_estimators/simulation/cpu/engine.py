@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from ssn_estimators._threads import one_blas_thread, pool
 from ssn_estimators.simulation.cpu import backend
 from ssn_estimators.simulation.cpu.blocks import Block, Network
+from ssn_estimators.simulation.cpu.steps import chunk_of
 from ssn_estimators.simulation.cpu.tables import table_of
 from ssn_estimators.simulation.powers import slope_of_power
 
@@ -20,6 +21,7 @@ BLOCK_ELEMENTS = 2**13  # of one array of a block: some of them fit the nearest 
 SMALL_PRODUCT = 10**6  # multiplications; OpenBLAS does not copy the factors of small products
 BLOCK_COLUMNS = 128  # where neither is possible, for products to be efficient
 VECTOR = 16  # columns that the processor goes over at once
+TINY = 2**13  # numbers, which no library shares out among threads
 WAVE = 8  # blocks a thread that are made ready at a time
 
 
@@ -185,7 +187,14 @@ class _Run:
             if last:
                 self._merge()
 
-        _in_waves(self.places, prepared, lambda block: block.forward(), finish, self.drive)
+        tiny = self.arrays.compiled and self._size_at_once(keep or record) <= TINY
+        _in_waves(self.places, prepared, lambda block: block.forward(), finish, self.drive, tiny)
+
+    def _size_at_once(self, whole):
+        """Largest array that an operation gets."""
+        size = self.n * self.n_inputs * self.setup.n_trials
+        n_steps = self.setup.n_window if whole else min(self.setup.n_window, chunk_of(size))
+        return size * n_steps
 
     def _store(self, keep):
         """Make arrays for all that blocks keep, as parts of a single one.
@@ -358,17 +367,21 @@ def _slices(n, largest, multiple):
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
-def _in_waves(jobs, prepare, work, finish, like):
+def _in_waves(jobs, prepare, work, finish, like, tiny=False):
     """Do the jobs, in order, on as many threads as torch would use for one product.
 
     Each thread computes its products alone: blocks are the parallelism, and a result does not
     depend on the number of threads. What comes before and after the work, many small
     operations, is done for a wave of jobs by one thread, since several would wait for Python's
     lock most of the time. It is a thread of the pool: an OpenMP team of the caller's would not
-    survive a fork.
+    survive a fork. (`tiny` says that none will be formed.)
     """
+    jobs = list(jobs)
+    if len(jobs) == 1 and tiny:  # threads are not worth their while
+        finish([work(prepare(jobs[0]))], True)
+        return
     threads = pool() if like.device.type == "cpu" else None
-    jobs, size = list(jobs), WAVE * (1 if threads is None else torch.get_num_threads())
+    size = WAVE * (1 if threads is None else torch.get_num_threads())
     waves = [jobs[i : i + size] for i in range(0, len(jobs), size)]
     each = map if threads is None else threads.map
 
