@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
@@ -10,13 +9,23 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array, diags_array, issparse
+from scipy.sparse import issparse
 
+from ssn_estimators._matrices import (
+    against_signs,
+    as_matrix,
+    detached,
+    frozen,
+    is_sparse,
+    sparse_noise,
+    times,
+    to_torch,
+)
 from ssn_estimators._torch import to_numbers, to_tensor
 from ssn_estimators.rate_functions import RateFunction
 from ssn_estimators.receptors import Receptors
 
-__all__ = ["CONSTANTS", "DIVERGENCE_THRESHOLD", "Circuit", "is_sparse", "kind_of"]
+__all__ = ["CONSTANTS", "DIVERGENCE_THRESHOLD", "Circuit", "kind_of"]
 
 DIVERGENCE_THRESHOLD = 1e3  # mV; networks and biology stay below 50, a runaway passes it within ms
 DYNAMICS = ("voltage", "rate")
@@ -150,7 +159,7 @@ class Circuit:
         unconnected=(),
     ):
         _check_parts(dynamics, gamma, rate_function, receptors)
-        weights = _matrix(weights)
+        weights = as_matrix(weights)
         if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
             raise ValueError(
                 f"weights must be a square matrix W[post, pre], got shape {tuple(weights.shape)}."
@@ -199,14 +208,14 @@ class Circuit:
         if isinstance(noise_factor, Mapping):
             noise_factor = _by_cell(noise_factor, populations, "noise_factor")
         if is_sparse(weights):
-            return _sparse_noise(noise_factor, weights)
+            return sparse_noise(noise_factor, weights)
         noise_factor = cls._like(noise_factor, weights, "noise_factor")
         if noise_factor.ndim == 0:
             noise_factor = noise_factor.expand(n) if tensors else np.full(n, noise_factor)
         if tuple(noise_factor.shape) == (n,):
             if tensors:
                 return torch.diag(noise_factor)
-            return _frozen(np.diag(noise_factor), weights.dtype, "noise_factor")
+            return frozen(np.diag(noise_factor), weights.dtype, "noise_factor")
         if tuple(noise_factor.shape) != (n, n):
             raise ValueError(
                 f"noise_factor must be a number or have the shape of weights, ({n}, {n}), or one "
@@ -220,16 +229,16 @@ class Circuit:
             if not torch.is_tensor(value):
                 value = to_tensor(value, name=name)
             return value.to(dtype=weights.dtype, device=weights.device)
-        return _frozen(value, weights.dtype, name)
+        return frozen(value, weights.dtype, name)
 
     def _check_values(self):
         for name in ("weights", "noise_factor", "theta"):
-            array = _detached(getattr(self, name))
+            array = detached(getattr(self, name))
             if not np.isfinite(array.data if issparse(array) else array).all():
                 raise ValueError(f"{name} must be finite, got NaN or infinity.")
-        if (_detached(self.theta) < 0).any():
-            raise ValueError(f"theta must be >= 0, got {_detached(self.theta).tolist()}.")
-        against, weight = _against(_detached(self.weights), self.signs)
+        if (detached(self.theta) < 0).any():
+            raise ValueError(f"theta must be >= 0, got {detached(self.theta).tolist()}.")
+        against, weight = against_signs(detached(self.weights), self.signs)
         if len(against):
             post, pre = against[0]
             kind, sign = (
@@ -251,7 +260,7 @@ class Circuit:
         """Raise ValueError for a weight where there are no synapses."""
         for pair in self.unconnected:
             rows, columns = (self[name] for name in pair)
-            block = _detached(self.weights)[rows, columns]
+            block = detached(self.weights)[rows, columns]
             posts, pres = block.nonzero()
             if len(posts):
                 i, j = posts[0], pres[0]
@@ -353,6 +362,11 @@ class Circuit:
         )
 
     @property
+    def is_sparse(self):
+        """Whether weights and noise factor are sparse."""
+        return is_sparse(self.weights)
+
+    @property
     def n_states(self):
         """Numbers that a trial is at any time: one for each cell, or of x and all y."""
         filters = 0 if self.receptors is None else len(self.receptors.tau)
@@ -417,15 +431,15 @@ class Circuit:
         recurrent : ndarray or Tensor of the same shape
             In mV.
         """
-        return _times(self.weights, rates)
+        return times(self.weights, rates)
 
     def noise(self, z):
         r"""Noise :math:`\eta = n z` in mV, of independent processes z, as :meth:`recurrent`."""
-        return _times(self.noise_factor, z)
+        return times(self.noise_factor, z)
 
     def dense(self, what):
         """The circuit itself if its weights are dense; else raise ValueError."""
-        if is_sparse(self.weights):
+        if self.is_sparse:
             raise ValueError(f"{what} need dense weights: replace(circuit, weights=W.toarray()).")
         return self
 
@@ -601,7 +615,7 @@ class Circuit:
         for name in ("weights", "noise_factor", "theta"):
             array = getattr(self, name)
             if issparse(array):
-                array = _to_torch(array)
+                array = to_torch(array)
             elif not torch.is_tensor(array):
                 array = to_tensor(array, array.dtype)
             arrays[name] = array.to(device=device, dtype=dtype)
@@ -610,7 +624,7 @@ class Circuit:
     def to_numpy(self):
         """The same circuit with NumPy arrays, detached from any graph and on the CPU."""
         names = ("weights", "noise_factor", "theta")
-        return replace(self, **{name: _detached(getattr(self, name)) for name in names})
+        return replace(self, **{name: detached(getattr(self, name)) for name in names})
 
     def save(self, path):
         """Save the circuit, without pickle.
@@ -692,7 +706,7 @@ def kind_of(circuit):
     constants = (tuple(x) if isinstance(x, np.ndarray) else x for x in constants)
     receptors = None if circuit.receptors is None else circuit.receptors.kind()
     parts = circuit.dynamics, circuit.rate_function, receptors, circuit.unconnected
-    parts = *parts, is_sparse(circuit.weights)
+    parts = *parts, circuit.is_sparse
     return tuple(circuit.populations.items()), *parts, *constants
 
 
@@ -713,84 +727,6 @@ def _check_parts(dynamics, gamma, rate_function, receptors):
         )
     if receptors is not None and dynamics != "voltage":
         raise ValueError("receptors are for dynamics='voltage': rates follow the potentials then.")
-
-
-def is_sparse(matrix):
-    """Whether it is a sparse array of SciPy, or a sparse tensor."""
-    return issparse(matrix) or (torch.is_tensor(matrix) and matrix.layout != torch.strided)
-
-
-def _times(matrix, x):
-    """Products of a matrix with vectors, the last axis of x."""
-    if not is_sparse(matrix):
-        return x @ matrix.T
-    columns = x.reshape(-1, x.shape[-1]).T
-    return (matrix @ columns).T.reshape(x.shape)
-
-
-def _matrix(weights):
-    """Weights as they are kept."""
-    dtype = getattr(weights, "dtype", None)
-    if torch.is_tensor(weights):
-        weights = weights if dtype in (torch.float32, torch.float64) else weights.float()
-        return weights.to_sparse_csr() if is_sparse(weights) else weights
-    single = isinstance(dtype, np.dtype) and dtype.newbyteorder("=") == np.float32
-    dtype = np.float32 if single else float
-    return (
-        _frozen_sparse(weights, dtype) if issparse(weights) else _frozen(weights, dtype, "weights")
-    )
-
-
-def _frozen_sparse(array, dtype):
-    """In rows, read-only, and copied unless nothing can change it."""
-    rows = csr_array(array).astype(dtype, copy=False)
-    rows.sum_duplicates()
-    parts = rows.data, rows.indices, rows.indptr
-    if any(part.flags.writeable for part in parts):
-        parts = tuple(part.copy() for part in parts)
-        for part in parts:
-            part.setflags(write=False)
-    frozen = csr_array(rows.shape, dtype=dtype)
-    frozen.data, frozen.indices, frozen.indptr = parts
-    return frozen
-
-
-def _sparse_noise(noise_factor, weights):
-    """The noise factor of a circuit with sparse weights, sparse as they are."""
-    n = weights.shape[0]
-    if torch.is_tensor(noise_factor) or is_sparse(noise_factor):
-        noise_factor = _detached(noise_factor)
-    if not issparse(noise_factor):
-        noise_factor = to_numbers(noise_factor, float, "noise_factor")
-        if noise_factor.shape in ((), (n,)):
-            noise_factor = diags_array(np.broadcast_to(noise_factor, n))
-    if noise_factor.shape != (n, n):
-        raise ValueError(
-            f"noise_factor must be a number or have the shape of weights, ({n}, {n}), or one entry "
-            f"for each cell; got shape {noise_factor.shape}."
-        )
-    tensors = torch.is_tensor(weights)
-    noise_factor = _frozen_sparse(noise_factor, float if tensors else weights.dtype)
-    return _to_torch(noise_factor).to(weights) if tensors else noise_factor
-
-
-def _to_torch(array):
-    """A sparse tensor, which shares no memory with the array."""
-    parts = (torch.tensor(x) for x in (array.indptr, array.indices, array.data))
-    with warnings.catch_warnings():  # that they are new
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.sparse_csr_tensor(*parts, size=array.shape)
-
-
-def _against(weights, signs):
-    """Where weights break Dale's law, as pairs (post, pre), and the first of these weights."""
-    if not issparse(weights):
-        found = np.argwhere(weights * signs < 0)
-        return found, float(weights[tuple(found[0])]) if len(found) else 0.0
-    where = np.flatnonzero(weights.data * signs.astype(weights.dtype)[weights.indices] < 0)
-    posts = np.searchsorted(weights.indptr, where, side="right") - 1
-    first = float(weights.data[where[0]]) if len(where) else 0.0
-    return np.stack([posts, weights.indices[where]], 1), first
 
 
 def _cells(n, n_excitatory, populations):
@@ -880,19 +816,3 @@ def _constant(value, n, populations, name):
 
 def _bound(name):
     return f"a finite number {'>= 1' if name == 'gamma' else '> 0'}"
-
-
-def _frozen(value, dtype, name):
-    array = to_numbers(_detached(value) if torch.is_tensor(value) else value, dtype, name)
-    array.setflags(write=False)
-    return array
-
-
-def _detached(array):
-    if torch.is_tensor(array) and is_sparse(array):
-        parts = (array.values(), array.col_indices(), array.crow_indices())
-        data, indices, indptr = (x.detach().cpu().numpy() for x in parts)
-        return csr_array((data, indices, indptr), shape=tuple(array.shape))
-    if issparse(array):
-        return array
-    return array.detach().cpu().numpy() if torch.is_tensor(array) else np.asarray(array)

@@ -10,7 +10,6 @@ from numpy.testing import assert_allclose
 from scipy.sparse import coo_array, csr_array, diags_array, eye_array
 
 from ssn_estimators import Circuit, circuits, load, save, simulate, split, stationary_moments
-from ssn_estimators.circuit import is_sparse
 from ssn_estimators.geometry import connect, orientation_map, sheet, signed
 from ssn_estimators.inspection import (
     contrast_response,
@@ -113,7 +112,7 @@ def test_types_and_copies(tmp_path):
     assert np.shares_memory(again.weights.data, circuit.weights.data)
     save(circuit, tmp_path / "circuit.ssn")
     tensors = circuit.to_torch()
-    assert is_sparse(tensors.weights)
+    assert tensors.is_sparse
     assert tensors.weights.dtype == torch.float32
     wide = circuit.to_torch(dtype=torch.float64).to_numpy()
     assert wide.weights.dtype == np.float64

@@ -13,7 +13,7 @@ from sklearn.utils import gen_batches
 
 from ssn_estimators._threads import share_out
 from ssn_estimators._torch import to_numbers
-from ssn_estimators.circuit import DIVERGENCE_THRESHOLD, is_sparse
+from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
 from ssn_estimators.simulation.reference import velocity
 
 __all__ = [
@@ -141,7 +141,7 @@ def steady_states(circuit, drive, *, start=None, follow=False, duration=None):
 def in_double(circuit):
     """The circuit as NumPy arrays in float64, in the voltage form: with the same fixed points."""
     circuit = replace(circuit.to_torch(dtype=torch.float64).to_numpy(), dynamics="voltage")
-    if not is_sparse(circuit.weights) or circuit.n_neurons > FEW:
+    if not circuit.is_sparse or circuit.n_neurons > FEW:
         return circuit
     arrays = {name: getattr(circuit, name).toarray() for name in ("weights", "noise_factor")}
     return replace(circuit, **arrays)
@@ -256,7 +256,7 @@ def newton(circuit, drive, u):
 def newton_step(circuit, u, residual):
     """Change of potentials that makes a residual vanish, to first order; NaN without one."""
     gain = circuit.gain(u)
-    if not is_sparse(circuit.weights):
+    if not circuit.is_sparse:
         eye = np.eye(circuit.n_neurons)
         return solved(eye - circuit.weights * gain[:, None], residual[..., None])[..., 0]
     steps = np.full_like(u, np.nan)
@@ -276,7 +276,7 @@ def newton_step(circuit, u, residual):
 
 def abscissae(circuit, u):
     """Largest real parts of the eigenvalues of the Jacobian, in 1/ms; NaN if they are not found."""
-    if not is_sparse(circuit.weights):
+    if not circuit.is_sparse:
         return eigenvalues(circuit, u).real.max(1, initial=-np.inf)
     return np.array([_abscissa(circuit, own) for own in circuit.gain(u)])
 

@@ -13,7 +13,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from ssn_estimators._torch import on_cpu, to_tensor
-from ssn_estimators.circuit import DIVERGENCE_THRESHOLD, is_sparse, kind_of
+from ssn_estimators.circuit import DIVERGENCE_THRESHOLD, kind_of
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.simulation import cpu, plain
 from ssn_estimators.simulation.setup import Setup
@@ -380,7 +380,7 @@ def _stationary_noise(seed, setup, shape):
 def _run(circuits, drives, setup, record):
     """Of tensors that have been checked."""
     paths = [name for name in record if name != "final"]
-    if circuits[0].receptors is not None or is_sparse(circuits[0].weights):
+    if circuits[0].receptors is not None or circuits[0].is_sparse:
         outcome = plain.moments(circuits, drives, setup, bool(paths))
     else:
         outcome = _of_dense(circuits, drives, setup, bool(paths))
