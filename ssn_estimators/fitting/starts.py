@@ -214,14 +214,14 @@ def descended(problem, start, u, max_iter, tol, *, guarded=False, held=None):
     def residuals(z):
         theta = theta_of(z)
         found = problem.residuals(steady.outputs(theta), theta)  # NaN makes it take a shorter step
-        return found if follower is None else np.append(found, follower.rows(theta)[0])
+        return found if follower is None else np.append(found, follower.residuals(theta))
 
     def jacobian(z):
         return (whole_jacobian(theta_of(z)) * unit)[:, moving]
 
     def whole_jacobian(theta):
         found = problem.jacobian(steady.jacobian(theta), theta)
-        return found if follower is None else np.vstack([found, follower.rows(theta)[1]])
+        return found if follower is None else np.vstack([found, follower.jacobian(theta)])
 
     low, high = (parameters.low - start) / unit, (parameters.high - start) / unit
     with np.errstate(over="ignore", invalid="ignore"):

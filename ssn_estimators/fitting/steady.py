@@ -182,7 +182,8 @@ class Steady:
         _, arrays, u = self.here
         conditions, (n_conditions, n) = self.conditions, u.shape
         gain = conditions.gain(arrays, u)
-        slopes = self._slopes()
+        own = self.parameters.slopes(theta)
+        slopes = self._slopes(own)
         spread = np.linalg.inv(np.eye(n) - arrays["weights"] * gain[:, None, :])
         self.inner = slopes, spread
         seen = spread if conditions.potentials else gain[..., None] * spread
@@ -191,16 +192,16 @@ class Steady:
         pairs = seen[..., None] * arriving[:, None, None, :]
         found = pairs.reshape(-1, n * arriving.shape[1]) @ slopes
         found = found.reshape(n_conditions, len(conditions.readout), slopes.shape[1])
-        by_k = self.parameters.slopes(theta).get("k")
+        by_k = own.get("k")
         if by_k is not None and not conditions.potentials:
             found = found + (conditions.readout * self._by_k()[:, None, :]) @ by_k
         return found
 
-    def _slopes(self):
+    def _slopes(self, slopes):
         """Derivatives of P, of shape (n_neurons * (n_neurons + n_inputs + 1), n_parameters)."""
         theta, arrays, u = self.here
         n, n_inputs, p = u.shape[1], self.conditions.X.shape[1], len(theta)
-        slopes, found = self.parameters.slopes(theta), np.zeros((n, n + n_inputs + 1, p))
+        found = np.zeros((n, n + n_inputs + 1, p))
         if "weights" in slopes:
             found[:, :n] += slopes["weights"].reshape(n, n, p) * arrays["k"][:, None]
         if "k" in slopes:

@@ -71,7 +71,7 @@ def test_slopes_by_finite_differences(dynamics, gamma):
     assert_allclose(found[..., :-1], differences, atol=1e-6 * np.abs(differences).max())
     assert_allclose(found[..., -1], outputs(theta))
     # the few rows have the sum of squares, the gradient and the normal matrix of all
-    rows, jacobian = follower.rows(theta)
+    rows, jacobian = follower.residuals(theta), follower.jacobian(theta)
     misfit = (found[..., -1] - recording.targets) / 0.5
     assert_allclose(rows @ rows, (misfit**2).sum())
     assert_allclose(follower.cost(theta), (misfit**2).sum())
