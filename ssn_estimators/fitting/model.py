@@ -148,7 +148,7 @@ def responses_in_time(estimator, inputs, **options):
     recordings = recordings_of(traces, model, estimator.n_features_in_)
     conditions = model.conditions(np.zeros((0, estimator.n_features_in_)), None)
     follower = Follower(recordings, parameters, conditions, circuit.dynamics == "rate")
-    found = follower.outputs(recordings[0], arrays, None)[..., -1]
+    found = follower.outputs(recordings[0], arrays)[..., -1].copy()
     if not np.isfinite(found).all():
         raise DivergenceError("Activity runs away: give weaker inputs, or a shorter dt.")
     return found

@@ -334,7 +334,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         follower, arrays = problem.follower(), parameters.arrays(best.theta)
         outputs = problem.conditions.outputs(arrays, best.u)
         self.explained_variance_traces_ = [
-            explained_variance(own.targets, follower.outputs(own, arrays, None)[..., -1])
+            explained_variance(own.targets, follower.outputs(own, arrays)[..., -1])
             for own in problem.recordings
         ]
         self.explained_variance_spectra_ = []

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
+from ssn_estimators.circuit import DIVERGENCE_THRESHOLD as THRESHOLD
 
 try:
     from ssn_estimators._numba import OPTIONS, compiled
@@ -25,7 +25,7 @@ except ImportError:  # without Numba
 
     OPTIONS = {}
 
-__all__ = ["Follower", "Recording", "Traces", "trajectory"]
+__all__ = ["Follower", "Recording", "Traces"]
 
 SMALLEST = 1e-100  # of derivatives; their squares are normal numbers
 FORGOTTEN = 1e-14  # of the states before recordings
@@ -99,75 +99,77 @@ class Recording:
         return np.nan_to_num(self.targets)
 
 
-def trajectory(recording, arrays, slopes, n_parameters, gamma, rate_form):
-    """Run a circuit, with derivatives by as many parameters; by none without `slopes`.
-
-    Parameters
-    ----------
-    recording : Recording
-    arrays, slopes : dict of ndarray
-        Of :class:`.Parameters`; slopes may be None.
-    n_parameters : int
-    gamma : ndarray of shape (n_neurons,)
-    rate_form : bool
-        Whether rates have the time constants.
-
-    Returns
-    -------
-    found : ndarray of shape (n_recorded, n_neurons, n_parameters + 1)
-        Derivatives of the states after each recorded step, and in the last column the states. NaN
-        if activity runs away.
-    """
-    n, p = len(arrays["baseline"]), n_parameters if slopes is not None else 0
-    slopes = {} if slopes is None else slopes
-    by_k, by_tau = (slopes.get(name, np.zeros((n, p))) for name in ("k", "tau"))
-    weights, k = arrays["weights"].astype(float), arrays["k"].astype(float)
-    by_weights = slopes.get("weights", np.zeros((n * n, p))).reshape(n, n, p)
-    if not rate_form:  # k may as well be in the weights, of powers
-        by_weights = by_weights * k[:, None] + weights[..., None] * by_k
-        weights, k, by_k = weights * k, np.ones(n), np.zeros((n, p))
-    by_input = slopes.get("input_map", np.zeros((arrays["input_map"].size, p)))
-    by_baseline = slopes.get("baseline", np.zeros((n, p)))
-    whole = np.column_stack([weights, arrays["input_map"], arrays["baseline"] + recording.extra])
-    whole = np.ascontiguousarray(whole)
-    by_whole = np.hstack(
-        [by_weights, by_input.reshape(n, recording.X.shape[1], p), by_baseline[:, None]]
-    )
-    constants = k, gamma, arrays["tau"].astype(float)
-    course = _course(recording, whole, constants, rate_form)
-    if course is None:
-        return np.full((len(recording.X) - recording.first, n, p + 1), np.nan)
-    found = np.empty((len(recording.X) - recording.first, n, p + 1))
-    found[..., -1] = course.states[recording.first :]
-    if p:
-        share, first = recording.dt / constants[2], recording.first
-        begun = _forgotten(whole, share, course.reach[:first], course.through[:first])
-        entries = _entries(n, by_whole, by_k, by_tau / constants[2][:, None])
-        _derivatives(whole, share, *course[1:], entries, begun, first, np.zeros((n, p)), found)
-    return found
-
-
-class _Course(NamedTuple):
+class Course(NamedTuple):
     """Of a circuit in time, by steps."""
 
+    whole: np.ndarray  # what cells get of the first of the sources
     states: np.ndarray  # after each step, (n_steps, n_neurons)
     reach: np.ndarray  # by which a change of a cell's drive changes the state, likewise
     through: np.ndarray  # by which a change of the state changes what the cell sends
     sources: np.ndarray  # what cells send, inputs, 1, powers of the potentials, and steps
 
 
-def _course(recording, whole, constants, rate_form):
-    """None if activity runs away."""
-    n, n_steps, n_arriving = len(whole), len(recording.X), whole.shape[1]
+def course_of(recording, arrays, gamma, rate_form):
+    """Run a circuit; None if activity runs away.
+
+    Parameters
+    ----------
+    recording : Recording
+    arrays : dict of ndarray
+        Of :class:`.Parameters`.
+    gamma : ndarray of shape (n_neurons,)
+    rate_form : bool
+        Whether rates have the time constants.
+
+    Returns
+    -------
+    course : Course or None
+    """
+    n, n_steps = len(arrays["baseline"]), len(recording.X)
+    weights, k = arrays["weights"].astype(float), arrays["k"].astype(float)
+    if not rate_form:  # k may as well be in the weights, of powers
+        weights, k = weights * k, np.ones(n)
+    whole = np.column_stack([weights, arrays["input_map"], arrays["baseline"] + recording.extra])
+    whole, n_arriving = np.ascontiguousarray(whole), whole.shape[1]
     sources = np.empty((n_steps, n_arriving + 2 * n))
     sources[:, n : n_arriving - 1] = recording.X
     sources[:, n_arriving - 1] = 1.0
-    states, reach, through = (np.ones((n_steps, n)) for _ in range(3))
-    initial, settings = recording.initial.astype(float), (recording.dt, DIVERGENCE_THRESHOLD)
+    course = Course(whole, *(np.ones((n_steps, n)) for _ in range(3)), sources)
+    constants, settings = (k, gamma, arrays["tau"].astype(float)), (recording.dt, THRESHOLD)
     run = _run_rates if rate_form else _run_potentials
-    if not run(whole, initial, constants, settings, states, reach, through, sources):
-        return None
-    return _Course(states, reach, through, sources)
+    finite = run(whole, recording.initial.astype(float), constants, settings, *course[1:])
+    return course if finite else None
+
+
+def derivatives(recording, course, arrays, slopes, rate_form, room):
+    """Fill derivatives of the states after each recorded step.
+
+    Parameters
+    ----------
+    recording, arrays, rate_form
+        As of :func:`course_of`, which gave the course.
+    course : Course
+    slopes : dict of ndarray
+        Of :class:`.Parameters`.
+    room : ndarray of shape (n_recorded, n_neurons, n_parameters + 1)
+        Its last column is left as it is.
+    """
+    n, p = room.shape[1], room.shape[2] - 1
+    by_k, by_tau = (slopes.get(name, np.zeros((n, p))) for name in ("k", "tau"))
+    by_weights = slopes.get("weights", np.zeros((n * n, p))).reshape(n, n, p)
+    if not rate_form:
+        by_weights = by_weights * arrays["k"][:, None] + arrays["weights"][..., None] * by_k
+        by_k = np.zeros((n, p))
+    by_input = slopes.get("input_map", np.zeros((arrays["input_map"].size, p)))
+    by_baseline = slopes.get("baseline", np.zeros((n, p)))
+    by_whole = np.hstack(
+        [by_weights, by_input.reshape(n, recording.X.shape[1], p), by_baseline[:, None]]
+    )
+    share, first = recording.dt / arrays["tau"], recording.first
+    begun = _forgotten(course.whole, share, course.reach[:first], course.through[:first])
+    entries = _entries(n, by_whole, by_k, by_tau / arrays["tau"][:, None])
+    change, (whole, _, *rest) = np.zeros((n, p)), course
+    _derivatives(whole, share, *rest, entries, begun, first, change, room)
 
 
 def _entries(n, by_whole, by_k, by_tau):
@@ -204,6 +206,8 @@ class Follower:
         self.gamma = np.broadcast_to(
             np.asarray(conditions.law.gamma, float), conditions.extra.shape[1]
         )
+        self.is_all = np.array_equal(conditions.readout, np.eye(len(self.gamma)))
+        self.rooms, self.arrays, self.courses, self.theta = {}, None, {}, None
 
     def residuals(self, theta):
         """Their length, then n_parameters zeros; NaN if activity runs away."""
@@ -214,34 +218,64 @@ class Follower:
 
     def cost(self, theta):
         """Sum of squares; infinite if activity runs away."""
-        arrays, total = self.parameters.arrays(theta), 0.0
+        arrays, total = self._arrays(theta), 0.0
         for recording in self.recordings:
-            outputs = self.outputs(recording, arrays, None)[..., -1]
+            outputs = self.outputs(recording, arrays)[..., -1]
             misfit = (outputs - recording.known) * recording.weights
             total += (misfit**2).sum()
         return total if np.isfinite(total) else np.inf
 
-    def outputs(self, recording, arrays, slopes):
-        """What is seen after each recorded step, as :func:`trajectory` gives the states."""
-        p = len(self.parameters)
-        found = trajectory(recording, arrays, slopes, p, self.gamma, self.rate_form)
+    def outputs(self, recording, arrays, slopes=None):
+        """What is seen after each recorded step.
+
+        Of shape (n_recorded, n_outputs, n_parameters + 1): derivatives, none of them without
+        slopes, and what is seen as the last column; NaN if activity runs away. It is overwritten by
+        the next one.
+        """
+        n, p = len(self.gamma), 0 if slopes is None else len(self.parameters)
+        room = self._room(len(recording.X) - recording.first, n, p + 1)
+        course = self._course(recording, arrays)
+        if course is None:
+            room[:] = np.nan
+            return self.conditions.readout @ room
+        room[..., -1] = course.states[recording.first :]
+        if p:
+            derivatives(recording, course, arrays, slopes, self.rate_form, room)
         conditions = self.conditions
         if not conditions.potentials and not self.rate_form:
-            states = found[..., -1].copy()
-            found *= conditions.gain(arrays, states)[..., None]
-            found[..., -1] = conditions.rates(arrays, states)
-            if slopes is not None and "k" in slopes:
-                found[..., :-1] += (
+            states = room[..., -1].copy()
+            room *= conditions.gain(arrays, states)[..., None]
+            room[..., -1] = conditions.rates(arrays, states)
+            if p and "k" in slopes:
+                room[..., :-1] += (
                     np.maximum(states, 0)[..., None] ** self.gamma[:, None] * slopes["k"]
                 )
-        readout = conditions.readout
-        is_all = np.array_equal(readout, np.eye(*readout.shape))
-        return found if is_all and len(readout) == readout.shape[1] else readout @ found
+        return room if self.is_all else conditions.readout @ room
+
+    def _room(self, *shape):
+        """Memory that is there already; new pages take as long as many steps."""
+        if shape not in self.rooms:
+            self.rooms[shape] = np.empty(shape)
+        return self.rooms[shape]
+
+    def _course(self, recording, arrays):
+        """Run once where the sum of squares and derivatives are wanted, too."""
+        if arrays is not self.arrays:
+            self.arrays, self.courses = arrays, {}
+        key = id(recording)
+        if key not in self.courses:
+            self.courses[key] = course_of(recording, arrays, self.gamma, self.rate_form)
+        return self.courses[key]
+
+    def _arrays(self, theta):
+        if not np.array_equal(theta, self.theta):
+            self.theta, self.by_theta = theta.copy(), self.parameters.arrays(theta)
+        return self.by_theta
 
     def jacobian(self, theta):
         """Derivatives of the residuals; NaN if activity runs away."""
         parameters = self.parameters
-        arrays, slopes = parameters.arrays(theta), parameters.slopes(theta)
+        arrays, slopes = self._arrays(theta), parameters.slopes(theta)
         gram = np.zeros((len(parameters) + 1, len(parameters) + 1))
         for recording in self.recordings:
             found = self.outputs(recording, arrays, slopes)

@@ -61,10 +61,10 @@ def test_slopes_by_finite_differences(dynamics, gamma):
     assert len(theta) == 4 + 2 + 2 + 2 + 2 + 1
 
     def outputs(theta):
-        return follower.outputs(recording, model.parameters.arrays(theta), None)[..., -1]
+        return follower.outputs(recording, model.parameters.arrays(theta))[..., -1].copy()
 
     arrays, slopes = model.parameters.arrays(theta), model.parameters.slopes(theta)
-    found = follower.outputs(recording, arrays, slopes)
+    found = follower.outputs(recording, arrays, slopes).copy()
     steps = 1e-5 * np.eye(len(theta))
     differences = [(outputs(theta + d) - outputs(theta - d)) / 2e-5 for d in steps]
     differences = np.stack(differences, -1)
