@@ -1,5 +1,8 @@
 """The ring benchmark against theory, and its numbers against a frozen few; other data."""
 
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -7,6 +10,7 @@ from scipy.linalg import circulant
 from scipy.stats import norm
 
 from ssn_estimators.datasets import (
+    load_allen_traces,
     make_cued_sinusoids,
     make_ring_gsm,
     make_robertson,
@@ -212,3 +216,41 @@ def test_cued_sinusoids():
     assert X.std() == pytest.approx(0.63, rel=0.05)
     lag = 20
     assert np.mean(X[:, lag:] * X[:, :-lag]) / np.mean(X**2) == pytest.approx(np.exp(-1), abs=0.1)
+
+
+def test_recordings_of_the_allen_institute():
+    found = load_allen_traces()
+    assert found.rates.shape == found.deviations.shape == found.errors.shape == (2, 7000, 4)
+    assert found.layer_4.shape == (2, 7000)
+    assert found.n_cells.tolist() == [[34, 33, 8, 3], [35, 34, 5, 4]]
+    n_cells = (found.deviations / found.errors) ** 2
+    assert_allclose(n_cells, np.broadcast_to(found.n_cells[:, None], n_cells.shape), rtol=1e-3)
+    assert (found.weights[:, 0] >= 0).all()
+    assert (found.weights[:, 1:] <= 0).all()
+    assert (found.weights_error[found.weights != 0] > 0).all()
+    # layer 4 follows the images, but for the omitted one
+    onsets = [found.layer_4[:, start : start + 250].mean() for start in range(0, 6000, 750)]
+    greys = [found.layer_4[:, start : start + 500].mean() for start in range(250, 6000, 750)]
+    shown = np.arange(8) != 4
+    assert (np.array(onsets)[shown] > np.array(greys)[shown]).all()
+    assert min(np.array(onsets)[shown]) > 1.3 * onsets[4]
+    assert "Copyright (c) 2023, Allen Institute" in found.DESCR
+    assert "Redistributions in binary form" in found.DESCR
+
+
+def test_recordings_are_part_of_the_package():
+    """Of what setuptools puts into a wheel."""
+    setuptools = pytest.importorskip("setuptools")
+    root = Path(__file__).parents[1]
+    settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    distribution = setuptools.Distribution(
+        {
+            "packages": ["ssn_estimators.datasets"],
+            "package_dir": {"": str(root)},
+            "package_data": settings["package-data"],
+        }
+    )
+    command = distribution.get_command_obj("build_py")
+    command.ensure_finalized()
+    names = {Path(name).name for _, _, _, own in command.data_files for name in own}
+    assert {"allen_traces.npz", "allen_traces_LICENSE.txt"} <= names

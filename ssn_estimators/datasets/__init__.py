@@ -1,15 +1,17 @@
-"""The ring benchmark of probabilistic inference and its network; tasks for other networks."""
+"""The ring benchmark of probabilistic inference and its network; recordings; other tasks."""
 
 from ssn_estimators.datasets.decisions import (
     make_contextual_decision,
     make_delayed_match,
     make_two_alternatives,
 )
+from ssn_estimators.datasets.recordings import load_allen_traces
 from ssn_estimators.datasets.ring import make_ring_gsm, make_ring_network
 from ssn_estimators.datasets.sequences import make_evidence_integration, make_working_memory
 from ssn_estimators.datasets.trajectories import make_cued_sinusoids, make_robertson, make_spiral
 
 __all__ = [
+    "load_allen_traces",
     "make_contextual_decision",
     "make_cued_sinusoids",
     "make_delayed_match",

@@ -55,9 +55,17 @@ class Model:
         return Conditions(X, extra, self.readout, replace(self.circuit, k=1.0), self.potentials)
 
 
-def data_of(estimator, X, y, traces):
+def data_of(estimator, X, y, traces, spectra=None):
     """Inputs, responses and whether these had one axis; none of both if all are in time."""
     traces = [traces] if isinstance(traces, Traces) else traces
+    if X is None and y is None and not traces and spectra is not None:
+        first = spectra[0] if isinstance(spectra, list | tuple) and spectra else spectra
+        if not hasattr(first, "inputs"):
+            raise ValueError(f"spectra must be Spectra or a sequence of them, got {first!r}.")
+        inputs = to_numbers(first.inputs, float, "inputs of spectra")
+        estimator.n_features_in_ = inputs.shape[1] if inputs.ndim == 2 else 0
+        n_outputs = _n_seen(estimator)
+        return np.zeros((0, estimator.n_features_in_)), np.zeros((0, n_outputs)), False
     if X is None and y is None and traces:
         first = to_numbers(traces[0].inputs, float, "inputs of traces")
         estimator.n_features_in_ = first.shape[1] if first.ndim == 2 else 0
@@ -67,7 +75,14 @@ def data_of(estimator, X, y, traces):
     return X, *responses_of(y, len(X))
 
 
-def model_of(estimator, X, n_outputs, in_time=False):
+def _n_seen(estimator):
+    """Number of outputs of a model without responses."""
+    if estimator.observed is not None:
+        return len(estimator.observed)
+    return 1 if estimator.circuit is None else estimator.circuit.n_neurons
+
+
+def model_of(estimator, X, n_outputs, in_time=False, in_spectra=False):
     """The model of an estimator's parameters, or why there is none."""
     circuit = estimator.circuit
     usual = circuit is None
@@ -80,10 +95,10 @@ def model_of(estimator, X, n_outputs, in_time=False):
         "baseline": by_cell(circuit, estimator.baseline, 1, "baseline")[0],
         "k": np.broadcast_to(circuit.of_cells("k", circuit.weights), n),
         "tau": circuit.tau,
+        "noise": np.ones(n),
     }
     frees = [_checked_free(free, usual) for free in _listed(estimator.free)]
-    if "tau" in [free.quantity for free in frees] and not in_time:
-        raise ValueError("tau cannot be free without traces: steady states do not depend on it.")
+    _check_free({free.quantity for free in frees}, circuit, in_time, in_spectra)
     if in_time and circuit.dynamics == "rate" and estimator.response == "potentials":
         raise ValueError("Traces of a circuit in the rate form are rates: it has no potentials.")
     parameters = parameters_of(frees, arrays, circuit.populations)
@@ -91,11 +106,20 @@ def model_of(estimator, X, n_outputs, in_time=False):
     return Model(circuit, readout, parameters, estimator.response == "potentials")
 
 
-def _check_kind(circuit, in_time):
-    if circuit.receptors is not None:
+def _check_free(quantities, circuit, in_time, in_spectra):
+    if "noise" in quantities and not in_spectra:
+        raise ValueError("noise cannot be free without spectra: steady states have none.")
+    if "tau" in quantities and not in_time and not in_spectra:
         raise ValueError(
-            "circuits with receptors cannot be fitted: replace(circuit, receptors=None)."
+            "tau cannot be free without traces or spectra: steady states do not depend on it."
         )
+    if "tau" in quantities and circuit.receptors is not None:
+        raise ValueError("tau cannot be free in circuits with receptors, which do without.")
+
+
+def _check_kind(circuit, in_time):
+    if in_time and circuit.receptors is not None:
+        raise ValueError("traces are fitted by circuits without receptors.")
     if in_time and circuit.rate_function is not None:
         raise ValueError(
             f"traces are fitted by circuits with the power law, got {circuit.rate_function}."
@@ -124,7 +148,7 @@ def responses_in_time(estimator, inputs, **options):
     recordings = recordings_of(traces, model, estimator.n_features_in_)
     conditions = model.conditions(np.zeros((0, estimator.n_features_in_)), None)
     follower = Follower(recordings, parameters, conditions, circuit.dynamics == "rate")
-    found = follower.outputs(recordings[0], arrays, None)[..., -1]
+    found = follower.outputs(recordings[0], arrays)[..., -1].copy()
     if not np.isfinite(found).all():
         raise DivergenceError("Activity runs away: give weaker inputs, or a shorter dt.")
     return found
@@ -255,5 +279,7 @@ def circuit_with(circuit, parameters, theta):
     arrays = parameters.arrays(theta)
     tau_e, tau_i = np.split(arrays["tau"], [circuit.n_excitatory])
     tau_i = tau_i if len(tau_i) else circuit.tau_i
+    noise = arrays["noise"][:, None] * circuit.noise_factor
     made = {"weights": arrays["weights"], "k": arrays["k"], "tau_e": tau_e, "tau_i": tau_i}
+    made["noise_factor"] = noise
     return replace(circuit, **made)

@@ -12,7 +12,7 @@ from ssn_estimators._torch import to_numbers
 
 __all__ = ["QUANTITIES", "Free", "Parameters", "parameters_of"]
 
-QUANTITIES = ("weights", "input_map", "baseline", "k", "tau")
+QUANTITIES = ("weights", "input_map", "baseline", "k", "tau", "noise")
 TIES = ("populations", "presynaptic", "each")
 SCALES = ("log", "linear")
 LINEAR = ("baseline",)  # may change their sign, unless told otherwise
@@ -29,9 +29,10 @@ class Free:
 
     Parameters
     ----------
-    quantity : {"weights", "input_map", "baseline", "k", "tau"}
-        What is free: W[post, pre], the map from inputs to cells, the constant drive in mV, or the
-        gain and the time constants of the cells.
+    quantity : {"weights", "input_map", "baseline", "k", "tau", "noise"}
+        What is free: W[post, pre], the map from inputs to cells, the constant drive in mV, the gain
+        and the time constants of the cells, or the amplitude of their noise in units of the
+        circuit's.
     by : {"populations", "presynaptic", "each"} or array-like of str or int, default="populations"
         What has a parameter of its own: each population (for weights, each pair of populations),
         the presynaptic population of weights, each number, or each label of an array of the

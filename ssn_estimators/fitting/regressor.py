@@ -32,6 +32,7 @@ from ssn_estimators.fitting.model import (
     responses_in_time,
 )
 from ssn_estimators.fitting.profiles import profile_intervals
+from ssn_estimators.fitting.spectra import Fluctuations, with_spectra
 from ssn_estimators.fitting.starts import Problem, descents, is_reached, warn_of
 from ssn_estimators.fitting.uncertainty import (
     explained_variance,
@@ -129,7 +130,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
     coordinates_ : ndarray of shape (n_parameters,)
         Logarithms of the magnitudes where these are fitted, and the values of linear parameters.
     jacobian_ : ndarray of shape (n_residuals, n_parameters)
-        Of the residuals and of the misfits of the prior, by the coordinates.
+        Of the residuals and of the misfits of the prior, then of those of spectra and of (a QR
+        decomposition of) traces, by the coordinates.
     condition_number_ : float
         Of the Jacobian of the residuals: the ratio of its largest to its smallest singular value.
     cost_ : float
@@ -142,10 +144,13 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         Of each column of y.
     explained_variance_traces_ : list of ndarray of shape (n_outputs,)
         Of the responses of each of the traces.
+    explained_variance_spectra_ : list of ndarray of shape (n_signals,)
+        Of the logarithms of the power of each of the spectra.
     noise_ceiling_ : ndarray of shape (n_outputs,)
         What the true rates would explain on average, given the errors; NaN without `sample_error`.
     stability_ : ndarray of shape (n_conditions,)
-        Largest real part of the eigenvalues of the Jacobian of each state, in 1/ms.
+        Largest real part of the eigenvalues of the Jacobian of each state, in 1/ms; after those
+        of X, of the inputs of spectra.
     readout_ : ndarray of shape (n_outputs, n_neurons)
         Weights of the cells in the columns of y.
     n_outputs_ : int
@@ -244,7 +249,9 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X=None, y=None, *, sample_error=None, perturbation=None, traces=None):
+    def fit(
+        self, X=None, y=None, *, sample_error=None, perturbation=None, traces=None, spectra=None
+    ):
         """Fit the circuit to responses.
 
         Parameters
@@ -261,6 +268,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         traces : Traces or sequence of Traces, default=None
             Responses in time, beside those of steady states or in their place (X and y are None
             then). Time constants may be free with them, and errors count as known.
+        spectra : Spectra or sequence of Spectra, default=None
+            Power spectra of fluctuations, likewise; the noise may be free with them.
 
         Returns
         -------
@@ -274,14 +283,21 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         DivergenceError
             If no start has a stable state under all conditions.
         """
-        X, Y, is_flat = data_of(self, X, y, traces)
+        X, Y, is_flat = data_of(self, X, y, traces, spectra)
         errors = errors_of(sample_error, Y)
-        model = model_of(self, X, Y.shape[1], in_time=traces is not None)
+        model = model_of(self, X, Y.shape[1], traces is not None, spectra is not None)
         conditions = model.conditions(X, perturbation)
         recordings = () if traces is None else recordings_of(traces, model, X.shape[1])
-        rate_form = model.circuit.dynamics == "rate"
+        targets, conditions, Y, errors = with_spectra(spectra, model, conditions, Y, errors)
         problem = Problem(
-            model.parameters, conditions, Y, errors, self.penalty, recordings, rate_form
+            model.parameters,
+            conditions,
+            Y,
+            errors,
+            self.penalty,
+            recordings,
+            rate_form=model.circuit.dynamics == "rate",
+            fluctuations=Fluctuations(targets, model.circuit, conditions) if targets else None,
         )
         rng = check_random_state(self.random_state)
         limits = {"max_iter": self.max_iter, "tol": self.tol, "n_jobs": self.n_jobs}
@@ -289,7 +305,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         warn_of(found)
         self.n_outputs_, self._is_flat = Y.shape[1], is_flat
         best = self._keep(model, problem, found, n_drawn, n_lost)
-        self._judge(problem, best, sample_error is not None or bool(recordings))
+        self._judge(problem, best, sample_error is not None or bool(recordings or targets))
         return self
 
     def _keep(self, model, problem, found, n_drawn, n_lost):
@@ -318,9 +334,15 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         follower, arrays = problem.follower(), parameters.arrays(best.theta)
         outputs = problem.conditions.outputs(arrays, best.u)
         self.explained_variance_traces_ = [
-            explained_variance(own.targets, follower.outputs(own, arrays, None)[..., -1])
+            explained_variance(own.targets, follower.outputs(own, arrays)[..., -1])
             for own in problem.recordings
         ]
+        self.explained_variance_spectra_ = []
+        if problem.fluctuations is not None:
+            self.explained_variance_spectra_ = [
+                _of_spectra(own, problem.fluctuations.power(own, arrays, best.u))
+                for own in problem.fluctuations.targets
+            ]
         n_free = max(1, problem.n_residuals + problem.has_prior.sum() - len(parameters))
         scale = np.sqrt(self.cost_ / n_free)
         scale = max(1.0, scale) if errors_known else scale
@@ -337,7 +359,9 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         self.condition_number_ = found.condition_number
         self.explained_variance_ = explained_variance(Y, outputs)
         noise = np.where(problem.seen, problem.errors**2, 0.0).sum(0)
-        total = np.nansum((Y - np.nanmean(Y, axis=0)) ** 2, axis=0) if len(Y) else 0 * noise
+        total = (
+            np.nansum((Y - np.nanmean(Y, axis=0)) ** 2, axis=0) if problem.seen.any() else 0 * noise
+        )
         ceiling = 1 - noise / np.where(total > 0, total, 1.0)
         unknown = not errors_known
         self.noise_ceiling_ = np.where((total == 0) | unknown, np.nan, ceiling)
@@ -479,3 +503,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = True
         tags.regressor_tags.poor_score = True  # rates are never negative, as targets of tests are
         return tags
+
+
+def _of_spectra(target, power):
+    shape = (-1, power.shape[-1])
+    return explained_variance(np.log(target.power).reshape(shape), np.log(power).reshape(shape))

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.fitting.parameters import Parameters
+from ssn_estimators.fitting.spectra import Fluctuations
 from ssn_estimators.fitting.steady import (
     Conditions,
     Steady,
@@ -45,6 +46,8 @@ class Problem:
     recordings : sequence of Recording
     rate_form : bool
         Of what is recorded.
+    fluctuations : Fluctuations
+        Whose spectra have been seen; None for none.
     """
 
     parameters: Parameters
@@ -54,6 +57,7 @@ class Problem:
     penalty: float
     recordings: tuple = ()
     rate_form: bool = False
+    fluctuations: Fluctuations | None = None
 
     def follower(self):
         """Of the recordings."""
@@ -63,7 +67,8 @@ class Problem:
     def n_residuals(self):
         """Numbers of observations."""
         in_time = sum(np.isfinite(recording.targets).sum() for recording in self.recordings)
-        return int(self.seen.sum() + in_time)
+        targets = () if self.fluctuations is None else self.fluctuations.targets
+        return int(self.seen.sum() + in_time + sum(own.seen.sum() for own in targets))
 
     @property
     def seen(self):
@@ -97,10 +102,12 @@ class Problem:
         outputs = self.conditions.outputs(own, u[found])
         costs = (self.residuals(outputs, thetas[found]) ** 2).sum(-1)
         cost[found[stable]] = costs[stable]
-        if self.recordings:
-            follower = self.follower()
-            for i in found[stable]:
-                cost[i] += follower.cost(thetas[i])
+        follower = self.follower()
+        for i in found[stable]:
+            cost[i] += follower.cost(thetas[i])
+            if self.fluctuations is not None:
+                one = self.parameters.arrays(thetas[i])
+                cost[i] += (self.fluctuations.residuals(one, u[i]) ** 2).sum()
         return u, cost
 
     def is_dead(self, arrays, u):
@@ -108,7 +115,7 @@ class Problem:
         if self.conditions.potentials or not len(u):
             return False
         moves = self.conditions.gain(arrays, u) @ self.conditions.readout.T != 0
-        return bool((~(moves & self.seen).any(0)).any())
+        return bool((self.seen.any(0) & ~(moves & self.seen).any(0)).any())
 
 
 class Descent(NamedTuple):
@@ -204,6 +211,7 @@ def descended(problem, start, u, max_iter, tol, *, guarded=False, held=None):
     unit = np.where(parameters.spread > 0, parameters.spread, 1.0)
     steady = Steady(parameters, problem.conditions, start, u, guarded)
     follower = problem.follower() if problem.recordings else None
+    fluctuations = problem.fluctuations
     moving = np.arange(len(start)) != held
 
     def theta_of(z):
@@ -214,14 +222,21 @@ def descended(problem, start, u, max_iter, tol, *, guarded=False, held=None):
     def residuals(z):
         theta = theta_of(z)
         found = problem.residuals(steady.outputs(theta), theta)  # NaN makes it take a shorter step
-        return found if follower is None else np.append(found, follower.rows(theta)[0])
+        if fluctuations is not None:
+            _, arrays, u = steady.last
+            found = np.append(found, fluctuations.residuals(arrays, u))
+        return found if follower is None else np.append(found, follower.residuals(theta))
 
     def jacobian(z):
         return (whole_jacobian(theta_of(z)) * unit)[:, moving]
 
     def whole_jacobian(theta):
         found = problem.jacobian(steady.jacobian(theta), theta)
-        return found if follower is None else np.vstack([found, follower.rows(theta)[1]])
+        if fluctuations is not None:
+            _, arrays, u = steady.here
+            own = fluctuations.jacobian(arrays, steady.slopes, u, steady.by_parameters())
+            found = np.vstack([found, own])
+        return found if follower is None else np.vstack([found, follower.jacobian(theta)])
 
     low, high = (parameters.low - start) / unit, (parameters.high - start) / unit
     with np.errstate(over="ignore", invalid="ignore"):
@@ -255,7 +270,9 @@ def descended(problem, start, u, max_iter, tol, *, guarded=False, held=None):
 
 
 def _wall(problem, theta):
-    return -WALL / problem.parameters.arrays(theta)["tau"].max()
+    receptors = problem.conditions.law.receptors
+    tau = problem.parameters.arrays(theta)["tau"] if receptors is None else receptors.tau.values()
+    return -WALL / max(tau)
 
 
 def warn_of(found):

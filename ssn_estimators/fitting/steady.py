@@ -110,8 +110,23 @@ def newton(conditions, arrays, h, u):
 def spectral_abscissae(conditions, arrays, u):
     """Largest real parts of the Jacobians' eigenvalues in 1/ms, of shape (..., n_conditions)."""
     gain = conditions.gain(arrays, u)
-    jacobian = arrays["weights"][..., None, :, :] * gain[..., None, :] - np.eye(u.shape[-1])
-    return np.linalg.eigvals(jacobian / arrays["tau"][..., None, :, None]).real.max(-1)
+    weights, n, receptors = (
+        arrays["weights"][..., None, :, :],
+        u.shape[-1],
+        conditions.law.receptors,
+    )
+    if receptors is None:
+        jacobian = weights * gain[..., None, :] - np.eye(n)
+        return np.linalg.eigvals(jacobian / arrays["tau"][..., None, :, None]).real.max(-1)
+    # of the y of all receptors; what external input comes through is stable by itself
+    shares = receptors.shares_of_cells(conditions.law.populations)
+    through = gain[..., None] * weights
+    blocks = through[..., None, :, None, :] * shares
+    size = len(shares) * n
+    jacobian = np.broadcast_to(blocks, (*u.shape[:-1], len(shares), n, *shares.shape))
+    jacobian = jacobian.reshape(*u.shape[:-1], size, size) - np.eye(size)
+    tau = np.repeat(list(receptors.tau.values()), n)
+    return np.linalg.eigvals(jacobian / tau[:, None]).real.max(-1)
 
 
 class _Point(NamedTuple):
@@ -143,6 +158,7 @@ class Steady:
         self.parameters, self.conditions, self.guarded = parameters, conditions, guarded
         self.here = _Point(theta, parameters.arrays(theta), u)  # where slopes were taken
         self.last = self.here
+        self.slopes = None  # of the arrays
         self.inner = None  # of P, and what a cell's input does to all potentials
 
     def outputs(self, theta):
@@ -182,7 +198,8 @@ class Steady:
         _, arrays, u = self.here
         conditions, (n_conditions, n) = self.conditions, u.shape
         gain = conditions.gain(arrays, u)
-        slopes = self._slopes()
+        self.slopes = own = self.parameters.slopes(theta)
+        slopes = self._slopes(own)
         spread = np.linalg.inv(np.eye(n) - arrays["weights"] * gain[:, None, :])
         self.inner = slopes, spread
         seen = spread if conditions.potentials else gain[..., None] * spread
@@ -191,16 +208,23 @@ class Steady:
         pairs = seen[..., None] * arriving[:, None, None, :]
         found = pairs.reshape(-1, n * arriving.shape[1]) @ slopes
         found = found.reshape(n_conditions, len(conditions.readout), slopes.shape[1])
-        by_k = self.parameters.slopes(theta).get("k")
+        by_k = own.get("k")
         if by_k is not None and not conditions.potentials:
             found = found + (conditions.readout * self._by_k()[:, None, :]) @ by_k
         return found
 
-    def _slopes(self):
+    def by_parameters(self):
+        """Derivatives of the potentials, of shape (n_conditions, n_neurons, n_parameters)."""
+        slopes, spread = self.inner
+        arriving = self._arriving()
+        n, p = spread.shape[1], slopes.shape[1]
+        return spread @ np.tensordot(arriving, slopes.reshape(n, -1, p), (1, 1))
+
+    def _slopes(self, slopes):
         """Derivatives of P, of shape (n_neurons * (n_neurons + n_inputs + 1), n_parameters)."""
         theta, arrays, u = self.here
         n, n_inputs, p = u.shape[1], self.conditions.X.shape[1], len(theta)
-        slopes, found = self.parameters.slopes(theta), np.zeros((n, n + n_inputs + 1, p))
+        found = np.zeros((n, n + n_inputs + 1, p))
         if "weights" in slopes:
             found[:, :n] += slopes["weights"].reshape(n, n, p) * arrays["k"][:, None]
         if "k" in slopes:

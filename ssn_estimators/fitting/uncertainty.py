@@ -78,7 +78,7 @@ def explained_variance(targets, outputs):
 
     As scikit-learn's R^2: a constant target is explained wholly or not at all.
     """
-    if not len(targets):
+    if not np.isfinite(targets).any():
         return np.full(targets.shape[1], np.nan)
     seen = np.isfinite(targets)
     misfit = np.where(seen, (targets - outputs) ** 2, 0.0).sum(0)

@@ -365,16 +365,24 @@ def test_other_rate_functions():
     assert model.circuit_.rate_function == AbbottChance()
 
 
+def test_receptors_change_nothing_but_stability():
+    """Fixed points are those of the circuit without."""
+    receptors = Receptors({"fast": 4.0}, {"E": {"fast": 1.0}, "I": {"fast": 1.0}})
+    options = {"input_map": TO_BOTH, "n_starts": 2, "random_state": 0}
+    plain = CircuitRegressor(GUESS, ["weights"], **options).fit(X, RATES)
+    with_receptors = replace(GUESS, receptors=receptors)
+    model = CircuitRegressor(with_receptors, ["weights"], **options).fit(X, RATES)
+    assert_allclose(model.circuit_.weights, plain.circuit_.weights, rtol=1e-4)
+    assert model.circuit_.receptors is receptors
+    assert_allclose(model.predict(X), RATES, atol=1e-3)
+
+
 def test_circuits_that_cannot_be_fitted():
     X, rates = np.ones((3, 1)), np.ones((3, 2))
     weights = [[0.4, -0.5], [0.6, -0.3]]
-    receptors = Receptors({"fast": 4.0}, {"E": {"fast": 1.0}, "I": {"fast": 1.0}})
-    for circuit, words in (
-        (Circuit(weights, 1, receptors=receptors), "circuits with receptors cannot be fitted"),
-        (Circuit(csr_array(weights), 1), "fits need dense weights"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            CircuitRegressor(circuit, ["weights"], input_map=[[1.0], [1.0]]).fit(X, rates)
+    circuit = Circuit(csr_array(weights), 1)
+    with pytest.raises(ValueError, match="fits need dense weights"):
+        CircuitRegressor(circuit, ["weights"], input_map=[[1.0], [1.0]]).fit(X, rates)
     traces = Traces(np.ones((20, 1)), np.ones((20, 2)), dt=1.0)
     circuit = Circuit(weights, 1, rate_function=AbbottChance())
     with pytest.raises(ValueError, match="traces are fitted by circuits with the power law"):

@@ -61,17 +61,17 @@ def test_slopes_by_finite_differences(dynamics, gamma):
     assert len(theta) == 4 + 2 + 2 + 2 + 2 + 1
 
     def outputs(theta):
-        return follower.outputs(recording, model.parameters.arrays(theta), None)[..., -1]
+        return follower.outputs(recording, model.parameters.arrays(theta))[..., -1].copy()
 
     arrays, slopes = model.parameters.arrays(theta), model.parameters.slopes(theta)
-    found = follower.outputs(recording, arrays, slopes)
+    found = follower.outputs(recording, arrays, slopes).copy()
     steps = 1e-5 * np.eye(len(theta))
     differences = [(outputs(theta + d) - outputs(theta - d)) / 2e-5 for d in steps]
     differences = np.stack(differences, -1)
     assert_allclose(found[..., :-1], differences, atol=1e-6 * np.abs(differences).max())
     assert_allclose(found[..., -1], outputs(theta))
     # the few rows have the sum of squares, the gradient and the normal matrix of all
-    rows, jacobian = follower.rows(theta)
+    rows, jacobian = follower.residuals(theta), follower.jacobian(theta)
     misfit = (found[..., -1] - recording.targets) / 0.5
     assert_allclose(rows @ rows, (misfit**2).sum())
     assert_allclose(follower.cost(theta), (misfit**2).sum())
