@@ -16,6 +16,7 @@ QUANTITIES = ("weights", "input_map", "baseline", "k", "tau", "noise")
 TIES = ("populations", "presynaptic", "each")
 SCALES = ("log", "linear")
 LINEAR = ("baseline",)  # may change their sign, unless told otherwise
+ONE_SIGN = ("weights", "k", "tau", "noise")  # by Dale\'s law, and by what they are
 MOST_LOG = 50.0  # |log| of a magnitude; beyond, squares of exponentials overflow
 
 
@@ -338,6 +339,11 @@ def _factor(free, pattern, labels, shape, open_, later, first):
             pattern[own] = 1.0
     groups = names, labels, shape
     low, high = (_of_groups(free, *groups, bound, "a bound") for bound in free.bounds)
+    if free.quantity in ONE_SIGN:
+        low, high = (
+            np.where(start > 0, np.maximum(low, 0), low),
+            np.where(start < 0, np.minimum(high, 0), high),
+        )
     outside = (start < low) | (start > high)
     if outside.any():
         i = int(np.argmax(outside))

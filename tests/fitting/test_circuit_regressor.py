@@ -353,6 +353,20 @@ def test_what_cannot_be_free(options, message):
         Free(**options)
 
 
+def test_linear_weights_keep_their_signs():
+    """Where the best weights are of the other sign."""
+    circuit = Circuit([[0.5, -0.1], [0.5, -0.1]], 1, k=0.04)
+    other = Circuit([[0.4, 0.1], [0.5, 0.1]], 2, k=0.04)
+    rates = steady_states(other, X / 8 * [1.0, 1.0]).rates
+    free = [Free("weights", scale="linear")]
+    model = CircuitRegressor(
+        circuit, free, input_map=[[0.125], [0.125]], n_starts=3, random_state=0
+    )
+    model.fit(X, rates)
+    assert (model.circuit_.weights * [1, -1] >= 0).all()
+    assert (np.abs(model.circuit_.weights[:, 1]) < 0.01).all()
+
+
 def test_other_rate_functions():
     circuit = Circuit(
         [[0.4, -0.5], [0.6, -0.3]], 1, rate_function=AbbottChance(), k={"E": 1, "I": 2}
