@@ -56,6 +56,7 @@ def test_many_starts(dask):
         same(sweep(fitted, grid, n_jobs=2, **how), expected)
 
 
+@pytest.mark.slow
 def test_cross_validation(dask):
     expected = cross_val_score(SSN, X, Y, cv=3)
     search = GridSearchCV(SSN, {"learning_rate_init": [0.01, 0.03]}, cv=2).fit(X, Y)

@@ -80,8 +80,8 @@ def test_order(solver):
         (4, 75.0, (18.79, 29.04), 83.3, 22.3, 74.0, 86.0),
         (4, 100.0, (22.88, 38.31), 93.6, 22.9, 85.0, 96.5),
         (6, 25.0, (12.80, 16.13), 60.0, 4.2, 59.5, 59.5),
-        (6, 50.0, (17.72, 26.72), 75.2, 2.0, 75.0, 75.0),
-        (6, 100.0, (24.48, 44.49), 94.1, 0.81, 94.0, 94.0),
+        pytest.param(*(6, 50.0, (17.72, 26.72), 75.2, 2.0, 75.0, 75.0), marks=pytest.mark.slow),
+        pytest.param(*(6, 100.0, (24.48, 44.49), 94.1, 0.81, 94.0, 94.0), marks=pytest.mark.slow),
         ("pair", 10.0, (2.993, 6.183), 61.2, 12.8, 57.5, 62.0),
         ("pair", 25.0, (3.560, 11.77), 76.9, 21.1, 67.5, 79.0),
     ],
@@ -186,6 +186,7 @@ def test_fixed_points_are_those_without_receptors():
     assert_allclose(settled.rates, one.rates, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_time_constants_decide_on_stability():
     """The same fixed point, which slow inhibition makes unstable."""
     figure, drive = of_figure(6, [100.0])

@@ -64,6 +64,7 @@ def test_closure_answers_as_simulations_do(network):
         network.predict(X, method="guess")
 
 
+@pytest.mark.slow
 def test_what_is_not_linear_is_learned_better_than_by_a_line():
     X, y = make_friedman1(400, noise=0.0, random_state=0)
     line = LinearRegression().fit(X[:300], y[:300]).score(X[300:], y[300:])
