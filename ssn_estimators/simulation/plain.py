@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import torch
 
-from ssn_estimators.simulation import reference
 from ssn_estimators.simulation.cpu.engine import seed_of, tiles
 from ssn_estimators.simulation.cpu.noise import OrnsteinUhlenbeck
+from ssn_estimators.simulation.reference import velocity
+from ssn_estimators.simulation.schemes import SCHEMES
 from ssn_estimators.simulation.setup import largest_state
 
 __all__ = ["moments"]
@@ -89,6 +90,7 @@ def _integrate(circuit, drive, setup, record, kept=slice(None)):
     path, differentiable = [], torch.is_grad_enabled()
     noise = [] if record or setup.final else None
     forcing = _forcing(circuit, drive, setup, noise)
+    step, follow = SCHEMES[setup.solver], velocity(circuit)
     with torch.set_grad_enabled(differentiable and setup.n_burn == 0):
         now = next(forcing)[kept]
     for t in range(n_steps):
@@ -96,9 +98,7 @@ def _integrate(circuit, drive, setup, record, kept=slice(None)):
         with torch.set_grad_enabled(differentiable and t >= setup.n_burn - 1):
             ahead = next(forcing)[kept]
         with torch.set_grad_enabled(differentiable and t >= setup.n_burn):
-            state, slope = reference.one_step(
-                circuit, state, now, ahead, setup.dt, setup.solver, slope
-            )
+            state, slope = step(follow, state, now, ahead, setup.dt, slope)
             seen = circuit.potentials(state)
         now = ahead
         beyond = ~(seen.detach().abs() <= largest).all(1)

@@ -8,7 +8,7 @@ import torch
 
 from ssn_estimators.simulation.schemes import SCHEMES
 
-__all__ = ["integrate", "one_step", "velocity"]
+__all__ = ["integrate", "velocity"]
 
 
 def velocity(circuit):
@@ -35,11 +35,6 @@ def velocity(circuit):
     if circuit.receptors is not None:
         return of_filters
     return dr_dt if circuit.dynamics == "rate" else du_dt
-
-
-def one_step(circuit, state, forcing, forcing_next, dt, solver, slope=None):
-    """State after a step of dt, and the slope at its start; see :func:`integrate`."""
-    return SCHEMES[solver](velocity(circuit), state, forcing, forcing_next, dt, slope)
 
 
 def integrate(circuit, u, forcing, dt, solver, slope=None):
