@@ -22,6 +22,8 @@ _MODULES = {
     "SSNClassifier": "classifier",
     "SSNRegressor": "regressor",
     "SSNSampler": "sampler",
+    "SSNSequenceClassifier": "sequences",
+    "SSNSequenceRegressor": "sequences",
     "CircuitRegressor": "fitting",
     "SpikingRegressor": "spiking.regressor",
     "SpikingSimulation": "spiking.simulation",

@@ -176,7 +176,8 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         options |= {"random_state": rng, "dtype": np.float32}
         if self.growth is None:
             return random_circuit(*size, **options)
-        return stable_pair(h(), dt=self.dt, solver=self.solver, **options)
+        how = self._of_prediction()
+        return stable_pair(h(), dt=how["dt"], solver=how["solver"], **options)
 
     def _check_unchanged(self, *changed):
         """Refuse to go on where parameters ask for another circuit than the fitted one."""
@@ -204,9 +205,9 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         trials.check_cells(self)
         return trials
 
-    def _run(self, circuit, drive, trials, random_state):
+    def _run(self, circuit, drive, trials, random_state, record=None):
         """One simulation; controls put another in its place."""
-        return simulate_trials([circuit], [drive], trials, [random_state])[0]
+        return simulate_trials([circuit], [drive], trials, [random_state], record)[0]
 
     def _moments(self, circuit, drive, trials, method, random_state, closure="gaussian"):
         """Moments of the potentials, simulated or stationary.

@@ -19,7 +19,7 @@ __all__ = ["moments"]
 CHUNK = 64  # steps of noise at a time
 
 
-def moments(circuits, drive, setup, record=False):
+def moments(circuits, drive, setup, record=()):
     """Moments of the potentials, or rates.
 
     Parameters
@@ -28,8 +28,8 @@ def moments(circuits, drive, setup, record=False):
         Of tensors.
     drive : Tensor of shape (n_networks, [n_steps,] n_inputs, n_neurons)
     setup : Setup
-    record : bool, default=False
-        Whether to return trajectories.
+    record : sequence of {"path", "noise"}, default=()
+        Trajectories to return.
 
     Returns
     -------
@@ -71,7 +71,8 @@ def _moments_of_one(circuit, drive, setup, record):
         alive = (diverged_at < 0)[..., None]
         last = state.detach().view(*shape[:2], -1), noise[-1].expand(shape)
         final = (torch.where(alive, x, torch.nan) for x in last)
-    path, noise = (path, noise) if record else (None, None)
+    path = path if "path" in record else None
+    noise = noise if "noise" in record else None
     return mean, covariance, rates, diverged_at, path, noise, *final
 
 
@@ -88,7 +89,7 @@ def _integrate(circuit, drive, setup, record, kept=slice(None)):
     largest = largest_state(setup)
     diverged_at = torch.full((len(state),), -1, device=drive.device)
     path, differentiable = [], torch.is_grad_enabled()
-    noise = [] if record or setup.final else None
+    noise = [] if "noise" in record or setup.final else None
     forcing = _forcing(circuit, drive, setup, noise)
     step, follow = SCHEMES[setup.solver], velocity(circuit)
     with torch.set_grad_enabled(differentiable and setup.n_burn == 0):

@@ -37,6 +37,7 @@ class Setup:
     rate_function: RateFunction | None = None
     initial: tuple | None = None  # states and unit noise, (n_networks, n_inputs, n_trials, n)
     final: bool = False  # whether the same after the last step is wanted
+    held: int | None = None  # steps of each time of a changing drive, if it is that of the window
 
     @classmethod
     def of(cls, trials, circuit, seeds, final=False):
@@ -47,6 +48,12 @@ class Setup:
         same = "tau", "tau_eta", "dynamics", "rate_function"
         constants |= {name: getattr(circuit, name) for name in same}
         return cls(**values, **constants, seeds=seeds, final=final)
+
+    def of_drive(self, times, n_times):
+        """Which of so many times of a changing drive acts at steps counted from the very first."""
+        if self.held is not None:
+            times = (times - self.n_burn).clamp_min(0) // self.held
+        return times.clamp_max(n_times - 1)
 
     @property
     def signs(self):

@@ -167,6 +167,7 @@ def simulate(
     record=None,
     covariance=True,
     rates=True,
+    drive_step=None,
     initial=None,
 ):
     """Simulate a circuit from u = 0 and stationary noise, or from where another one ended.
@@ -181,7 +182,7 @@ def simulate(
         reaches back to the end of burn-in, as in the training of [1]_.
     drive : array of shape (n_inputs, n_neurons) or (n_steps, n_inputs, n_neurons)
         External drive f(h) in mV, constant or changing in time; then `n_steps` is the
-        number of steps of burn-in and duration together.
+        number of steps of burn-in and duration together, or see `drive_step`.
     n_trials : int, default=10
         Number of trials of every input.
     duration : float, default=500.0
@@ -219,6 +220,10 @@ def simulate(
     covariance, rates : bool, default=True
         Whether to compute the covariance, which costs about as much as the recurrent input,
         and the mean rates.
+    drive_step : float, default=None
+        How long each entry of a drive that changes in time acts, in ms: a multiple of `dt`. They
+        are those of `duration` then, and the first acts in burn-in too. None: each acts in one
+        step.
     initial : State, or array of shape (n_neurons,), (n_inputs, n_neurons) or \
             (n_inputs, n_trials, n_neurons), default=None
         Where to begin: the `final` state of a simulation, noise included; or potentials in mV (in
@@ -265,6 +270,7 @@ def simulate(
         record=record,
         covariance=covariance,
         rates=rates,
+        drive_step=drive_step,
         initial=None if initial is None else [initial],
     )[0]
 
@@ -311,8 +317,7 @@ def simulate_trials(circuits, drives, trials, random_state=None, record=None, in
     first = tensors[0]
     _check_alike(tensors)
     trials.check_cells(first)
-    n_steps = trials.n_burn + trials.n_window
-    drives = [first.check_drive(drive, n_steps=n_steps) for drive in drives]
+    drives = [first.check_drive(drive, n_steps=trials.n_drives) for drive in drives]
     if len(drives) != len(circuits) or len({drive.shape for drive in drives}) > 1:
         raise ValueError(
             f"drives must be as many as circuits and of one shape, got {len(drives)} for "
@@ -380,17 +385,22 @@ def _stationary_noise(seed, setup, shape):
 def _run(circuits, drives, setup, record):
     """Of tensors that have been checked."""
     paths = [name for name in record if name != "final"]
+    wanted = ()
+    if paths:
+        noisy = "eta" in paths or ("u" in paths and circuits[0].dynamics == "rate")
+        wanted = ("path", "noise") if noisy else ("path",)
     if circuits[0].receptors is not None or circuits[0].is_sparse:
-        outcome = plain.moments(circuits, drives, setup, bool(paths))
+        outcome = plain.moments(circuits, *_at_every_step(drives, setup), wanted)
     else:
-        outcome = _of_dense(circuits, drives, setup, bool(paths))
+        outcome = _of_dense(circuits, drives, setup, wanted)
     mean, covariance, rates, diverged_at, path, z, *final = outcome
     steps = torch.arange(1, setup.n_window + 1).to(drives)
     simulations = []
     for i, circuit in enumerate(circuits):
         recorded = {}
         if paths:
-            recorded = _trajectories(paths, circuit, path[i], z[i], drives[i], setup)
+            noise = None if z is None else z[i]
+            recorded = _trajectories(paths, circuit, path[i], noise, drives[i], setup)
         if setup.final:
             recorded["final"] = State(*(x[i] for x in final))
         diverged = diverged_at[i] >= 0
@@ -412,6 +422,14 @@ def _run(circuits, drives, setup, record):
     return simulations
 
 
+def _at_every_step(drives, setup):
+    """Where an engine does not know of drives that are held for many."""
+    if drives.ndim == 3 or setup.held is None:
+        return drives, replace(setup, held=None)
+    times = torch.arange(setup.n_burn + setup.n_window, device=drives.device)
+    return drives[:, setup.of_drive(times, drives.shape[1])], replace(setup, held=None)
+
+
 def _of_dense(circuits, drives, setup, record):
     """Moments of circuits without receptors, by an engine of their kind if there is one."""
     weights, factors = (
@@ -419,7 +437,7 @@ def _of_dense(circuits, drives, setup, record):
         for name in ("weights", "noise_factor")
     )
     if not cpu.runs_here(weights, factors, drives, setup):
-        return plain.moments(circuits, drives, setup, record)
+        return plain.moments(circuits, *_at_every_step(drives, setup), record)
     return _moments(weights, factors, drives, setup, record)
 
 
@@ -441,7 +459,7 @@ def _after_steps(drive, setup):
     if drive.ndim == 2:
         return drive.expand(setup.n_window, -1, -1)
     times = torch.arange(1, setup.n_window + 1, device=drive.device) + setup.n_burn
-    return drive[times.clamp_max(len(drive) - 1)]
+    return drive[setup.of_drive(times, len(drive))]
 
 
 def _moments(weights, noise_factors, drives, setup, record):
@@ -454,6 +472,7 @@ def _moments(weights, noise_factors, drives, setup, record):
             pass
         else:
             if gpu.runs_on(drives.device):
+                drives, setup = _at_every_step(drives, setup)
                 *outcome, u, z = gpu.moments(weights, noise_factors, drives, setup)
                 return *outcome, None, None, u, z
     return cpu.moments(weights, noise_factors, drives, setup, record)

@@ -40,6 +40,7 @@ class Trials:
     precision: str = "float32"
     covariance: bool = True
     rates: bool = True
+    drive_step: float | None = None
 
     def __post_init__(self):
         self._check_times()
@@ -59,8 +60,15 @@ class Trials:
             )
 
     def _check_times(self):
-        for name, low in (("dt", None), ("duration", self.dt), ("burn_in", 0)):
+        for name, low in (
+            ("dt", None),
+            ("duration", self.dt),
+            ("burn_in", 0),
+            ("drive_step", None),
+        ):
             value = getattr(self, name)
+            if name == "drive_step" and value is None:
+                continue
             legal = isinstance(value, Real) and -math.inf < value < math.inf
             if not legal or (value <= 0 if low is None else value < low):
                 bound = "> 0" if low is None else f">= {low:g}" + (" (one step dt)" if low else "")
@@ -72,7 +80,9 @@ class Trials:
                 f"{n_steps:.3g} steps of dt={self.dt:g} ms, more than can be simulated."
             )
 
-        for name in ("duration", "burn_in"):
+        for name in ("duration", "burn_in", "drive_step"):
+            if name == "drive_step" and self.drive_step is None:
+                continue
             n_steps = getattr(self, name) / self.dt
             if not is_whole(n_steps):
                 below, above = (f"{x * self.dt:.6g}" for x in (int(n_steps), int(n_steps) + 1))
@@ -85,6 +95,18 @@ class Trials:
     def n_burn(self):
         """Steps of burn-in."""
         return round(self.burn_in / self.dt)
+
+    @property
+    def held(self):
+        """Steps of each time of a changing drive, None if that is given for all steps."""
+        return None if self.drive_step is None else round(self.drive_step / self.dt)
+
+    @property
+    def n_drives(self):
+        """Times of a changing drive."""
+        if self.held is None:
+            return self.n_burn + self.n_window
+        return -(-self.n_window // self.held)
 
     @property
     def n_window(self):

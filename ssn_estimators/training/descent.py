@@ -29,6 +29,8 @@ class Descent:
         What is trained of the circuit.
     rates : dict, default={}
         Factors of the learning rate by the names of parameters.
+    nonnegative : sequence of str, default=()
+        Arrays around the circuit that are kept from falling below 0.
     state : dict, default=None
         What Adam knows, as :meth:`optimizer_state` gives it.
     device : str, default="cpu"
@@ -46,6 +48,7 @@ class Descent:
         state=None,
         *,
         device="cpu",
+        nonnegative=(),
         max_grad_norm=1.0,
         max_rejected=10,
     ):
@@ -60,6 +63,8 @@ class Descent:
             for group, values in groups.items()
             for name, value in values.items()
         }
+        magnitudes = [("circuit", structure.magnitudes)] if structure.magnitudes else []
+        self.at_least_0 = magnitudes + [("arrays", name) for name in nonnegative]
         self.backoff, self.ceiling, self.caution, self.n_in_a_row = 1.0, 1.0, 1.0, 0
         self.good = self._snapshot()  # the latest under which a window did not diverge
         self.anchors = []  # those that were confirmed in the long run
@@ -140,10 +145,9 @@ class Descent:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * self.backoff * group["factor"]
         self.optimizer.step()
-        magnitudes = self.structure.magnitudes
-        if magnitudes:
-            with torch.no_grad():
-                self.parameters["circuit", magnitudes].clamp_(min=0)
+        with torch.no_grad():
+            for key in self.at_least_0:
+                self.parameters[key].clamp_(min=0)
         return loss
 
     def reject(self, weaken=False):

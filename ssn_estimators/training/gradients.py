@@ -6,7 +6,7 @@ leaves it there; or refuses, where a network diverges.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -14,9 +14,10 @@ import torch
 from ssn_estimators.evolution import estimate_gradient
 from ssn_estimators.simulation import Trials
 from ssn_estimators.stationary.moments import stationary_moments
+from ssn_estimators.training.courses import means, stretches
 from ssn_estimators.training.side_by_side import Backward, Forward
 
-__all__ = ["Found", "Searched", "Simulated", "Solved"]
+__all__ = ["Followed", "Found", "Searched", "Simulated", "Solved"]
 
 
 class Found(NamedTuple):
@@ -57,6 +58,52 @@ class Simulated:
             # the way back through the simulation will pass the circuit once more
             descent.backward(loss + penalty, retain_graph=True)
         yield Backward(forward)
+        return REFUSED if loss is None else Found(loss.item())
+
+
+@dataclass(frozen=True)
+class Followed:
+    """By backpropagation through trials in which inputs and outputs change.
+
+    The objective gets the means of every time step of every input as if each were an input.
+
+    Parameters
+    ----------
+    trials : Trials
+        As long as the inputs.
+    n_times : int
+        Time steps of the inputs.
+    truncation : int, default=None
+        Time steps after which the gradient no longer reaches back; None is all.
+    """
+
+    trials: Trials
+    n_times: int
+    truncation: int | None = None
+    looks_always = False
+
+    def find(self, descent, objective, inputs, targets, rng):
+        made = descent.made()
+        drive = objective.drive(made, inputs)
+        if drive is None:
+            return REFUSED
+        forwards, seen, state = [], [], None
+        for trials, own in stretches(drive, self.trials, self.truncation):
+            record = ("u",) if self.truncation is None else ("u", "final")
+            forward = Forward(made[0], own, trials, rng, record=record, initial=state)
+            forwards.append(forward)
+            simulation = yield forward
+            if simulation.diverged.any():
+                break
+            state = simulation.final
+            seen.append(simulation.u)
+        loss = None
+        if len(seen) == len(forwards):
+            moments = replace(simulation, mean=means(torch.cat(seen), self.n_times))
+            loss, penalty = objective(made, drive, moments, targets, descent.caution)
+            descent.backward(loss + penalty, retain_graph=True)
+        for forward in forwards:
+            yield Backward(forward)
         return REFUSED if loss is None else Found(loss.item())
 
 

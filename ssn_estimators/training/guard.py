@@ -118,6 +118,7 @@ class Guard:
         drive = self.task.drive(circuit, arrays, inputs)
         if not torch.isfinite(drive).all():
             return None
+        drive, duration = self._lasting(drive, duration)
         trials = replace(
             self.trials,
             n_trials=n_trials,
@@ -129,6 +130,33 @@ class Guard:
             increments="weak",
         )
         return (yield Forward(circuit, drive, trials, self.rng, gradient=False))
+
+    def _lasting(self, drive, duration):
+        """Drive for at least so long, and for how long."""
+        return drive, duration
+
+
+class TrialGuard(Guard):
+    """The same where inputs change: they are shown again until the time is over.
+
+    Networks may hold states that move slowly for as long as trials last: growth of deviations says
+    nothing about them, and there is no bound of the rate of divergence.
+    """
+
+    def _final(self, model, inputs):
+        inputs, mean = inputs[:LEAST_TRIALS], inputs.mean(0)
+        beyond = yield from self._run(model, mean + BEYOND * (inputs - mean))
+        if _share_finite(beyond) < 1:
+            return Confirmation(_share_finite(beyond))
+        longer = max(FINAL_DURATION, 2 * self.trials.duration)
+        last = yield from self._run(model, inputs, duration=longer, rates=True)
+        share = _share_finite(last)
+        return Confirmation(share, self.task.idle(last.rates) if share == 1 else None)
+
+    def _lasting(self, drive, duration):
+        own = self.trials.duration
+        n_times = math.ceil(duration / own)
+        return drive.repeat(n_times, 1, 1), n_times * own
 
 
 class NoGuard(Guard):

@@ -72,11 +72,12 @@ def train(plan, rng, progress=None, record=None):
         rng.set_state(saved["rng"].get_state())
     for phase in plan.phases[len(outcomes) :]:
         if outcomes:
-            plan = replace(plan, start=outcomes[-1].model, state=None, restart=None)
+            known = outcomes[-1].optimizer_state if phase.goes_on else None
+            plan = replace(plan, start=outcomes[-1].model, state=known, restart=None)
         notes = _Notes(record, outcomes, saved)
         outcomes.append((yield from _attempts(plan, phase, rng, progress, notes)))
         saved = None
-        _complain(outcomes[-1], plan, phase)
+        _complain(outcomes[-1], plan, phase, last=phase is plan.phases[-1])
         if outcomes[-1].stopped:
             break
     model, wanted = outcomes[-1].model, phase.sizes[-1]
@@ -84,7 +85,7 @@ def train(plan, rng, progress=None, record=None):
         untrained = replace(phase, sizes=(wanted,), max_iter=0, growth_iter=0, score=None)
         rest = replace(plan, start=model, state=None, held_out=None, restart=None, verbose=False)
         outcomes.append((yield from _attempts(rest, untrained, rng, None, _Notes(None, outcomes))))
-        _complain(outcomes[-1], rest, untrained)
+        _complain(outcomes[-1], rest, untrained, last=True)
     return Outcome.joined(outcomes)
 
 
@@ -167,26 +168,27 @@ def _rank(outcome):
     return outcome.stability != 1, outcome.failure is not None, -size, outcome.at_chance, loss
 
 
-def _complain(outcome, plan, phase):
-    for message in _complaints(outcome, plan, phase):
+def _complain(outcome, plan, phase, last):
+    for message in _complaints(outcome, plan, phase, last):
         warnings.warn(message, ConvergenceWarning, stacklevel=8)
 
 
-def _complaints(outcome, plan, phase):
+def _complaints(outcome, plan, phase, last):
     """What the user should be warned of."""
     circuit = outcome.model.circuit
     if outcome.failure:
         cause, what = outcome.failure
-        state = "stable" if outcome.stability == 1 else "(unstable)"
+        state, penalty = "stable" if outcome.stability == 1 else "(unstable)", ""
+        if plan.penalties.stability:
+            penalty = f" or stability_penalty (now {plan.penalties.stability:g})"
         yield (
             f"{what}: {cause}. The last {state} network, of {circuit.n_excitatory} excitatory "
             f"and {circuit.n_inhibitory} inhibitory cells, is kept. If it diverged, lower "
             f"learning_rate_init (now {phase.learning_rate_init:g}), raise growth_iter (now "
-            f"{phase.growth_iter}) or stability_penalty (now {plan.penalties.stability:g}), "
-            "or try another random_state."
+            f"{phase.growth_iter}){penalty}, or try another random_state."
         )
         return
-    if outcome.at_chance and plan.whole:
+    if outcome.at_chance and plan.whole and last:
         rate = phase.learning_rate_init
         slower = f"lower learning_rate_init (now {rate:g}), " if rate > LARGE_RATE else ""
         yield (
@@ -229,7 +231,7 @@ class _Objective:
         circuit, arrays = made
         loss = self.task.loss(moments, arrays, targets)
         penalties, mean = self.penalties, moments.mean
-        penalty = penalties.of_potentials(mean)
+        penalty = penalties.of_potentials(mean) + penalties.of_activity(circuit, mean)
         due = self.always or self.n_steps % LOOK_INTERVALS[self.unstable] == 0
         if penalties.stability and due:
             excess, self.unstable = penalties.of_dynamics(circuit, mean, caution)
@@ -348,6 +350,7 @@ class _Run:
             self.task.rates(start.circuit, self.data[0]),
             state,
             device=plan.device,
+            nonnegative=self.task.nonnegative,
             max_grad_norm=plan.max_grad_norm,
             max_rejected=plan.max_rejected,
         )

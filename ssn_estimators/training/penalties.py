@@ -36,6 +36,9 @@ class Penalties:
     potential, silence, stability, settling : float
         Factors of :func:`excess_potential`, :func:`silence`, :func:`excess_growth` and
         :func:`unsettled`.
+    rate, weight : float
+        Factors of the mean rate, in Hz, and of the mean magnitude of the recurrent weights, in
+        mV s.
     dt, solver : float and str
         Time step and scheme in :func:`unsettled`.
     """
@@ -46,11 +49,18 @@ class Penalties:
     settling: float = 0.0
     dt: float = 1.0
     solver: str = "heun"
+    rate: float = 0.0
+    weight: float = 0.0
 
     def of_potentials(self, mean):
         """Tensor: of means that are too large or, in all inputs of a batch, too small."""
         penalty = self.potential * excess_potential(mean)
         return penalty + self.silence * silence(mean) if self.silence else penalty
+
+    def of_activity(self, circuit, mean):
+        """Tensor: of what activity and synapses cost."""
+        rates = self.rate * circuit.rates(mean).mean() if self.rate else 0.0
+        return rates + (self.weight * circuit.weights.abs().mean() if self.weight else 0.0)
 
     def of_dynamics(self, circuit, mean, caution):
         """Tensor, `caution` times the factor; and whether an input was too unstable."""

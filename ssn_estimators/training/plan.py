@@ -38,11 +38,13 @@ class Task(Protocol):
     """What a circuit is trained for. Arrays are tensors, but NumPy in `grow`.
 
     `incoming` and `outgoing` name the arrays with a row for each cell, and with a column for each
-    E cell. `chance` says in words which answer `chance_loss` is that of.
+    E cell; `nonnegative` those that are kept from falling below 0. `chance` says in words which
+    answer `chance_loss` is that of.
     """
 
     incoming: tuple
     outgoing: tuple
+    nonnegative: tuple
     chance: str
 
     def drive(self, circuit, arrays, inputs):
@@ -96,6 +98,8 @@ class Phase:
     score : callable, default=None
         ``score(model)`` on held-out data, greater is better. At the last size the best model by it
         is kept, and training stops when it no longer grows.
+    goes_on : bool, default=False
+        Whether Adam goes on with what it knows from the phase before.
     """
 
     sizes: tuple
@@ -105,6 +109,7 @@ class Phase:
     learning_rate: str
     learning_rate_init: float
     score: Callable | None = None
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ class Inference:
     averaging : {"per_input", "pooled", "unnormalized"}
     """
 
-    incoming = outgoing = ()
+    incoming = outgoing = nonnegative = ()
     chance = "the mean posterior"  # which is not known
 
     def __init__(self, cost_weights, averaging):

@@ -25,7 +25,7 @@ class Readout:
     inputs that are centred.
     """
 
-    incoming, outgoing = ("input_weights", "input_bias"), ("coef",)
+    incoming, outgoing, nonnegative = ("input_weights", "input_bias"), ("coef",), ()
 
     def __init__(self, dense):
         self.dense = dense

@@ -23,7 +23,7 @@ from ssn_estimators.simulation import Trials, simulate_trials
 
 __all__ = ["Backward", "Forward", "run_together"]
 
-MOMENTS = ("mean", "covariance", "rates")
+ANSWERS = ("mean", "covariance", "rates", "u")  # that have a gradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,10 @@ class Forward:
         Source of the noise.
     gradient : bool, default=True
         Whether there will be a `Backward`.
+    record : tuple of str, default=()
+        Trajectories that are wanted: a loss may be one of "u".
+    initial : State, default=None
+        Where to begin.
     """
 
     circuit: object
@@ -48,12 +52,15 @@ class Forward:
     trials: Trials
     random_state: object
     gradient: bool = True
+    record: tuple = ()
+    initial: object = None
 
     def kind(self):
         """Equal for simulations that can be run in one batch."""
         circuit = self.circuit
         arrays = circuit.weights.dtype, circuit.weights.device, tuple(self.drive.shape)
-        return (kind_of(circuit), *arrays, self.gradient, self.trials)
+        how = self.gradient, self.trials, self.record, self.initial is None
+        return (kind_of(circuit), *arrays, *how)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +83,14 @@ class _Batch:
             arrays = {"weights": leaves[0], "noise_factor": leaves[1]}
             circuits.append(forward.circuit.with_checked(arrays))
             drives.append(leaves[2])
-        random_states = [forward.random_state for forward in forwards]
-        simulations = simulate(circuits, drives, forwards[0].trials, random_states)
+        first, random_states = forwards[0], [forward.random_state for forward in forwards]
+        more = {"record": first.record} if first.record else {}
+        if first.initial is not None:
+            more["initial"] = [forward.initial for forward in forwards]
+        simulations = simulate(circuits, drives, first.trials, random_states, **more)
         self.moments, self.answers = [], []
         for simulation in simulations:
-            own = {name: getattr(simulation, name) for name in MOMENTS}
+            own = {name: getattr(simulation, name) for name in ANSWERS}
             own = {name: value for name, value in own.items() if value is not None}
             self.moments.append(own)
             seen = {name: x.detach().requires_grad_(gradient) for name, x in own.items()}

@@ -23,6 +23,7 @@ from ssn_estimators.simulation.cpu.tables import NO_TABLE
 from ssn_estimators.simulation.cpu.values import Law
 from ssn_estimators.simulation.setup import Setup
 
+BOTH = ("path", "noise")  # trajectories
 MOMENTS = ("mean", "covariance", "rates")
 TAU = np.array([20.0, 20.0, 10.0])
 # Blocks of at most so many columns; 3 inputs of 10 trials are cut into (inputs, signs, draws)
@@ -88,7 +89,7 @@ def engine_noise(drive, setup):
     bare = replace(setup, n_burn=0, n_window=n_steps, **bare)
     eye = torch.eye(n).to(drive).expand(m, n, n)
     nothing = torch.zeros_like(drive.detach())
-    *_, u, z, _, _ = cpu.moments(0 * eye, eye, nothing, bare, True)
+    *_, u, z, _, _ = cpu.moments(0 * eye, eye, nothing, bare, BOTH)
     start = u[:, :1, : z.shape[2]] * torch.tensor(setup.tau / setup.dt).to(u)
     return torch.cat([start, z], 1)
 
@@ -143,7 +144,7 @@ def gradients(outcome, leaves, of=None):
 
 
 def run_engine(leaves, setup):
-    mean, covariance, rates, _, u, *_ = cpu.moments(*leaves, setup, True)
+    mean, covariance, rates, _, u, *_ = cpu.moments(*leaves, setup, BOTH)
     return [mean, covariance, rates, u]
 
 
@@ -430,7 +431,7 @@ def metastable(solver, **changes):
     return leaves, setup
 
 
-@pytest.mark.parametrize("record", [False, True])
+@pytest.mark.parametrize("record", [(), ("path",)])
 @pytest.mark.parametrize(("layout", "antithetic"), [("one", True), ("trials", False)])
 @pytest.mark.parametrize("solver", SCHEMES)
 def test_diverging_trials_are_as_if_they_were_not(solver, layout, antithetic, record, cut, loops):

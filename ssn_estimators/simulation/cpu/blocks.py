@@ -116,8 +116,10 @@ class Block:
 
         Parameters
         ----------
-        keep, record : bool
-            Whether `backward` follows; whether to return paths.
+        keep : bool
+            Whether `backward` follows.
+        record : sequence of {"path", "noise"}
+            Trajectories to return.
         empty : callable
             Makes an array of a shape, for what is kept.
         """
@@ -175,6 +177,7 @@ class Block:
             return sums
         if self.record:
             sums.path = self.arrays.tensor(self.path).unflatten(2, self.columns)
+        if "noise" in self.record:
             noise = [self._noise(i)[1:] for i in range(len(self.checkpoints))]
             noise = torch.cat([self.arrays.tensor(x) for x in noise])
             noise = noise.unflatten(2, (-1, 1, self.columns[2]))

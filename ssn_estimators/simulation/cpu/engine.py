@@ -25,19 +25,19 @@ TINY = 2**13  # numbers, which no library shares out among threads
 WAVE = 8  # blocks a thread that are made ready at a time
 
 
-def moments(weights, noise_factor, drive, setup, record=False):
+def moments(weights, noise_factor, drive, setup, record=()):
     """Simulate networks and take moments, differentiable through the window.
 
     Parameters
     ----------
     weights, noise_factor : Tensors of shape (n_networks, n_neurons, n_neurons)
         W in mV s and n in mV.
-    drive : Tensor of shape (n_networks, [n_steps,] n_inputs, n_neurons)
-        f(h) in mV, constant or at the start of every step of burn-in and window.
+    drive : Tensor of shape (n_networks, [n_times,] n_inputs, n_neurons)
+        f(h) in mV, constant or at times that :meth:`Setup.of_drive` tells.
     setup : Setup
         Time grid, scheme, noise.
-    record : bool, default=False
-        Whether to return trajectories.
+    record : sequence of {"path", "noise"}, default=()
+        Trajectories to return.
 
     Returns
     -------
@@ -104,9 +104,9 @@ class _Moments(torch.autograd.Function):
         run = _Run(weights, noise_factor, drive, setup)
         run.forward(keep, record)
         mean, covariance, rates = run.mean, run.covariance, run.rates
-        u, z = (run.recorded(name) if record else None for name in ("path", "noise"))
+        u, z = (run.recorded(name) if name in record else None for name in ("path", "noise"))
         final = run.final() if setup.final else ()
-        ctx.mark_non_differentiable(run.diverged_at, *final, *([z] if record else []))
+        ctx.mark_non_differentiable(run.diverged_at, *final, *([] if z is None else [z]))
         ctx.set_materialize_grads(False)
         # not `save_for_backward`: nobody else sees these tensors, and `mean` is returned detached
         ctx.run = run if keep else None

@@ -95,8 +95,9 @@ class Stepper:
         source = self.source
         if source.base is None:
             drive, n_steps = self.block.drive, min(n_steps, self.block.chunk)
-            times = torch.arange(self.t, self.t + n_steps + 1).clamp_max_(len(drive) - 1)
-            source = source._replace(base=self._base(drive[times]))
+            times = torch.arange(self.t, self.t + n_steps + 1)
+            own = drive[self.block.setup.of_drive(times, len(drive))]
+            source = source._replace(base=self._base(own))
         if predictions is None:
             predictions = self.last
         what = source, self.cells, self.scheme, self.room
@@ -146,9 +147,9 @@ class Adjoint:
             loops.back_multistep(*common, first == 0 and self.setup.n_burn == 0)
         if self.drive is not None:
             start = self.setup.n_burn + first
-            times = torch.arange(start, start + len(z)).clamp_max_(len(self.drive) - 1)
+            times = torch.arange(start, start + len(z), device=self.drive.device)
             own = self._of_inputs(gradients.base)
-            self.drive.index_add_(0, times.to(self.drive.device), own)
+            self.drive.index_add_(0, self.setup.of_drive(times, len(self.drive)), own)
 
     def result(self):
         """Gradients of A, e n and e f(h)."""

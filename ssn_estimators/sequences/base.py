@@ -1,0 +1,561 @@
+"""`SequenceSSN`: what classifier and regressor of sequences share."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from numbers import Real
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils.validation import check_is_fitted
+
+from ssn_estimators._sklearn import COUNT, NOT_NEGATIVE, POSITIVE, Interval
+from ssn_estimators._torch import in_blocks, is_whole, resolve_device, to_tensor
+from ssn_estimators.base import BaseSSN
+from ssn_estimators.growth import choose_parents, split
+from ssn_estimators.sequences.data import check_lengths, check_sequences, valid_steps
+from ssn_estimators.training import Followed, Model, Penalties, TrialGuard
+from ssn_estimators.training.courses import means
+
+__all__ = ["SequenceSSN", "documented"]
+
+ROWS = 16  # that are simulated at once in prediction
+LEAST_ROLES = 5  # E cells at the start where only a share of them gets inputs or is read
+SHARE = [Interval(Real, 0, 1, closed="right")]
+
+
+def documented(estimator):
+    """Fill the lines {parameters} and {attributes} of a docstring from that of `SequenceSSN`."""
+    if estimator.__doc__:
+        shared = inspect.cleandoc(SequenceSSN.__doc__)
+        _, parameters, attributes = re.split("\n(?:Parameters|Attributes)\n-+\n", shared)
+        text = inspect.cleandoc(estimator.__doc__)
+        text = text.replace("{parameters}", parameters.strip())
+        estimator.__doc__ = text.replace("{attributes}", attributes.strip())
+    return estimator
+
+
+class SequenceSSN(BaseSSN):
+    r"""Base of `SSNSequenceClassifier` and `SSNSequenceRegressor`.
+
+    They supply `_task`, a class of :mod:`~ssn_estimators.training`; `_checked_targets`, arrays with
+    a row for each sequence; `_targets` of these for the task; `_scorer`; and `_n_outputs`.
+
+    Parameters
+    ----------
+    n_excitatory : int, default=40
+        Number of E cells.
+    n_inhibitory : int, default=None
+        Number of I cells. None means a quarter of the E cells, rounded up (80:20).
+    time_step : float, default=20.0
+        How long a time step of `X` lasts, in ms. The input is constant in it, and outputs are read
+        from mean potentials in it.
+    input_share, output_share : float, default=1.0
+        Share of the E cells that receive the inputs, and share of them that are read, taken from
+        opposite ends: up to a sum of 1 no cell does both. I cells receive inputs if all E cells do.
+        The networks then begin with five E cells or more, of which clones inherit what they do.
+    growth : {"double", "single", None}, default="double"
+        Split every cell at once until the target sizes are reached; or add one cell at a time
+        to the larger population, while the other keeps pace; or start at full size from small
+        random weights (the control).
+    growth_iter : int, default=40
+        Optimiser steps at each size before the last.
+    parents : {"last", "random", "gradient", "output"} or callable, default="last"
+        Which cells are split when not all are, see :class:`SSNClassifier`.
+    clone_shares : {"random", "equal"}, default="random"
+        How outgoing and readout weights of a cell are shared out between it and its clones,
+        see :func:`split`.
+    k, gamma : float, default=0.3 and 2.0
+        Gain and exponent of the rate function.
+    tau_e, tau_i, tau_eta : float, default=20.0, 10.0 and 20.0
+        Time constants of E cells, I cells and noise, in ms. Delays of a second are learned sooner
+        by slow cells, such as of 100 and 50 ms [2]_.
+    solver : {"heun", "ab2", "euler"}, default="heun"
+        Integration scheme, see :func:`simulate`.
+    dt : float or sequence of floats, default=2.0
+        Time step of the simulation in ms, of which `time_step` is a multiple. Several are used one
+        after the other, each for the same share of the steps at the final size, with the optimiser
+        as it was; coarse ones come first, cost less and shorten the way of gradients [2]_. The
+        last is that of prediction.
+    burn_in : float, default=60.0
+        Time with the first input before a sequence, in ms; gradients do not reach into it.
+    truncation : float or None, default=None
+        Time in ms after which gradients no longer reach back; None is the whole sequence.
+    n_trials_predict : int, default=4
+        Trials per sequence in prediction, over which outputs are averaged.
+    max_iter : int, default=1000
+        Optimiser steps at the final size, each on one mini-batch.
+    batch_size : int, default=64
+        Sequences of a mini-batch; all of them if there are fewer.
+    learning_rate : {"cosine", "constant"}, default="cosine"
+        How the rate goes on from `learning_rate_init` at the final size (with several `dt`, at the
+        last of them): down to 0 along a half cosine, or not at all.
+    learning_rate_init : float, default=0.01
+        Rate of Adam.
+    max_grad_norm : float, default=1.0
+        Gradients longer than this are scaled down to it.
+    input_noise : float, default=0.05
+        Standard deviation of the normal noise added to inputs (scaled to [0, 1]) in training, anew
+        in every time step.
+    potential_penalty : float, default=0.01
+        Factor of a penalty added to the cost, of potentials in all time steps: the mean squared
+        excess over 20 mV, and, of every cell that never comes to 1 mV in a batch, the square of
+        what is missing.
+    rate_penalty : float, default=0.0
+        Factor of the mean rate of all cells, in Hz, added to the cost.
+    weight_penalty : float, default=0.0
+        Factor of the mean magnitude of recurrent weights, in mV s, added to the cost.
+    max_rejected_steps : int, default=10
+        Training gives up when more steps than this have to be undone in a row.
+    early_stopping : bool, default=False
+        Whether to hold out `validation_fraction` of the sequences, keep the network that
+        has the best `score` on them and stop when it no longer grows.
+    validation_fraction : float, default=0.1
+        Share of the sequences held out; in classification, of each class.
+    n_iter_no_change : int, default=10
+        Looks at the validation data (one every 50 steps) without progress before stopping.
+    tol : float, default=1e-4
+        Least growth of the validation score that counts as progress.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the fitted network, growing it further if it was asked to
+        be larger.
+    device : str, default="auto"
+        Torch device; "auto" takes a GPU where there is one.
+    random_state : int, RandomState instance or None, default=None
+        Source of initial weights, batches, noise and the validation split.
+    verbose : bool, default=False
+        Whether to print a line for each stage of growth.
+
+    Attributes
+    ----------
+    circuit_ : Circuit
+        The trained circuit.
+    readout_weights_ : ndarray of shape (n_outputs, n_excitatory)
+        Readout weights, per mV; 0 for cells that are not read.
+    readout_bias_ : ndarray of shape (n_outputs,)
+        Readout biases.
+    input_weights_ : ndarray of shape (n_neurons, n_channels)
+        Trained input weights, not negative; 0 for cells that receive no input.
+    input_bias_ : ndarray of shape (n_neurons,)
+        Trained external input of every cell while all channels are at their least.
+    input_cells_ : ndarray of shape (n_neurons,), bool
+        Cells that receive the inputs.
+    output_cells_ : ndarray of shape (n_excitatory,), bool
+        E cells that are read.
+    scaler_ : MinMaxScaler
+        The map of each channel, over all sequences and time steps, to [0, 1]; fixed at the first
+        fit. Values outside of the range seen then are taken at its edge.
+    stability_ : float
+        Share of trials that stayed finite after training, with twice the trained noise: up to 512
+        sequences for twice their length, at least 2 s, one after the other; and once the same, a
+        quarter farther from their mean. 1.0 unless training failed.
+    divergence_rate_ : float
+        NaN: states that are meant to last look like those that grow, see the user guide.
+    n_rejected_steps_ : int
+        Optimiser steps that were undone because the circuit diverged, in all attempts.
+    n_runaway_steps_ : int
+        Those of them in which a training trial ran away, or a drive or gradient was not finite;
+        the others failed a simulation with twice the noise.
+    n_attempts_ : int
+        Starts that were tried.
+    growth_history_ : list of dict
+        Sizes, last step, loss and rejected steps of every stage, and of every `dt`.
+    loss_curve_ : list of float
+        Training loss at every accepted step, growth included.
+    loss_ : float
+        The last of them.
+    validation_scores_ : list of float or None
+        `score` at each look at the validation data.
+    best_validation_score_ : float or None
+        That of the network that was kept.
+    n_iter_ : int
+        Number of optimiser steps, growth and rejected ones included.
+    noise_seed_ : int
+        Seed of the noise in prediction.
+    n_features_in_ : int
+        Number of time steps.
+    n_channels_ : int
+        Number of channels.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the time steps, if `X` was a table with names that are all strings.
+    """
+
+    weight_structure = None
+
+    _parameter_constraints: dict = BaseSSN._parameter_constraints | {
+        "n_excitatory": COUNT,
+        "n_inhibitory": [*COUNT, None],
+        "time_step": POSITIVE,
+        "input_share": SHARE,
+        "output_share": SHARE,
+        "dt": [*POSITIVE, "array-like"],
+        "truncation": [*POSITIVE, None],
+        "input_noise": NOT_NEGATIVE,
+        "rate_penalty": NOT_NEGATIVE,
+        "weight_penalty": NOT_NEGATIVE,
+    }
+
+    _fitted_shapes = BaseSSN._fitted_shapes | {
+        "readout_weights_": ("outputs", "circuit_.n_excitatory"),
+        "readout_bias_": ("outputs",),
+        "input_weights_": ("circuit_.n_neurons", "n_channels_"),
+        "input_bias_": ("circuit_.n_neurons",),
+        "input_cells_": ("circuit_.n_neurons",),
+        "output_cells_": ("circuit_.n_excitatory",),
+        "n_channels_": int,
+        "scaler_": MinMaxScaler,
+    }
+
+    def __init__(
+        self,
+        n_excitatory=40,
+        n_inhibitory=None,
+        *,
+        time_step=20.0,
+        input_share=1.0,
+        output_share=1.0,
+        growth="double",
+        growth_iter=40,
+        parents="last",
+        clone_shares="random",
+        k=0.3,
+        gamma=2.0,
+        tau_e=20.0,
+        tau_i=10.0,
+        tau_eta=20.0,
+        solver="heun",
+        dt=2.0,
+        burn_in=60.0,
+        truncation=None,
+        n_trials_predict=4,
+        max_iter=1000,
+        batch_size=64,
+        learning_rate="cosine",
+        learning_rate_init=0.01,
+        max_grad_norm=1.0,
+        input_noise=0.05,
+        potential_penalty=0.01,
+        rate_penalty=0.0,
+        weight_penalty=0.0,
+        max_rejected_steps=10,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        warm_start=False,
+        device="auto",
+        random_state=None,
+        verbose=False,
+    ):
+        self.n_excitatory = n_excitatory
+        self.n_inhibitory = n_inhibitory
+        self.time_step = time_step
+        self.input_share = input_share
+        self.output_share = output_share
+        self.growth = growth
+        self.growth_iter = growth_iter
+        self.parents = parents
+        self.clone_shares = clone_shares
+        self.k = k
+        self.gamma = gamma
+        self.tau_e = tau_e
+        self.tau_i = tau_i
+        self.tau_eta = tau_eta
+        self.solver = solver
+        self.dt = dt
+        self.burn_in = burn_in
+        self.truncation = truncation
+        self.n_trials_predict = n_trials_predict
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.max_grad_norm = max_grad_norm
+        self.input_noise = input_noise
+        self.potential_penalty = potential_penalty
+        self.rate_penalty = rate_penalty
+        self.weight_penalty = weight_penalty
+        self.max_rejected_steps = max_rejected_steps
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    # --- the fit -------------------------------------------------------------------------------
+
+    def _plan(self, rng, going_on, X, y, lengths=None, **told):
+        X = check_sequences(self, X, reset=not going_on)
+        lengths = check_lengths(lengths, X)
+        known = self._checked_targets(going_on, X, y, lengths, **told)
+        phases_trials, sizes = self._trials_of_phases(X.shape[1]), self._target_sizes()
+        if going_on:
+            self._check_size(sizes[-1])
+        given, held_out = (X, y), None
+        if self.early_stopping:
+            X, lengths, known, held_out = self._split(rng, X, lengths, known)
+        if not going_on:
+            valid = X[valid_steps(lengths, X.shape[1])]
+            self.scaler_ = MinMaxScaler(clip=True).set_output(transform="default").fit(valid)
+        device = resolve_device(self.device)
+        inputs = self._inputs(X, lengths)
+        task = self._task(X.shape[1])
+        data = inputs.to(device), self._targets(going_on, *known).to(device)
+
+        def restart():
+            return self._start(task, sizes[0], inputs, rng)
+
+        if going_on:
+            start, state = self._fitted_model(), getattr(self, "_optimizer_state", None)
+            sizes = [s for s in sizes if s[0] >= start.size[0] and s[1] >= start.size[1]]
+        else:
+            start, state = restart(), None
+            self.noise_seed_ = int(rng.randint(2**31 - 1))
+        score = self._scorer(*held_out) if held_out else None
+        return self._usual_plan(
+            start,
+            task,
+            data,
+            self._phases(sizes, phases_trials, X.shape[1], score),
+            trials=phases_trials[-1],
+            held_out=self._inputs(*held_out[:2]).to(device) if held_out else None,
+            samples=given,
+            state=state,
+            restart=None if going_on else restart,
+            guard=TrialGuard,
+            penalties=self._penalties(),
+            input_noise=2 * (self.input_noise,),
+            device=device,
+        )
+
+    def _penalties(self):
+        return Penalties(
+            potential=self.potential_penalty,
+            silence=self.potential_penalty,
+            rate=self.rate_penalty,
+            weight=self.weight_penalty,
+        )
+
+    @property
+    def _steps(self):
+        """Time steps of simulations in ms, from the first to that of prediction."""
+        steps = np.atleast_1d(np.asarray(self.dt, dtype=float))
+        if steps.ndim != 1 or not len(steps) or not (np.isfinite(steps) & (steps > 0)).all():
+            raise ValueError(f"dt must be one or more positive numbers of ms, got {self.dt!r}.")
+        return steps.tolist()
+
+    def _trials_of_phases(self, n_times):
+        """Trials of training at every `dt`, checked."""
+        found = []
+        for dt in self._steps:
+            if not is_whole(self.time_step / dt):
+                raise ValueError(
+                    f"time_step must be a multiple of dt={dt:g} ms, got {self.time_step:g} ms."
+                )
+            found.append(
+                self._trials_in_time(
+                    n_times,
+                    n_trials=1,
+                    dt=dt,
+                    shared_noise=False,
+                    increments="weak",
+                    covariance=False,
+                )
+            )
+        return found
+
+    def _phases(self, sizes, trials, n_times, score):
+        """Training at every `dt`, growth at the first."""
+        n, truncation = len(trials), None
+        if self.truncation is not None:
+            truncation = max(1, round(self.truncation / self.time_step))
+        phases = []
+        for i, own in enumerate(trials):
+            last = i == n - 1
+            n_steps = self.max_iter // n + (self.max_iter % n if last else 0)
+            more = {} if last else {"learning_rate": "constant"}
+            more |= {"score": score if last else None, "goes_on": i > 0, "max_iter": n_steps}
+            source = Followed(own, n_times, truncation)
+            phases.append(self._phase(sizes if i == 0 else sizes[-1:], source, **more))
+        return tuple(phases)
+
+    def _target_sizes(self):
+        n_inhibitory = self.n_inhibitory or -(-self.n_excitatory // 4)
+        sizes = self._sizes((self.n_excitatory, n_inhibitory))
+        if min(self.input_share, self.output_share) < 1:
+            sizes = [s for s in sizes if s[0] >= LEAST_ROLES] or sizes[-1:]
+        return sizes
+
+    def _check_size(self, target):
+        now = self.circuit_.n_excitatory, self.circuit_.n_inhibitory
+        smaller = target[0] < now[0] or target[1] < now[1]
+        self._check_unchanged(*([f"a size of {target[0]}:{target[1]}, below that"] * smaller))
+
+    def _split(self, rng, X, lengths, known):
+        """Sequences to train on, and those held out."""
+        parts = train_test_split(
+            X,
+            lengths,
+            *known,
+            test_size=self.validation_fraction,
+            stratify=self._strata(*known),
+            random_state=rng,
+        )
+        train, held_out = parts[::2], parts[1::2]
+        return train[0], train[1], train[2:], held_out
+
+    @staticmethod
+    def _strata(*known):
+        return None
+
+    def _start(self, task, size, inputs, rng):
+        first = self._sizes((self.n_excitatory, size[1]))[0] if self.growth else size
+        sample = inputs[rng.permutation(len(inputs))[:64]].flatten(0, 1)
+        arrays = task.start(_roles(first, 1.0, 1.0), sample, self._n_outputs, rng)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        circuit = self._first_circuit(first, lambda: task.external(tensors, sample).numpy(), rng)
+        if first != size:
+            parents = choose_parents(circuit, *size, "last", rng)
+            circuit, _ = split(circuit, parents, shares="random", random_state=rng)
+        cells = _roles(size, self.input_share, self.output_share)
+        if first != size or min(self.input_share, self.output_share) < 1:
+            arrays = task.start(cells, sample, self._n_outputs, rng)
+        return Model(circuit, arrays)
+
+    def _attributes(self, model):
+        """The fitted attributes that prediction needs."""
+        arrays = model.arrays
+        read, get = arrays["output_cells"] > 0, arrays["input_cells"] > 0
+        return {
+            "circuit_": model.circuit,
+            "readout_weights_": arrays["coef"] * read,
+            "readout_bias_": arrays["intercept"],
+            "input_weights_": arrays["input_weights"] * get[:, None],
+            "input_bias_": arrays["input_bias"],
+            "input_cells_": get,
+            "output_cells_": read,
+            "scaler_": self.scaler_,
+            "noise_seed_": self.noise_seed_,
+            "n_features_in_": self.n_features_in_,
+            "n_channels_": self.n_channels_,
+            "_fitted_structure": self.weight_structure,
+        }
+
+    def _fitted_model(self):
+        arrays = {
+            "coef": self.readout_weights_,
+            "intercept": self.readout_bias_,
+            "input_weights": self.input_weights_,
+            "input_bias": self.input_bias_,
+            "input_cells": self.input_cells_.astype(np.float32),
+            "output_cells": self.output_cells_.astype(np.float32),
+        }
+        return Model(self.circuit_, arrays)
+
+    # --- the answer ----------------------------------------------------------------------------
+
+    def _inputs(self, X, lengths):
+        """Scaled to [0, 1], and 0 after the end of sequences."""
+        scaled = self.scaler_.transform(X.reshape(-1, X.shape[2])).reshape(X.shape)
+        scaled[~valid_steps(lengths, X.shape[1])] = 0.0
+        return torch.from_numpy(scaled.astype(np.float32))
+
+    def _checked(self, X, lengths):
+        check_is_fitted(self)
+        X = check_sequences(self, X, reset=False)
+        return X, check_lengths(lengths, X)
+
+    def _of_prediction(self):
+        return super()._of_prediction() | {"dt": self._steps[-1], "n_trials": self.n_trials_predict}
+
+    def _outputs(self, X, lengths, model):
+        """Of shape (n_samples, n_timesteps, n_outputs)."""
+        n_times, device = X.shape[1], resolve_device(self.device)
+        trials = self._trials_in_time(n_times, covariance=False)
+        circuit = model.circuit.to_torch(device)
+        arrays = {name: torch.tensor(value, device=device) for name, value in model.arrays.items()}
+        task = self._task(n_times)
+
+        def read(block):
+            drive = task.drive(circuit, arrays, block.to(device))
+            simulation = self._run(circuit, drive, trials, self.noise_seed_, ("u",))
+            simulation.check_finite()
+            return task.outputs(means(simulation.u, n_times), arrays).transpose(0, 1).cpu()
+
+        return in_blocks(read, self._inputs(X, lengths).numpy(), rows=ROWS).astype(float)
+
+    def drive(self, X, lengths=None):
+        """External drive f(h) of every cell in every time step.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_timesteps, n_channels) or (n_samples, n_timesteps)
+            Inputs.
+        lengths : array-like of shape (n_samples,), default=None
+            Valid time steps.
+
+        Returns
+        -------
+        drive : ndarray of shape (n_timesteps, n_samples, n_neurons)
+            In mV, ready for :func:`simulate` with ``drive_step=time_step``.
+        """
+        return self._drive(*self._checked(X, lengths))
+
+    def _drive(self, X, lengths):
+        model = self._fitted_model()
+        arrays = {name: to_tensor(value, value.dtype) for name, value in model.arrays.items()}
+        task = self._task(X.shape[1])
+        return task.drive(model.circuit.to_torch(), arrays, self._inputs(X, lengths)).numpy()
+
+    def _trials_in_time(self, n_times, **others):
+        """Of inputs of so many time steps."""
+        step = self.time_step
+        return self._trials(**({"duration": n_times * step, "drive_step": step} | others))
+
+    def simulate(self, X, *, lengths=None, record=None, random_state=None, **parameters):
+        """Simulate the fitted circuit on inputs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_timesteps, n_channels) or (n_samples, n_timesteps)
+            Inputs.
+        lengths : array-like of shape (n_samples,), default=None
+            Valid time steps.
+        record : str or tuple of str, default=None
+            Trajectories to return, see :func:`simulate`.
+        random_state : int, RandomState instance or None, default=None
+            Source of the noise; None is that of prediction.
+        **parameters
+            Parameters of :func:`simulate` but `duration` and `initial`; time step, solver, burn-in,
+            number of trials and (shared) noise are by default those of prediction.
+
+        Returns
+        -------
+        simulation : Simulation
+            A network that diverges says so here, it does not raise.
+        """
+        X, lengths = self._checked(X, lengths)
+        trials = self._trials_in_time(X.shape[1], **({"rates": True} | parameters))
+        seed = self.noise_seed_ if random_state is None else random_state
+        return self._run(self.circuit_, self._drive(X, lengths), trials, seed, record)
+
+
+def _roles(size, input_share, output_share):
+    """1 for cells that receive inputs, and for E cells that are read; of these sizes."""
+    n_excitatory, n_inhibitory = size
+    places = np.arange(n_excitatory)
+    get = places < max(1, round(input_share * n_excitatory))
+    read = places >= n_excitatory - max(1, round(output_share * n_excitatory))
+    get = np.append(get, np.full(n_inhibitory, input_share == 1))
+    return get.astype(np.float32), read.astype(np.float32)

@@ -1,0 +1,244 @@
+"""`SSNSequenceRegressor`: a stabilized supralinear network with an output at every time step."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import column_or_1d
+from sklearn.utils.validation import check_consistent_length
+
+from ssn_estimators._sklearn import check_array, fit_context, with_callbacks
+from ssn_estimators.exceptions import DivergenceError
+from ssn_estimators.sequences.base import SequenceSSN, documented
+from ssn_estimators.sequences.data import check_mask, response_weights
+from ssn_estimators.training import SequenceRegression, run_together
+
+__all__ = ["SSNSequenceRegressor"]
+
+
+@documented
+class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
+    r"""Regressor of sequences that trains a stochastic stabilized supralinear network (SSN).
+
+    The twin of :class:`SSNSequenceClassifier`: a linear layer reads an answer out of the potentials
+    of E cells at every time step, and is trained on the squared error of standardised targets,
+    weighted by a mask. It learns the tasks of
+    :func:`~ssn_estimators.datasets.make_cognitive_task`: a stimulus, a delay, a response.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    n_outputs_ : int
+        Number of outputs.
+    target_scaler_ : StandardScaler
+        The map of each output, over all sequences and time steps that count, to a mean of 0 and a
+        variance of 1, in which the readout is trained; fixed at the first fit.
+    {attributes}
+
+    See Also
+    --------
+    SSNSequenceClassifier : The same network for one label for each sequence.
+    datasets.make_cognitive_task : Tasks with delays.
+
+    References
+    ----------
+    .. [1] Soo & Lengyel (2022). Training stochastic stabilized supralinear networks by
+       dynamics-neutral growth. NeurIPS 35.
+    .. [2] Soo, Goudar & Wang (2023). Training biologically plausible recurrent neural networks on
+       cognitive tasks with long-term dependencies. NeurIPS 36.
+
+    Examples
+    --------
+    Follow the input with a lag of a time step:
+
+    >>> import numpy as np
+    >>> from ssn_estimators import SSNSequenceRegressor
+    >>> X = np.random.RandomState(0).uniform(size=(100, 10))
+    >>> y = np.roll(X, 1, axis=1)
+    >>> y[:, 0] = 0
+    >>> ssn = SSNSequenceRegressor(8, max_iter=100, random_state=0).fit(X, y)
+    >>> ssn.predict(X[:2]).shape
+    (2, 10)
+    """
+
+    _task = SequenceRegression
+
+    _fitted_shapes = SequenceSSN._fitted_shapes | {
+        "n_outputs_": int,
+        "target_scaler_": StandardScaler,
+        "_axes": int,
+    }
+
+    @with_callbacks
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, *, lengths=None, mask=None):
+        """Grow and train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_timesteps, n_channels) or (n_samples, n_timesteps)
+            Sequences; 2-D ones have one channel.
+        y : array-like of shape (n_samples, n_timesteps, n_outputs), (n_samples, n_timesteps) or \
+                (n_samples,)
+            Targets at every time step, of one or more outputs; or one for each sequence, at its
+            last valid time step.
+        lengths : array-like of shape (n_samples,), default=None
+            Valid time steps of sequences that have been padded; what follows them does not count.
+        mask : array-like of shape (n_samples, n_timesteps[, n_outputs]), default=None
+            Weights of the targets, not negative; None is 1 for each.
+
+        Returns
+        -------
+        self : SSNSequenceRegressor
+
+        Raises
+        ------
+        ValueError
+            If data or parameters are not legal, before training begins.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If training could not be kept stable in any attempt (the last stable network is kept),
+            if the loss ends at that of the mean course of the targets, or if cells are silent on
+            all inputs.
+        """
+        return run_together([self._training(X, y, lengths=lengths, mask=mask)])[0]
+
+    def _checked_targets(self, going_on, X, y, lengths, mask=None):
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but it is None.")
+        y = self._targets_of(X, y)
+        if going_on and (y.ndim != self._axes or (y.ndim == 3 and y.shape[2] != self.n_outputs_)):
+            raise ValueError(
+                f"y must have {self._axes} axes and {self.n_outputs_} outputs, as in the fit that "
+                f"goes on, got shape {y.shape}."
+            )
+        self._axes, self.n_outputs_ = y.ndim, y.shape[2] if y.ndim == 3 else 1
+        return self._in_time(X, y, lengths, mask)
+
+    @staticmethod
+    def _targets_of(X, y):
+        """As floats, of as many time steps as X if there is an axis of them."""
+        y = check_array(y, input_name="y", allow_nd=True, ensure_2d=False, dtype=float)
+        check_consistent_length(X, y)
+        if y.ndim == 2 and y.shape[1] == 1 != X.shape[1]:
+            y = column_or_1d(y, warn=True)
+        if y.ndim not in (1, 2, 3) or (y.ndim > 1 and y.shape[1] != X.shape[1]) or 0 in y.shape:
+            raise ValueError(
+                f"y must have shape (n_samples, {X.shape[1]}, n_outputs) or (n_samples, "
+                f"{X.shape[1]}), as X has {X.shape[1]} time steps, or (n_samples,); got {y.shape}."
+            )
+        return y
+
+    @staticmethod
+    def _in_time(X, y, lengths, mask):
+        """Targets and their weights, of shape (n_samples, n_timesteps, n_outputs)."""
+        shape = (*X.shape[:2], y.shape[2] if y.ndim == 3 else 1)
+        weights = check_mask(mask, lengths, shape)
+        if y.ndim == 1:
+            weights = weights * (response_weights(None, lengths, shape[1]) > 0)[:, :, None]
+            y = y[:, None, None]
+        return np.broadcast_to(y.reshape(len(y), -1, shape[2]), shape), weights
+
+    def _targets(self, going_on, y, weights):
+        flat, each = y.reshape(-1, y.shape[2]), weights.reshape(-1, y.shape[2])
+        if not going_on:
+            counts = each.max(1) > 0
+            scaler = StandardScaler().set_output(transform="default")
+            self.target_scaler_ = scaler.fit(flat[counts])
+        standardised = self.target_scaler_.transform(flat).reshape(y.shape)
+        return self._task.targets(np.where(weights > 0, standardised, 0.0), weights)
+
+    @property
+    def _n_outputs(self):
+        return self.n_outputs_
+
+    def _scorer(self, X, lengths, y, weights):
+        """Coefficient of determination on held-out data, of a model."""
+
+        def score(model):
+            try:
+                found = self._courses(X, lengths, model)
+            except DivergenceError:  # no answer is worse than any
+                return -np.inf
+            return _explained(y, found, weights)
+
+        return score
+
+    def _courses(self, X, lengths, model):
+        outputs = self._outputs(X, lengths, model)
+        flat = self.target_scaler_.inverse_transform(outputs.reshape(-1, outputs.shape[2]))
+        return flat.reshape(outputs.shape)
+
+    def _attributes(self, model):
+        names = ("n_outputs_", "target_scaler_", "_axes")
+        return super()._attributes(model) | {name: getattr(self, name) for name in names}
+
+    def predict(self, X, *, lengths=None):
+        """Outputs at every time step.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_timesteps, n_channels) or (n_samples, n_timesteps)
+            Sequences.
+        lengths : array-like of shape (n_samples,), default=None
+            Valid time steps.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples, n_timesteps, n_outputs), (n_samples, n_timesteps) or \
+                (n_samples,)
+            As the targets of `fit`, in their units. The same for a sequence whatever the others,
+            but for rounding.
+
+        Raises
+        ------
+        DivergenceError
+            If the network diverges on some sequence.
+        """
+        X, lengths = self._checked(X, lengths)
+        found = self._courses(X, lengths, self._fitted_model())
+        if self._axes == 3:
+            return found
+        return found[np.arange(len(X)), lengths - 1, 0] if self._axes == 1 else found[:, :, 0]
+
+    def score(self, X, y, sample_weight=None, *, lengths=None, mask=None):
+        """Coefficient of determination R^2 over the time steps that count.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_timesteps, n_channels) or (n_samples, n_timesteps)
+            Sequences.
+        y : array-like
+            Targets as in :meth:`fit`.
+        sample_weight : array-like of shape (n_samples,), default=None
+        lengths, mask : array-likes, default=None
+            See :meth:`fit`.
+
+        Returns
+        -------
+        score : float
+            Mean over outputs.
+        """
+        X, lengths = self._checked(X, lengths)
+        y, weights = self._in_time(X, self._targets_of(X, y), lengths, mask)
+        if sample_weight is not None:
+            weights = weights * np.asarray(sample_weight, dtype=float)[:, None, None]
+        return _explained(y, self._courses(X, lengths, self._fitted_model()), weights)
+
+
+def _explained(y, found, weights):
+    """R^2 over entries of any shape, the mean over outputs."""
+    scores = []
+    for k in range(y.shape[2]):
+        counts = weights[..., k] > 0
+        own = (values[..., k][counts] for values in (y, found, weights))
+        true, predicted, each = own
+        scores.append(r2_score(true, predicted, sample_weight=each))
+    return float(np.mean(scores))
