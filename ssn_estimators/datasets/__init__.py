@@ -1,5 +1,10 @@
 """The ring benchmark of probabilistic inference and its network; recordings; other tasks."""
 
+from ssn_estimators.datasets.cognitive import (
+    cognitive_task_scores,
+    make_cognitive_task,
+    response_labels,
+)
 from ssn_estimators.datasets.decisions import (
     make_contextual_decision,
     make_delayed_match,
@@ -11,7 +16,9 @@ from ssn_estimators.datasets.sequences import make_evidence_integration, make_wo
 from ssn_estimators.datasets.trajectories import make_cued_sinusoids, make_robertson, make_spiral
 
 __all__ = [
+    "cognitive_task_scores",
     "load_allen_traces",
+    "make_cognitive_task",
     "make_contextual_decision",
     "make_cued_sinusoids",
     "make_delayed_match",
@@ -22,4 +29,5 @@ __all__ = [
     "make_spiral",
     "make_two_alternatives",
     "make_working_memory",
+    "response_labels",
 ]
