@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import load_digits
 
 from ssn_estimators.datasets import (
     cognitive_task_scores,
+    from_neurogym,
+    load_digits_by_row,
     make_cognitive_task,
+    make_temporal_xor,
     response_labels,
 )
 from ssn_estimators.datasets.cognitive import TASKS
@@ -296,3 +300,104 @@ def test_labels():
     assert set(y[~stays]) == set(range(8))
     assert_array_equal(response_labels(trials, 1), stays.astype(int))
     assert response_labels(trials).max() == N_RING
+
+
+@pytest.mark.parametrize("n_samples", [4, 400])
+def test_temporal_xor(n_samples):
+    X, y = make_temporal_xor(n_samples, delay=300.0, random_state=0)
+    assert X.shape == (n_samples, 5 + 15 + 5 + 10, 1)
+    first, second = X[:, 2, 0], X[:, 22, 0]
+    assert_array_equal(y, first * second < 0)
+    pairs, counts = np.unique(np.column_stack([first, second]), axis=0, return_counts=True)
+    assert (len(pairs), set(counts)) == (4, {n_samples // 4})
+    off = np.r_[5:20, 25:35]
+    assert not X[:, off].any()
+    assert (np.abs(np.delete(X, off, axis=1)) == 1).all()
+
+
+def test_temporal_xor_with_noise_and_without_a_pulse():
+    quiet, noisy = (make_temporal_xor(99, noise=sd, random_state=0)[0] for sd in (0.0, 0.2))
+    assert (noisy - quiet).std() == pytest.approx(0.2, rel=0.05)
+    with pytest.raises(ValueError, match="shorter than half a step"):
+        make_temporal_xor(4, pulse=9.0)
+
+
+def test_digits_by_row():
+    X, y = load_digits_by_row()
+    pixels, digits = load_digits(return_X_y=True)
+    assert_array_equal(16 * X.reshape(len(X), -1), pixels)
+    assert_array_equal(y, digits)
+
+
+class Waiting:
+    """An environment as NeuroGym has them: a flash, a wait of its own in each trial, a choice."""
+
+    dt = 100
+
+    def __init__(self, vectors=False):
+        self.vectors = vectors
+        self.seed(0)
+
+    def seed(self, seed):
+        self.rng = np.random.RandomState(seed)
+
+    def new_trial(self, side=None):
+        side = self.rng.randint(2) if side is None else side
+        n_steps = self.rng.randint(3, 9)
+        self.ob = np.zeros((n_steps, 3), np.float32)
+        self.ob[:-1, 0] = self.ob[0, 1 + side] = 1
+        self.gt = np.zeros(n_steps, int)
+        self.gt[-1] = 1 + side
+        if self.vectors:
+            self.gt = np.eye(3)[self.gt]
+        return {"side": side}
+
+
+class Wrapper:
+    """As Gymnasium's, which do not tell all that is inside."""
+
+    def __init__(self, env):
+        self.env, self.unwrapped = env, env
+
+
+def test_trials_of_environments():
+    trials = from_neurogym(Wrapper(Waiting()), 30, random_state=0)
+    assert trials.X.shape == (30, trials.lengths.max(), 3)
+    assert trials.dt == 100
+    sides = [told["side"] for told in trials.trials]
+    last = trials.lengths - 1
+    assert_array_equal(trials.y[np.arange(30), last], 1 + np.array(sides))
+    assert_array_equal(trials.X[:, 0, 1:].argmax(1), sides)
+    assert_array_equal(trials.mask.sum(1), trials.lengths)
+    assert len(set(trials.lengths)) > 1
+    beyond = trials.mask == 0
+    assert not trials.X[beyond].any()
+    assert not trials.y[beyond].any()
+    vectors = from_neurogym(Waiting(vectors=True), 30, random_state=0)
+    assert_array_equal(vectors.y.argmax(2), trials.y)
+
+
+def test_seeds_and_options_of_environments():
+    env = Waiting()
+    one, same, other = (from_neurogym(env, 20, random_state=seed) for seed in (1, 1, 2))
+    assert_array_equal(one.X, same.X)
+    assert one.X.shape != other.X.shape or not np.array_equal(one.X, other.X)
+    assert from_neurogym(env, 20).trials != from_neurogym(env, 20).trials
+    assert {told["side"] for told in from_neurogym(env, 20, side=1).trials} == {1}
+
+
+def test_environments_without_trials_are_refused():
+    with pytest.raises(TypeError, match="new_trial"):
+        from_neurogym(object(), 3)
+    silent = Waiting()
+    silent.new_trial = lambda: None
+    with pytest.raises(ValueError, match="right actions"):
+        from_neurogym(silent, 3)
+
+
+def test_the_library_itself():
+    neurogym = pytest.importorskip("neurogym")
+    trials = from_neurogym(neurogym.make("DelayMatchSample-v0", dt=100), 20, random_state=0)
+    assert trials.X.shape[2] == 3
+    told = [trial["ground_truth"] for trial in trials.trials]
+    assert_array_equal(trials.y[np.arange(20), trials.lengths - 1], told)

@@ -379,7 +379,8 @@ def make_cognitive_task(
 
 
 def _names_of(task, rules):
-    names = [task] if isinstance(task, str) else list(task)
+    single = isinstance(task, str) or getattr(task, "ndim", 1) == 0
+    names = [task] if single else list(task)
     unknown = [name for name in names if not isinstance(name, str) or name not in TASKS]
     if unknown or not names:
         raise ValueError(f"task must be one or several of {list(TASKS)}, got {task!r}.")
