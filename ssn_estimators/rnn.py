@@ -19,6 +19,7 @@ from ssn_estimators._classifiers import (
     refuse_one_class,
     uniform_weights,
 )
+from ssn_estimators._sequences import SequencesMixin
 from ssn_estimators._sklearn import (
     COUNT,
     MOST,
@@ -48,6 +49,7 @@ class RNNClassifier(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     ClassifierMixin,
+    SequencesMixin,
     StepwiseMixin,
     BaseEstimator,
 ):
@@ -64,8 +66,9 @@ class RNNClassifier(
     ----------
     n_hidden : int, default=300
         Number of cells.
-    n_steps : int, default=1
-        Steps of a sequence, which follow each other in the rows of `X`.
+    n_steps : int, default=None
+        Steps of a sequence, which follow each other in the rows of `X`. None is one step, or as
+        many as `X` has if it has an axis of them.
     init : None, array of shape (n_hidden, n_hidden) or callable, default=None
         Initial W[post, pre]; a callable is called with the number of cells and a RandomState.
         None draws independent normal weights of standard deviation
@@ -138,7 +141,7 @@ class RNNClassifier(
 
     _parameter_constraints: dict = StepwiseMixin._stepwise_constraints | {
         "n_hidden": COUNT,
-        "n_steps": COUNT,
+        "n_steps": [*COUNT, None],
         "init": ["array-like", callable, None],
         "dt": POSITIVE,
         "tau": POSITIVE,
@@ -158,7 +161,7 @@ class RNNClassifier(
         self,
         n_hidden=300,
         *,
-        n_steps=1,
+        n_steps=None,
         init=None,
         dt=100.0,
         tau=100.0,
@@ -198,7 +201,7 @@ class RNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_steps * n_inputs)
+        X : array-like of shape (n_samples, n_steps * n_inputs) or (n_samples, n_steps, n_inputs)
             Sequences, step after step.
         y : array-like of shape (n_samples,) or (n_samples, n_steps)
             Labels of the last step, or of every step.
@@ -215,9 +218,10 @@ class RNNClassifier(
             If the loss is no longer finite.
         """
         going_on = self._goes_on("readout_weights_")
+        X, n_steps = self._rows(X, fitted=going_on)
         X, y = validate_data(self, X, y, multi_output=True, reset=not going_on)
         rng, record = self._begin(X, y)
-        sequences, labels = self._prepared(X, y, rng, going_on)
+        sequences, labels = self._prepared(self._sequences(X, n_steps), y, rng, going_on)
         samples = (X, y)
         score = None
         if self.early_stopping:
@@ -262,32 +266,32 @@ class RNNClassifier(
             setattr(self, name, value)
         return self
 
-    def _prepared(self, X, y, rng, going_on):
+    def _prepared(self, sequences, y, rng, going_on):
         """Sequences and labels as tensors, and a network to train on them, all checked."""
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        if y.ndim == 2 and y.shape[1] != self.n_steps:
+        n_steps, n_inputs = sequences.shape[1:]
+        if y.ndim == 2 and y.shape[1] != n_steps:
             raise ValueError(
-                f"y has labels for {y.shape[1]} steps, but n_steps={self.n_steps}; give one label "
+                f"y has labels for {y.shape[1]} steps, but n_steps={n_steps}; give one label "
                 "for each sequence or for each step."
             )
         known, labels = classes_of(y)
         refuse_one_class(known, self)
         if going_on:
             check_same_classes(known, self)
-        sequences = torch.from_numpy(self._sequences(X))
         if not 0 < self.dt <= self.tau:
             raise ValueError(f"dt must not exceed tau={self.tau:g} ms, got {self.dt:g}.")
-        if going_on and self.input_weights_.shape != (self.n_hidden, sequences.shape[2]):
+        if going_on and self.input_weights_.shape != (self.n_hidden, n_inputs):
             raise ValueError(
                 f"warm_start goes on with {len(self.input_weights_)} cells and "
                 f"{self.input_weights_.shape[1]} inputs, but n_hidden={self.n_hidden} and n_steps="
-                f"{self.n_steps} ask for {self.n_hidden} and {sequences.shape[2]}."
+                f"{n_steps} ask for {self.n_hidden} and {n_inputs}."
             )
         if not going_on:
-            self._start(known, sequences.shape[2], rng)
+            self._start(known, n_inputs, rng)
         self._every_step = y.ndim == 2
-        return sequences, torch.from_numpy(labels.reshape(y.shape))
+        return torch.from_numpy(sequences), torch.from_numpy(labels.reshape(y.shape))
 
     def _completed(self, attributes):
         others = ("classes_", "n_features_in_", "_every_step")
@@ -306,13 +310,8 @@ class RNNClassifier(
             init = low_rank_init(n, n, random_state=rng)
         self.recurrent_weights_ = initial_matrix(init, n, rng).astype(np.float32)
 
-    def _sequences(self, X):
-        if X.shape[1] % self.n_steps:
-            raise ValueError(
-                f"X has {X.shape[1]} features, which cannot be shared out among "
-                f"n_steps={self.n_steps} steps."
-            )
-        return X.reshape(len(X), self.n_steps, -1).astype(np.float32)
+    def _sequences(self, X, n_steps):
+        return self._shared_out(X, n_steps).astype(np.float32)
 
     def _run(self, sequences, input_weights, recurrent_weights):
         """States h after every step, shape (n_samples, n_steps, n_hidden)."""
@@ -330,6 +329,7 @@ class RNNClassifier(
     def _of_states(self, function, X, every=False):
         """A function of the states after the last step, or after every, and the dtype of X."""
         check_is_fitted(self)
+        X, n_steps = self._rows(X)
         X = validate_data(self, X, reset=False)
         weights = (torch.from_numpy(w) for w in (self.input_weights_, self.recurrent_weights_))
         weights, first = tuple(weights), 0 if every else -1
@@ -338,7 +338,7 @@ class RNNClassifier(
             return self._run(block, *weights)[:, first:].clone()
 
         def answers(rows):
-            return function(in_blocks(states, self._sequences(rows)))
+            return function(in_blocks(states, self._sequences(rows, n_steps)))
 
         return check_answers(in_pieces(answers, X), self), X.dtype
 
@@ -347,7 +347,7 @@ class RNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_steps, n_inputs)
 
         Returns
         -------
@@ -361,7 +361,7 @@ class RNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_steps, n_inputs)
 
         Returns
         -------
@@ -385,7 +385,7 @@ class RNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_steps, n_inputs)
         y : array-like of shape (n_samples,) or (n_samples, n_steps)
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -403,7 +403,7 @@ class RNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_steps, n_inputs)
 
         Returns
         -------
@@ -415,9 +415,10 @@ class RNNClassifier(
             products.
         """
         check_is_fitted(self)
+        X, n_steps = self._rows(X)
         X = validate_data(self, X, reset=False)
         weights = [w.astype(float) for w in (self.input_weights_, self.recurrent_weights_)]
-        sequences = torch.from_numpy(self._sequences(X).astype(float))
+        sequences = torch.from_numpy(self._sequences(X, n_steps).astype(float))
         states = self._run(sequences, *map(torch.from_numpy, weights)).numpy()
         active = (states > 0)[:, None]  # with an axis of outputs
         share, (n_samples, n_steps, n) = self.dt / self.tau, states.shape

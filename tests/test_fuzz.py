@@ -216,6 +216,21 @@ def test_stationary_states(data):
 
 
 LARGE = "obeid_2021_sheet"
+TRIALS = made.make_cognitive_task("dms", 3, n_ring=4, random_state=0)
+
+
+class Flashes:
+    """What an environment with trials needs at least."""
+
+    dt = 10.0
+
+    def new_trial(self):
+        self.ob, self.gt = np.ones((3, 1)), np.zeros(3, int)
+
+    def seed(self, seed):
+        pass
+
+
 MAKERS = [getattr(made, name) for name in made.__all__ if not name.startswith("make_ring")]
 MAKERS += [
     ssn_estimators.low_rank_init,
@@ -285,6 +300,9 @@ SMALL = {
     "X": [[0.5, 0.2]],
     "sigma": 0.1,
     "p": 0.1,
+    "env": Flashes(),
+    "trials": TRIALS,
+    "outputs": TRIALS.y,
 }
 
 

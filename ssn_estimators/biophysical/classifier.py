@@ -17,6 +17,7 @@ from ssn_estimators._classifiers import (
     refuse_one_class,
     uniform_weights,
 )
+from ssn_estimators._sequences import SequencesMixin
 from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
@@ -53,6 +54,7 @@ class MorrisLecarClassifier(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     ClassifierMixin,
+    SequencesMixin,
     StepwiseMixin,
     BaseEstimator,
 ):
@@ -69,8 +71,9 @@ class MorrisLecarClassifier(
     ----------
     n_cells : int, default=128
         Number of cells.
-    n_words : int, default=1
-        Words in a row of `X`, one after the other.
+    n_words : int, default=None
+        Words in a row of `X`, one after the other. None is one word, or as many as `X` has if it
+        has an axis of them.
     word_duration : float, default=50.0
         Duration of each in ms.
     read_duration : float, default=10.0
@@ -178,12 +181,13 @@ class MorrisLecarClassifier(
     (3,)
     """
 
+    _steps = "n_words"
     _look_every = 10
     _checks_loss = False  # steps without a gradient are skipped, if not too many
 
     _parameter_constraints: dict = StepwiseMixin._stepwise_constraints | {
         "n_cells": COUNT,
-        "n_words": COUNT,
+        "n_words": [*COUNT, None],
         "word_duration": POSITIVE,
         "read_duration": POSITIVE,
         "dt": POSITIVE,
@@ -227,7 +231,7 @@ class MorrisLecarClassifier(
         self,
         n_cells=128,
         *,
-        n_words=1,
+        n_words=None,
         word_duration=50.0,
         read_duration=10.0,
         dt=0.5,
@@ -289,7 +293,7 @@ class MorrisLecarClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_words * n_inputs)
+        X : array-like of shape (n_samples, n_words * n_inputs) or (n_samples, n_words, n_inputs)
             Sequences, word after word.
         y : array-like of shape (n_samples,)
             Class labels.
@@ -307,15 +311,16 @@ class MorrisLecarClassifier(
             is finite; or the responses to whole classes are not.
         """
         going_on = self._goes_on("readout_weights_")
+        X, n_words = self._rows(X, fitted=going_on)
         X, y = validate_data(self, X, y, reset=not going_on)
         known, labels = classes_of(y)
         if going_on:
             check_same_classes(known, self)
         refuse_one_class(known, self)
-        self._grid()
+        self._grid(n_words)
         if not going_on:
             self.input_scale_ = max(1.0, float(np.abs(X).max()))
-        sequences = self._sequences(X)
+        sequences = self._sequences(X, n_words)
         if self.trainer == "es" and self.estimator == "antithetic" and self.n_samples % 2:
             raise ValueError(f"antithetic samples come in pairs, got n_samples={self.n_samples}.")
         (rng, record), device = self._begin(X, y), resolve_device(self.device)
@@ -333,7 +338,8 @@ class MorrisLecarClassifier(
             if not going_on:
                 varied = self._potentials((len(data[0]), self.n_cells), rng)
                 self._fit_readout(*data, varied)
-            self._train(data, held_out, (X, y), _Trainer(self, device, rng), going_on, record)
+            trainer = _Trainer(self, self._grid(n_words), device, rng)
+            self._train(data, held_out, (X, y), trainer, going_on, record)
         self._fit_readout(*data, START)
         return self
 
@@ -430,13 +436,13 @@ class MorrisLecarClassifier(
             state["_progress"] = {}
         return StepwiseMixin._upgraded(state, file_format)
 
-    def _grid(self):
+    def _grid(self, n_words):
         """Time steps of a word, and those that are read out."""
         n_steps, n_read = (
             count_steps(getattr(self, name), self.dt, name)
             for name in ("word_duration", "read_duration")
         )
-        total = n_steps * self.n_words
+        total = n_steps * n_words
         if n_steps < 1 or not 1 <= n_read <= total:
             raise ValueError(
                 f"a word must last at least one time step of {self.dt:g} ms, and read_duration "
@@ -445,14 +451,8 @@ class MorrisLecarClassifier(
             )
         return {"n_steps": n_steps, "n_read": n_read, "dt": self.dt}
 
-    def _sequences(self, X):
-        if X.shape[1] % self.n_words:
-            raise ValueError(
-                f"X has {X.shape[1]} features, which cannot be shared out among "
-                f"n_words={self.n_words} words."
-            )
-        X = (X / self.input_scale_).astype(np.float32)
-        return X.reshape(len(X), self.n_words, -1)
+    def _sequences(self, X, n_words):
+        return self._shared_out((X / self.input_scale_).astype(np.float32), n_words)
 
     def _check_size(self, n_inputs):
         size = self.input_weights_.shape
@@ -464,7 +464,7 @@ class MorrisLecarClassifier(
 
     def _respond(self, sequences, start, dtype):
         """Mean transmitter, from potentials of every sequence or of all of them."""
-        device, grid = resolve_device(self.device), self._grid()
+        device, grid = resolve_device(self.device), self._grid(sequences.shape[1])
         self._check_size(sequences.shape[2])
         weights = [
             torch.tensor(w, device=device, dtype=dtype)
@@ -483,11 +483,12 @@ class MorrisLecarClassifier(
     def _of_transmitter(self, function, X):
         """A function of the mean transmitter, which is of X's dtype."""
         check_is_fitted(self)
+        X, n_words = self._rows(X)
         X = validate_data(self, X, reset=False)
 
         def answers(rows):
             # in double precision: libraries round the rows of a product by their places
-            found = self._respond(self._sequences(rows), START, torch.float64)
+            found = self._respond(self._sequences(rows, n_words), START, torch.float64)
             return function(found.astype(X.dtype, copy=False))
 
         return check_answers(in_pieces(answers, X), self)
@@ -497,7 +498,7 @@ class MorrisLecarClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_words, n_inputs)
 
         Returns
         -------
@@ -510,7 +511,7 @@ class MorrisLecarClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_words, n_inputs)
 
         Returns
         -------
@@ -533,7 +534,7 @@ class MorrisLecarClassifier(
 class _Trainer:
     """Steps of one fit, by either kind of gradient."""
 
-    def __init__(self, estimator, device, rng):
+    def __init__(self, estimator, grid, device, rng):
         self.estimator, self.device, self.rng = estimator, device, rng
         self._kind = estimator.trainer, estimator.trained
         state, readout = estimator._progress.get(
@@ -561,7 +562,7 @@ class _Trainer:
             name: weights.pop(name) / self.units[name] for name in estimator._weights_through_time()
         }
         self.fixed = weights
-        self.cell, self.grid = MorrisLecar(), estimator._grid()
+        self.cell, self.grid = MorrisLecar(), grid
         self.by_search = estimator.trainer == "es"
         learned = list(self.readout.values())
         if self.by_search:

@@ -1,15 +1,30 @@
-"""Sequences of words whose most frequent one counts."""
+"""Sequences with one answer: the most frequent word, two pulses that differ, digits by row."""
 
 from __future__ import annotations
 
 from numbers import Integral
 
 import numpy as np
+from sklearn.datasets import load_digits
 from sklearn.utils import check_random_state
 
-from ssn_estimators._sklearn import COUNT, MOST, RANDOM, Interval, validate_params
+from ssn_estimators._sklearn import (
+    COUNT,
+    MOST,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RANDOM,
+    Interval,
+    count_steps,
+    validate_params,
+)
 
-__all__ = ["make_evidence_integration", "make_working_memory"]
+__all__ = [
+    "load_digits_by_row",
+    "make_evidence_integration",
+    "make_temporal_xor",
+    "make_working_memory",
+]
 
 
 @validate_params(
@@ -104,3 +119,107 @@ def make_working_memory(
         delay=delay,
         random_state=random_state,
     )
+
+
+@validate_params(
+    n_samples=COUNT,
+    delay=NOT_NEGATIVE,
+    pulse=POSITIVE,
+    wait=NOT_NEGATIVE,
+    dt=POSITIVE,
+    noise=NOT_NEGATIVE,
+    random_state=RANDOM,
+)
+def make_temporal_xor(
+    n_samples=1000,
+    *,
+    delay=500.0,
+    pulse=100.0,
+    wait=200.0,
+    dt=20.0,
+    noise=0.0,
+    random_state=None,
+):
+    """Two pulses, one after the other: do they differ?
+
+    A trial is a pulse of 1 or -1, a delay, a second pulse and a wait for the answer, as in [1]_. No
+    linear function of the input tells the classes apart, and none of the present alone.
+
+    Parameters
+    ----------
+    n_samples : int, default=1000
+        Number of trials; the four pairs of pulses are as frequent as each other.
+    delay : float, default=500.0
+        Time between the pulses, in ms.
+    pulse : float, default=100.0
+        Duration of each, in ms.
+    wait : float, default=200.0
+        Time after the second, in ms.
+    dt : float, default=20.0
+        Time step in ms.
+    noise : float, default=0.0
+        Standard deviation of normal noise in every step.
+    random_state : int, RandomState instance or None, default=None
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_timesteps, 1)
+    y : ndarray of shape (n_samples,), int
+        1 if the pulses differ, otherwise 0.
+
+    Raises
+    ------
+    ValueError
+        If a pulse is shorter than half a step.
+
+    References
+    ----------
+    .. [1] Kim, Li & Sejnowski (2019). Simple framework for constructing functional spiking
+       recurrent neural networks. PNAS 116, 22811-22820.
+
+    Examples
+    --------
+    >>> from ssn_estimators.datasets import make_temporal_xor
+    >>> X, y = make_temporal_xor(8, random_state=0)
+    >>> X.shape, y.mean()
+    ((8, 45, 1), np.float64(0.5))
+    """
+    on, off, after = (
+        count_steps(time, dt, name)
+        for time, name in ((pulse, "pulse"), (delay, "delay"), (wait, "wait"))
+    )
+    if on < 1:
+        raise ValueError(f"pulse={pulse:g} ms is shorter than half a step of dt={dt:g} ms.")
+    rng = check_random_state(random_state)
+    first, second = np.divmod(rng.permutation(n_samples) % 4, 2)
+    X = np.zeros((n_samples, 2 * on + off + after, 1))
+    for begin, sign in ((0, first), (on + off, second)):
+        X[:, begin : begin + on, 0] = (2 * sign - 1)[:, None]
+    if noise:
+        X += noise * rng.standard_normal(X.shape)
+    return X, (first != second).astype(int)
+
+
+def load_digits_by_row():
+    """Scikit-learn's handwritten digits as sequences: eight rows of eight pixels, from above.
+
+    Returns
+    -------
+    X : ndarray of shape (1797, 8, 8)
+        Between 0 and 1.
+    y : ndarray of shape (1797,), int
+        The digits.
+
+    See Also
+    --------
+    sklearn.datasets.load_digits : The images.
+
+    Examples
+    --------
+    >>> from ssn_estimators.datasets import load_digits_by_row
+    >>> X, y = load_digits_by_row()
+    >>> X.shape
+    (1797, 8, 8)
+    """
+    digits = load_digits()
+    return digits.images / digits.images.max(), digits.target
