@@ -24,11 +24,15 @@ from ssn_estimators import (
     SSNClassifier,
     SSNRegressor,
     SSNSampler,
+    SSNSequenceClassifier,
+    SSNSequenceRegressor,
 )
 
 N_CHECKS = {
     SSNClassifier: 61,
     SSNRegressor: 66,
+    SSNSequenceClassifier: 61,
+    SSNSequenceRegressor: 66,
     MorrisLecarClassifier: 61,
     RNNClassifier: 61,
     AutoencoderEncoder: 47,

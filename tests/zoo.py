@@ -21,6 +21,8 @@ from ssn_estimators import (
     SSNClassifier,
     SSNRegressor,
     SSNSampler,
+    SSNSequenceClassifier,
+    SSNSequenceRegressor,
 )
 
 ESTIMATORS = [
@@ -39,6 +41,24 @@ ESTIMATORS = [
         n_trials_predict=2,
         burn_in=40.0,
         window=20.0,
+    ),
+    SSNSequenceClassifier(
+        8,
+        time_step=10.0,
+        burn_in=20.0,
+        max_iter=60,
+        growth_iter=10,
+        learning_rate_init=0.03,
+        n_trials_predict=2,
+    ),
+    SSNSequenceRegressor(
+        8,
+        time_step=10.0,
+        burn_in=20.0,
+        max_iter=60,
+        growth_iter=10,
+        learning_rate_init=0.03,
+        n_trials_predict=2,
     ),
     MorrisLecarClassifier(
         16,

@@ -110,7 +110,8 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
 
     def _checked_targets(self, going_on, X, y, lengths, response=None):
         if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but it is None.")
+            name = type(self).__name__
+            raise ValueError(f"{name} requires y to be passed, but the target y is None.")
         y = column_or_1d(y, warn=True)
         check_consistent_length(X, y)
         known = classes_of(y)[0]

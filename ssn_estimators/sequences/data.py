@@ -19,7 +19,8 @@ def check_sequences(estimator, X, *, reset):
         fit.
     """
     _refuse_ragged(X)
-    shape = np.shape(X)
+    # what is no array yet, as nested lists, is looked at below
+    shape = getattr(X, "shape", ())
     if len(shape) == 3 and not reset:
         wanted = estimator.n_features_in_, estimator.n_channels_
         if shape[1:] != wanted:

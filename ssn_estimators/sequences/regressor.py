@@ -112,7 +112,8 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
 
     def _checked_targets(self, going_on, X, y, lengths, mask=None):
         if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but it is None.")
+            name = type(self).__name__
+            raise ValueError(f"{name} requires y to be passed, but the target y is None.")
         y = self._targets_of(X, y)
         if going_on and (y.ndim != self._axes or (y.ndim == 3 and y.shape[2] != self.n_outputs_)):
             raise ValueError(

@@ -103,7 +103,7 @@ class Followed:
             loss, penalty = objective(made, drive, moments, targets, descent.caution)
             descent.backward(loss + penalty, retain_graph=True)
         for forward in forwards:
-            yield Backward(forward)
+            yield Backward(forward, more=forward is not forwards[-1])
         return REFUSED if loss is None else Found(loss.item())
 
 

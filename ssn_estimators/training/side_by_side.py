@@ -65,9 +65,13 @@ class Forward:
 
 @dataclass(frozen=True, eq=False)
 class Backward:
-    """The gradient of a simulation's moments is known, or is not wanted after all."""
+    """The gradient of a simulation's moments is known, or is not wanted after all.
+
+    `more` says that there will be others through the same circuit.
+    """
 
     forward: Forward
+    more: bool = False
 
 
 class _Batch:
@@ -96,7 +100,7 @@ class _Batch:
             seen = {name: x.detach().requires_grad_(gradient) for name, x in own.items()}
             self.answers.append(replace(simulation, **seen))
 
-    def backward(self):
+    def backward(self, more):
         moments, gradients, wanted = [], [], []
         for answer, own in zip(self.answers, self.moments, strict=True):
             found = {name: getattr(answer, name).grad for name in own}
@@ -111,7 +115,7 @@ class _Batch:
             if wanted[i]:
                 pairs = zip(sources, found[3 * i : 3 * i + 3], strict=True)
                 pairs = [(source, gradient) for source, gradient in pairs if source.requires_grad]
-                torch.autograd.backward(*zip(*pairs, strict=True))
+                torch.autograd.backward(*zip(*pairs, strict=True), retain_graph=more)
 
 
 def _sources(forward):
@@ -141,7 +145,7 @@ class _Batches:
             batch = _Batch(requests, self.simulate)
             self.of_forward.update(dict.fromkeys(requests, batch))
             return batch.answers
-        self.of_forward[requests[0].forward].backward()
+        self.of_forward[requests[0].forward].backward(any(request.more for request in requests))
         return [None] * len(requests)
 
 
