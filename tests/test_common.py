@@ -31,8 +31,8 @@ from ssn_estimators import (
 N_CHECKS = {
     SSNClassifier: 61,
     SSNRegressor: 66,
-    SSNSequenceClassifier: 61,
-    SSNSequenceRegressor: 66,
+    SSNSequenceClassifier: 55,
+    SSNSequenceRegressor: 52,
     MorrisLecarClassifier: 61,
     RNNClassifier: 61,
     AutoencoderEncoder: 47,

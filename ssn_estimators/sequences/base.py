@@ -452,6 +452,13 @@ class SequenceSSN(BaseSSN):
             "_fitted_structure": self.weight_structure,
         }
 
+    def _check_fitted(self):
+        """Raise ValueError unless fitted attributes, of the right shapes, go together."""
+        if self.scaler_.n_features_in_ != self.n_channels_:
+            raise ValueError(f"the network does not take {self.n_channels_} channels.")
+        if (self.input_weights_ < 0).any():
+            raise ValueError("input weights must not be negative.")
+
     def _fitted_model(self):
         arrays = {
             "coef": self.readout_weights_,

@@ -181,6 +181,13 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
         names = ("n_outputs_", "target_scaler_", "_axes")
         return super()._attributes(model) | {name: getattr(self, name) for name in names}
 
+    def _check_fitted(self):
+        super()._check_fitted()
+        if not self.target_scaler_.n_features_in_ == self.n_outputs_ == len(self.readout_bias_):
+            raise ValueError(f"the network does not have {self.n_outputs_} outputs.")
+        if self._axes not in (1, 2, 3) or (self._axes < 3 and self.n_outputs_ != 1):
+            raise ValueError(f"answers with {self._axes} axes are none of such a network.")
+
     def predict(self, X, *, lengths=None):
         """Outputs at every time step.
 
