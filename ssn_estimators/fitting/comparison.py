@@ -11,9 +11,8 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import Bunch
 
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.fitting.data import errors_of, responses_of
+from ssn_estimators.fitting.data import errors_of, explained_variance, responses_of
 from ssn_estimators.fitting.regressor import CircuitRegressor
-from ssn_estimators.fitting.uncertainty import explained_variance
 
 __all__ = ["compare"]
 

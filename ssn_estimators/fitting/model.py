@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -22,9 +22,11 @@ __all__ = [
     "by_cell",
     "circuit_with",
     "data_of",
+    "means_of",
     "model_of",
     "recordings_of",
     "responses_in_time",
+    "with_conditions",
 ]
 
 USUAL_WEIGHTS = [[0.5, -0.5], [0.5, -0.25]]  # mV s; stable under any input
@@ -55,24 +57,27 @@ class Model:
         return Conditions(X, extra, self.readout, replace(self.circuit, k=1.0), self.potentials)
 
 
-def data_of(estimator, X, y, traces, spectra=None):
-    """Inputs, responses and whether these had one axis; none of both if all are in time."""
-    traces = [traces] if isinstance(traces, Traces) else traces
-    if X is None and y is None and not traces and spectra is not None:
-        first = spectra[0] if isinstance(spectra, list | tuple) and spectra else spectra
-        if not hasattr(first, "inputs"):
-            raise ValueError(f"spectra must be Spectra or a sequence of them, got {first!r}.")
-        inputs = to_numbers(first.inputs, float, "inputs of spectra")
-        estimator.n_features_in_ = inputs.shape[1] if inputs.ndim == 2 else 0
-        n_outputs = _n_seen(estimator)
-        return np.zeros((0, estimator.n_features_in_)), np.zeros((0, n_outputs)), False
-    if X is None and y is None and traces:
-        first = to_numbers(traces[0].inputs, float, "inputs of traces")
-        estimator.n_features_in_ = first.shape[1] if first.ndim == 2 else 0
-        n_outputs = np.shape(traces[0].responses)[-1] if np.ndim(traces[0].responses) > 1 else 1
-        return np.zeros((0, estimator.n_features_in_)), np.zeros((0, n_outputs)), False
+def data_of(estimator, X, y, **others):
+    """Inputs, responses and whether these had one axis; none of both if there are others only."""
+    if X is None and y is None:
+        for kinds, given in others.items():
+            first = given[0] if isinstance(given, list | tuple) and given else given
+            if first is not None:
+                return _without_responses(estimator, first, kinds)
     X = validate_data(estimator, X, dtype=np.float64, ensure_min_samples=2)
     return X, *responses_of(y, len(X))
+
+
+def _without_responses(estimator, first, kinds):
+    if not hasattr(first, "inputs"):
+        kind = kinds.capitalize()
+        raise ValueError(f"{kinds} must be {kind} or a sequence of them, got {first!r}.")
+    inputs = to_numbers(first.inputs, float, f"inputs of {kinds}")
+    estimator.n_features_in_ = inputs.shape[1] if inputs.ndim == 2 else 0
+    n_outputs = _n_seen(estimator)
+    if isinstance(first, Traces):
+        n_outputs = np.shape(first.responses)[-1] if np.ndim(first.responses) > 1 else 1
+    return np.zeros((0, estimator.n_features_in_)), np.zeros((0, n_outputs)), False
 
 
 def _n_seen(estimator):
@@ -82,7 +87,7 @@ def _n_seen(estimator):
     return 1 if estimator.circuit is None else estimator.circuit.n_neurons
 
 
-def model_of(estimator, X, n_outputs, in_time=False, in_spectra=False):
+def model_of(estimator, X, n_outputs, in_time=False, fluctuates=False):
     """The model of an estimator's parameters, or why there is none."""
     circuit = estimator.circuit
     usual = circuit is None
@@ -98,7 +103,7 @@ def model_of(estimator, X, n_outputs, in_time=False, in_spectra=False):
         "noise": np.ones(n),
     }
     frees = [_checked_free(free, usual) for free in _listed(estimator.free)]
-    _check_free({free.quantity for free in frees}, circuit, in_time, in_spectra)
+    _check_free({free.quantity for free in frees}, circuit, in_time, fluctuates)
     if in_time and circuit.dynamics == "rate" and estimator.response == "potentials":
         raise ValueError("Traces of a circuit in the rate form are rates: it has no potentials.")
     parameters = parameters_of(frees, arrays, circuit.populations)
@@ -106,12 +111,15 @@ def model_of(estimator, X, n_outputs, in_time=False, in_spectra=False):
     return Model(circuit, readout, parameters, estimator.response == "potentials")
 
 
-def _check_free(quantities, circuit, in_time, in_spectra):
-    if "noise" in quantities and not in_spectra:
-        raise ValueError("noise cannot be free without spectra: steady states have none.")
-    if "tau" in quantities and not in_time and not in_spectra:
+def _check_free(quantities, circuit, in_time, fluctuates):
+    if "noise" in quantities and not fluctuates:
         raise ValueError(
-            "tau cannot be free without traces or spectra: steady states do not depend on it."
+            "noise cannot be free without spectra or covariances: steady states have none."
+        )
+    if "tau" in quantities and not in_time and not fluctuates:
+        raise ValueError(
+            "tau cannot be free without traces, spectra or covariances: steady states do not "
+            "depend on it."
         )
     if "tau" in quantities and circuit.receptors is not None:
         raise ValueError("tau cannot be free in circuits with receptors, which do without.")
@@ -124,6 +132,39 @@ def _check_kind(circuit, in_time):
         raise ValueError(
             f"traces are fitted by circuits with the power law, got {circuit.rate_function}."
         )
+
+
+def with_conditions(given, kind, checked, model, conditions, Y, errors):
+    """Values of a kind as targets, and conditions, responses and errors with theirs, not seen.
+
+    ``checked(own, model, rows)`` makes a target of one of them, given the slice of its conditions.
+    """
+    targets, name = [], kind.__name__.lower()
+    for own in [given] if isinstance(given, kind) else () if given is None else given:
+        if not isinstance(own, kind):
+            raise ValueError(f"{name} must be {kind.__name__} or a sequence of them, got {own!r}.")
+        if model.circuit.rate_function is not None:
+            raise ValueError(
+                f"{name} are fitted by circuits with the power law, got "
+                f"{model.circuit.rate_function}."
+            )
+        X, n_inputs = to_numbers(own.inputs, float, f"inputs of {name}"), conditions.X.shape[1]
+        if X.ndim != 2 or X.shape[1] != n_inputs or not np.isfinite(X).all():
+            raise ValueError(
+                f"inputs of {name} must be finite and of shape (n_conditions, {n_inputs}), got "
+                f"{X.shape}."
+            )
+        extra = by_cell(model.circuit, own.perturbation, len(X), "perturbation")
+        first = len(conditions.X)
+        targets.append(checked(own, model, slice(first, first + len(X))))
+        conditions = replace(
+            conditions,
+            X=np.vstack([conditions.X, X]),
+            extra=np.vstack([conditions.extra, extra]),
+        )
+        unseen = np.ones((len(X), Y.shape[1]))
+        Y, errors = np.vstack([Y, np.nan * unseen]), np.vstack([errors, unseen])
+    return tuple(targets), conditions, Y, errors
 
 
 def recordings_of(traces, model, n_inputs):
@@ -244,9 +285,15 @@ def _readout(circuit, observed, n_outputs):
     observed = list(observed)
     if len(observed) != n_outputs:
         raise ValueError(f"observed names {len(observed)} columns of y, which has {n_outputs}.")
-    readout = np.zeros((n_outputs, n))
-    for row, name in zip(readout, observed, strict=True):
-        cells = choose_cells(circuit, name if isinstance(name, str) else [name])
+    return means_of(circuit, observed)
+
+
+def means_of(circuit, names):
+    """Weights of cells in the means over what is named, of shape (n_names, n_neurons)."""
+    names = list(names)
+    readout = np.zeros((len(names), circuit.n_neurons))
+    for row, name in zip(readout, names, strict=True):
+        cells = choose_cells(circuit, [name] if isinstance(name, Integral) else name)
         row[cells] = 1 / len(cells)
     return readout
 

@@ -22,20 +22,17 @@ from ssn_estimators._sklearn import (
     validate_data,
 )
 from ssn_estimators.circuit import Circuit
-from ssn_estimators.fitting.data import errors_of, responses_of, steady_responses
-from ssn_estimators.fitting.model import (
-    by_cell,
-    circuit_with,
-    data_of,
-    model_of,
-    recordings_of,
-    responses_in_time,
-)
-from ssn_estimators.fitting.profiles import profile_intervals
-from ssn_estimators.fitting.spectra import Fluctuations, with_spectra
-from ssn_estimators.fitting.starts import Problem, descents, is_reached, warn_of
-from ssn_estimators.fitting.uncertainty import (
+from ssn_estimators.fitting.data import (
+    errors_of,
     explained_variance,
+    responses_of,
+    steady_responses,
+)
+from ssn_estimators.fitting.model import by_cell, circuit_with, responses_in_time
+from ssn_estimators.fitting.problem import problem_of
+from ssn_estimators.fitting.profiles import profile_intervals
+from ssn_estimators.fitting.starts import descents, is_reached, warn_of
+from ssn_estimators.fitting.uncertainty import (
     identified,
     intervals_of_values,
     table_of,
@@ -130,8 +127,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
     coordinates_ : ndarray of shape (n_parameters,)
         Logarithms of the magnitudes where these are fitted, and the values of linear parameters.
     jacobian_ : ndarray of shape (n_residuals, n_parameters)
-        Of the residuals and of the misfits of the prior, then of those of spectra and of (a QR
-        decomposition of) traces, by the coordinates.
+        Of the residuals and of the misfits of the prior, then of those of spectra, of covariances
+        and of (a QR decomposition of) traces, by the coordinates.
     condition_number_ : float
         Of the Jacobian of the residuals: the ratio of its largest to its smallest singular value.
     cost_ : float
@@ -146,11 +143,13 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         Of the responses of each of the traces.
     explained_variance_spectra_ : list of ndarray of shape (n_signals,)
         Of the logarithms of the power of each of the spectra.
+    explained_variance_covariances_ : list of ndarray of shape (n_signals, n_signals)
+        Of each entry, over conditions, of each of the covariances.
     noise_ceiling_ : ndarray of shape (n_outputs,)
         What the true rates would explain on average, given the errors; NaN without `sample_error`.
     stability_ : ndarray of shape (n_conditions,)
         Largest real part of the eigenvalues of the Jacobian of each state, in 1/ms; after those
-        of X, of the inputs of spectra.
+        of X, of the inputs of spectra and of covariances.
     readout_ : ndarray of shape (n_outputs, n_neurons)
         Weights of the cells in the columns of y.
     n_outputs_ : int
@@ -250,7 +249,15 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X=None, y=None, *, sample_error=None, perturbation=None, traces=None, spectra=None
+        self,
+        X=None,
+        y=None,
+        *,
+        sample_error=None,
+        perturbation=None,
+        traces=None,
+        spectra=None,
+        covariances=None,
     ):
         """Fit the circuit to responses.
 
@@ -270,6 +277,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
             then). Time constants may be free with them, and errors count as known.
         spectra : Spectra or sequence of Spectra, default=None
             Power spectra of fluctuations, likewise; the noise may be free with them.
+        covariances : Covariances or sequence of Covariances, default=None
+            Covariances of fluctuations, likewise.
 
         Returns
         -------
@@ -283,29 +292,16 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         DivergenceError
             If no start has a stable state under all conditions.
         """
-        X, Y, is_flat = data_of(self, X, y, traces, spectra)
-        errors = errors_of(sample_error, Y)
-        model = model_of(self, X, Y.shape[1], traces is not None, spectra is not None)
-        conditions = model.conditions(X, perturbation)
-        recordings = () if traces is None else recordings_of(traces, model, X.shape[1])
-        targets, conditions, Y, errors = with_spectra(spectra, model, conditions, Y, errors)
-        problem = Problem(
-            model.parameters,
-            conditions,
-            Y,
-            errors,
-            self.penalty,
-            recordings,
-            rate_form=model.circuit.dynamics == "rate",
-            fluctuations=Fluctuations(targets, model.circuit, conditions) if targets else None,
-        )
+        shown = X, y, sample_error, perturbation
+        model, problem, is_flat = problem_of(self, *shown, traces, spectra, covariances)
         rng = check_random_state(self.random_state)
         limits = {"max_iter": self.max_iter, "tol": self.tol, "n_jobs": self.n_jobs}
         found, n_drawn, n_lost = descents(problem, self.n_starts, rng, **limits)
         warn_of(found)
-        self.n_outputs_, self._is_flat = Y.shape[1], is_flat
+        self.n_outputs_, self._is_flat = problem.targets.shape[1], is_flat
         best = self._keep(model, problem, found, n_drawn, n_lost)
-        self._judge(problem, best, sample_error is not None or bool(recordings or targets))
+        known = sample_error is not None or bool(problem.recordings or problem.fluctuations)
+        self._judge(problem, best, known)
         return self
 
     def _keep(self, model, problem, found, n_drawn, n_lost):
@@ -337,12 +333,10 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
             explained_variance(own.targets, follower.outputs(own, arrays)[..., -1])
             for own in problem.recordings
         ]
-        self.explained_variance_spectra_ = []
-        if problem.fluctuations is not None:
-            self.explained_variance_spectra_ = [
-                _of_spectra(own, problem.fluctuations.power(own, arrays, best.u))
-                for own in problem.fluctuations.targets
-            ]
+        for name in ("spectra", "covariances"):
+            own = getattr(problem, name)
+            explained = [] if own is None else own.explained_variance(arrays, best.u)
+            setattr(self, f"explained_variance_{name}_", explained)
         n_free = max(1, problem.n_residuals + problem.has_prior.sum() - len(parameters))
         scale = np.sqrt(self.cost_ / n_free)
         scale = max(1.0, scale) if errors_known else scale
@@ -503,8 +497,3 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = True
         tags.regressor_tags.poor_score = True  # rates are never negative, as targets of tests are
         return tags
-
-
-def _of_spectra(target, power):
-    shape = (-1, power.shape[-1])
-    return explained_variance(np.log(target.power).reshape(shape), np.log(power).reshape(shape))

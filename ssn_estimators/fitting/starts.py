@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -12,110 +11,15 @@ from scipy.optimize import least_squares
 from sklearn.exceptions import ConvergenceWarning
 
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.fitting.parameters import Parameters
-from ssn_estimators.fitting.spectra import Fluctuations
-from ssn_estimators.fitting.steady import (
-    Conditions,
-    Steady,
-    fixed_points_of,
-    spectral_abscissae,
-)
-from ssn_estimators.fitting.traces import Follower
+from ssn_estimators.fitting.steady import Steady, fixed_points_of, spectral_abscissae
 
-__all__ = ["Descent", "Problem", "descended", "descents", "is_reached", "warn_of"]
+__all__ = ["Descent", "descended", "descents", "is_reached", "warn_of"]
 
 POOL = 2  # draws of a start, of which those with the least cost are taken first
 ROUNDS = 10  # of draws, and of starts in place of those that failed
 WALL = (
     0.02  # of the rate at which the slowest cells decay: what is slower is about to lose its state
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """Residuals in units of errors, then those of the prior, and their derivatives.
-
-    Parameters
-    ----------
-    parameters : Parameters
-    conditions : Conditions
-    targets, errors : ndarrays of shape (n_conditions, n_outputs)
-        NaN among the targets is what has not been seen.
-    penalty : float
-        Factor of the squared misfits of the prior.
-    recordings : sequence of Recording
-    rate_form : bool
-        Of what is recorded.
-    fluctuations : Fluctuations
-        Whose spectra have been seen; None for none.
-    """
-
-    parameters: Parameters
-    conditions: Conditions
-    targets: np.ndarray
-    errors: np.ndarray
-    penalty: float
-    recordings: tuple = ()
-    rate_form: bool = False
-    fluctuations: Fluctuations | None = None
-
-    def follower(self):
-        """Of the recordings."""
-        return Follower(self.recordings, self.parameters, self.conditions, self.rate_form)
-
-    @property
-    def n_residuals(self):
-        """Numbers of observations."""
-        in_time = sum(np.isfinite(recording.targets).sum() for recording in self.recordings)
-        targets = () if self.fluctuations is None else self.fluctuations.targets
-        return int(self.seen.sum() + in_time + sum(own.seen.sum() for own in targets))
-
-    @property
-    def seen(self):
-        """What has been seen, of the targets' shape."""
-        return np.isfinite(self.targets)
-
-    @property
-    def has_prior(self):
-        """For which parameters there is a prior that counts."""
-        return np.isfinite(self.parameters.prior_mean) & (self.penalty > 0)
-
-    def residuals(self, outputs, theta):
-        """Their squares add up to what is minimised; of one circuit, or of several."""
-        misfit = ((outputs - self.targets) / self.errors)[..., self.seen]
-        prior = np.sqrt(self.penalty) * self.parameters.prior(theta)[0][..., self.has_prior]
-        return np.concatenate([misfit, prior], -1)
-
-    def jacobian(self, of_outputs, theta):
-        """Derivatives of the residuals, of shape (n_residuals, n_parameters)."""
-        misfit = (of_outputs / self.errors[..., None])[self.seen]
-        slopes = np.sqrt(self.penalty) * self.parameters.prior(theta)[1]
-        return np.concatenate([misfit, np.diag(slopes)[self.has_prior]])
-
-    def candidates(self, thetas):
-        """States of circuits, and their sums of squares; infinite without a stable state."""
-        arrays = self.parameters.arrays(thetas)
-        u = fixed_points_of(self.conditions, arrays)
-        cost, found = np.full(len(thetas), np.inf), np.flatnonzero(np.isfinite(u).all((1, 2)))
-        own = {name: array[found] for name, array in arrays.items()}
-        stable = (spectral_abscissae(self.conditions, own, u[found]) < 0).all(1)
-        outputs = self.conditions.outputs(own, u[found])
-        costs = (self.residuals(outputs, thetas[found]) ** 2).sum(-1)
-        cost[found[stable]] = costs[stable]
-        follower = self.follower()
-        for i in found[stable]:
-            cost[i] += follower.cost(thetas[i])
-            if self.fluctuations is not None:
-                one = self.parameters.arrays(thetas[i])
-                cost[i] += (self.fluctuations.residuals(one, u[i]) ** 2).sum()
-        return u, cost
-
-    def is_dead(self, arrays, u):
-        """Whether there is an output that no parameter acts on, for its cells are silent."""
-        if self.conditions.potentials or not len(u):
-            return False
-        moves = self.conditions.gain(arrays, u) @ self.conditions.readout.T != 0
-        return bool((self.seen.any(0) & ~(moves & self.seen).any(0)).any())
 
 
 class Descent(NamedTuple):
@@ -211,7 +115,6 @@ def descended(problem, start, u, max_iter, tol, *, guarded=False, held=None):
     unit = np.where(parameters.spread > 0, parameters.spread, 1.0)
     steady = Steady(parameters, problem.conditions, start, u, guarded)
     follower = problem.follower() if problem.recordings else None
-    fluctuations = problem.fluctuations
     moving = np.arange(len(start)) != held
 
     def theta_of(z):
@@ -222,9 +125,9 @@ def descended(problem, start, u, max_iter, tol, *, guarded=False, held=None):
     def residuals(z):
         theta = theta_of(z)
         found = problem.residuals(steady.outputs(theta), theta)  # NaN makes it take a shorter step
-        if fluctuations is not None:
-            _, arrays, u = steady.last
-            found = np.append(found, fluctuations.residuals(arrays, u))
+        _, arrays, u = steady.last
+        for own in problem.fluctuations:
+            found = np.append(found, own.residuals(arrays, u))
         return found if follower is None else np.append(found, follower.residuals(theta))
 
     def jacobian(z):
@@ -232,10 +135,10 @@ def descended(problem, start, u, max_iter, tol, *, guarded=False, held=None):
 
     def whole_jacobian(theta):
         found = problem.jacobian(steady.jacobian(theta), theta)
-        if fluctuations is not None:
-            _, arrays, u = steady.here
-            own = fluctuations.jacobian(arrays, steady.slopes, u, steady.by_parameters())
-            found = np.vstack([found, own])
+        _, arrays, u = steady.here
+        for own in problem.fluctuations:
+            slopes = own.jacobian(arrays, steady.slopes, u, steady.by_parameters())
+            found = np.vstack([found, slopes])
         return found if follower is None else np.vstack([found, follower.jacobian(theta)])
 
     low, high = (parameters.low - start) / unit, (parameters.high - start) / unit

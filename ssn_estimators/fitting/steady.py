@@ -14,7 +14,7 @@ import numpy as np
 
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD, Circuit
 
-__all__ = ["Conditions", "Steady", "fixed_points_of", "spectral_abscissae"]
+__all__ = ["Conditions", "Steady", "fixed_points_of", "gain_slopes", "spectral_abscissae"]
 
 NEWTON_STEPS = 8
 PRECISION = 1e-6  # of a Newton step, relative to 1 mV + the potentials; its error is the square
@@ -234,3 +234,19 @@ class Steady:
         if "baseline" in slopes:
             found[:, -1] = slopes["baseline"]
         return found.reshape(-1, p)
+
+
+def gain_slopes(law, arrays, slopes, u, by_parameters):
+    """Derivatives of the gains, of shape (..., n_neurons, n_parameters), of power laws.
+
+    From those of the quantities, and from those of the potentials, `by_parameters`.
+    """
+    through = (arrays["k"] * _curvature(law, u))[..., None] * by_parameters
+    return law.gain(u)[..., None] * slopes.get("k", 0.0) + through
+
+
+def _curvature(law, u):
+    """Second derivative of the power law of k = 1."""
+    positive = u > 0
+    power = np.where(positive, u, 1.0) ** (law.gamma - 2)
+    return law.gamma * (law.gamma - 1) * power * positive
