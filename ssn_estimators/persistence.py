@@ -455,7 +455,7 @@ def _check_shapes(model, shapes, name):
     """Raise ValueError unless attributes are finite arrays of shapes that go together.
 
     Names that end with "?" may be None. Sizes are numbers, attributes of the model, or free but
-    the same everywhere.
+    the same everywhere; a first "..." stands for any others.
     """
     free = {}
     for attribute, shape in shapes.items():
@@ -467,11 +467,13 @@ def _check_shapes(model, shapes, name):
             if not isinstance(value, shape) or (isinstance(value, bool) and shape is not bool):
                 raise ValueError(f"{place} is a {type(value).__name__}.")
             continue
-        if not isinstance(value, np.ndarray) or value.ndim != len(shape):
-            raise ValueError(f"{place} must be an array of {len(shape)} dimensions.")
+        sizes = shape[1:] if shape[:1] == (...,) else shape
+        n_others = np.ndim(value) - len(sizes)
+        if not isinstance(value, np.ndarray) or n_others < 0 or (n_others and sizes is shape):
+            raise ValueError(f"{place} must be an array of {len(sizes)} dimensions.")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise ValueError(f"{place} must be finite.")
-        for size, found in zip(shape, value.shape, strict=True):
+        for size, found in zip(sizes, value.shape[n_others:], strict=True):
             if isinstance(size, str):
                 known = _known(model, size)
                 size = free.setdefault(size, found) if known is None else known

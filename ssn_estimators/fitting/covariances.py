@@ -57,6 +57,8 @@ class Covariances:
     perturbation : array-like of shape (n_conditions, n_neurons) or \
             (n_conditions, n_populations), default=None
         Further drive in mV.
+    session : str or int, default=None
+        Of all conditions, if there are several.
 
     Examples
     --------
@@ -78,6 +80,7 @@ class Covariances:
     cells: object = None
     of: str = "r"
     perturbation: object = None
+    session: object = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,10 +22,13 @@ __all__ = [
     "by_cell",
     "circuit_with",
     "data_of",
+    "labels_of",
     "means_of",
     "model_of",
+    "numbers_of",
     "recordings_of",
     "responses_in_time",
+    "sessions_of",
     "with_conditions",
 ]
 
@@ -44,17 +47,27 @@ class Model:
     parameters : Parameters
     potentials : bool
         Whether potentials are seen, not rates.
+    sessions : tuple of str
+        Their labels; empty if there are none.
     """
 
     circuit: Circuit
     readout: np.ndarray
     parameters: Parameters
     potentials: bool
+    sessions: tuple = ()
 
-    def conditions(self, X, perturbation):
+    def conditions(self, X, perturbation, sessions=None):
         """What the circuit is shown."""
         extra = by_cell(self.circuit, perturbation, len(X), "perturbation")
-        return Conditions(X, extra, self.readout, replace(self.circuit, k=1.0), self.potentials)
+        law = replace(self.circuit, k=1.0)
+        numbers = numbers_of(sessions, len(X), self.sessions)
+        return Conditions(*self.shown(X, numbers), extra, self.readout, law, self.potentials)
+
+    def shown(self, X, numbers):
+        """Inputs in columns of their sessions, and which session it is."""
+        which = np.eye(max(1, len(self.sessions)))[numbers]
+        return np.einsum("cs,ci->csi", which, X).reshape(len(X), which.shape[1] * X.shape[1]), which
 
 
 def data_of(estimator, X, y, **others):
@@ -87,7 +100,7 @@ def _n_seen(estimator):
     return 1 if estimator.circuit is None else estimator.circuit.n_neurons
 
 
-def model_of(estimator, X, n_outputs, in_time=False, fluctuates=False):
+def model_of(estimator, X, n_outputs, in_time=False, fluctuates=False, sessions=()):
     """The model of an estimator's parameters, or why there is none."""
     circuit = estimator.circuit
     usual = circuit is None
@@ -106,9 +119,13 @@ def model_of(estimator, X, n_outputs, in_time=False, fluctuates=False):
     _check_free({free.quantity for free in frees}, circuit, in_time, fluctuates)
     if in_time and circuit.dynamics == "rate" and estimator.response == "potentials":
         raise ValueError("Traces of a circuit in the rate form are rates: it has no potentials.")
-    parameters = parameters_of(frees, arrays, circuit.populations)
+    if any(free.per_session for free in frees) != bool(sessions):
+        raise ValueError(
+            "sessions and Free(..., per_session=True), of what differs between them, go together."
+        )
+    parameters = parameters_of(frees, arrays, circuit.populations, sessions)
     readout = _readout(circuit, estimator.observed, n_outputs)
-    return Model(circuit, readout, parameters, estimator.response == "potentials")
+    return Model(circuit, readout, parameters, estimator.response == "potentials", sessions)
 
 
 def _check_free(quantities, circuit, in_time, fluctuates):
@@ -148,18 +165,21 @@ def with_conditions(given, kind, checked, model, conditions, Y, errors):
                 f"{name} are fitted by circuits with the power law, got "
                 f"{model.circuit.rate_function}."
             )
-        X, n_inputs = to_numbers(own.inputs, float, f"inputs of {name}"), conditions.X.shape[1]
+        X = to_numbers(own.inputs, float, f"inputs of {name}")
+        n_inputs = conditions.X.shape[1] // conditions.sessions.shape[1]
         if X.ndim != 2 or X.shape[1] != n_inputs or not np.isfinite(X).all():
             raise ValueError(
                 f"inputs of {name} must be finite and of shape (n_conditions, {n_inputs}), got "
                 f"{X.shape}."
             )
         extra = by_cell(model.circuit, own.perturbation, len(X), "perturbation")
+        X, which = model.shown(X, numbers_of(own.session, len(X), model.sessions))
         first = len(conditions.X)
         targets.append(checked(own, model, slice(first, first + len(X))))
         conditions = replace(
             conditions,
             X=np.vstack([conditions.X, X]),
+            sessions=np.vstack([conditions.sessions, which]),
             extra=np.vstack([conditions.extra, extra]),
         )
         unseen = np.ones((len(X), Y.shape[1]))
@@ -175,19 +195,21 @@ def recordings_of(traces, model, n_inputs):
 
 def responses_in_time(estimator, inputs, **options):
     """What a fitted estimator's circuit does in time, unless it runs away."""
-    circuit, readout = estimator.circuit_, estimator.readout_
+    circuit, readout, n = estimator.circuit_, estimator.readout_, estimator.circuit_.n_neurons
     arrays = {
         "weights": circuit.weights,
-        "input_map": estimator.input_map_,
-        "baseline": estimator.baseline_,
+        "input_map": np.hstack(estimator.input_map_.reshape(-1, n, estimator.n_features_in_)),
+        "baseline": estimator.baseline_.reshape(-1, n).T,
         "k": np.broadcast_to(circuit.of_cells("k", circuit.weights), circuit.n_neurons),
         "tau": circuit.tau,
     }
     parameters = Parameters(arrays, [], {"names": []})
-    model = Model(circuit, readout, parameters, estimator.response == "potentials")
+    sessions = sessions_of(estimator)
+    model = Model(circuit, readout, parameters, estimator.response == "potentials", sessions)
     traces = Traces(inputs, np.zeros((len(inputs), len(readout))), **options)
     recordings = recordings_of(traces, model, estimator.n_features_in_)
-    conditions = model.conditions(np.zeros((0, estimator.n_features_in_)), None)
+    nothing = np.zeros((0, estimator.n_features_in_))
+    conditions = model.conditions(nothing, None)
     follower = Follower(recordings, parameters, conditions, circuit.dynamics == "rate")
     found = follower.outputs(recordings[0], arrays)[..., -1].copy()
     if not np.isfinite(found).all():
@@ -218,7 +240,9 @@ def _recording(own, model, n_inputs):
     extra = None if own.perturbation is None else [own.perturbation]
     extra = by_cell(circuit, extra, 1, "perturbation")[0]
     first = int(np.argmax(np.isfinite(Y).any(1)))
-    return Recording(X, extra, initial, first, Y[first:], errors[first:], float(own.dt))
+    session = int(numbers_of(own.session, 1, model.sessions)[0])
+    seen = Y[first:], errors[first:]
+    return Recording(X, extra, initial, first, *seen, float(own.dt), session)
 
 
 def _usual_circuit(n_outputs):
@@ -319,6 +343,44 @@ def by_cell(circuit, values, n_rows, name):
         f"{name} must have shape ({rows}{n}) for cells or ({rows}{len(sizes)}) for populations, "
         f"got {np.shape(values)}."
     )
+
+
+def labels_of(sessions, n_rows):
+    """Labels of n_rows, as strings, from as many or from one."""
+    labels = np.asarray(sessions)
+    if labels.dtype == object and all(isinstance(label, str) for label in labels.ravel()):
+        labels = labels.astype(str)
+    if labels.dtype.kind not in "iuU" or labels.shape not in ((), (n_rows,)):
+        raise ValueError(
+            f"sessions must be a label (str or int), or one for each of {n_rows} conditions; got "
+            f"{sessions!r}."
+        )
+    return np.broadcast_to(labels.astype(str), n_rows)
+
+
+def numbers_of(sessions, n_rows, known):
+    """Numbers of the sessions of n_rows, among those known; 0 if there are none."""
+    if not n_rows:
+        return np.zeros(0, int)
+    if (sessions is None) == bool(known):
+        raise ValueError(
+            f"there are the sessions {list(known)}: of which one is it?"
+            if known
+            else f"the fit has no sessions, got {sessions!r}."
+        )
+    if not known:
+        return np.zeros(n_rows, int)
+    labels = labels_of(sessions, n_rows)
+    unknown = sorted(set(labels.tolist()) - set(known))
+    if unknown:
+        raise ValueError(f"there are no sessions {unknown}, but {list(known)}.")
+    return np.array([known.index(label) for label in labels.tolist()])
+
+
+def sessions_of(estimator):
+    """Labels of the sessions of a fit, empty if there are none."""
+    labels = getattr(estimator, "sessions_", None)  # of which fits of before know nothing
+    return () if labels is None else tuple(labels.tolist())
 
 
 def circuit_with(circuit, parameters, theta):

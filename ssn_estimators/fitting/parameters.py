@@ -10,11 +10,12 @@ import numpy as np
 
 from ssn_estimators._torch import to_numbers
 
-__all__ = ["QUANTITIES", "Free", "Parameters", "parameters_of"]
+__all__ = ["QUANTITIES", "Free", "Parameters", "over_sessions", "parameters_of"]
 
 QUANTITIES = ("weights", "input_map", "baseline", "k", "tau", "noise")
 TIES = ("populations", "presynaptic", "each")
 SCALES = ("log", "linear")
+OF_SESSIONS = ("input_map", "baseline")  # which may differ between sessions
 LINEAR = ("baseline",)  # may change their sign, unless told otherwise
 ONE_SIGN = ("weights", "k", "tau", "noise")  # by Dale\'s law, and by what they are
 MOST_LOG = 50.0  # |log| of a magnitude; beyond, squares of exponentials overflow
@@ -57,6 +58,9 @@ class Free:
     name : str, default=None
         What the parameters are called; None means as the quantity. Groups of two quantities that
         are called alike have one parameter, such as a factor of weights and of inputs.
+    per_session : bool, default=False
+        Whether each session has parameters of its own, see :meth:`.CircuitRegressor.fit`; of the
+        input map and the baseline. Boxes and priors are those of each.
 
     Examples
     --------
@@ -77,6 +81,7 @@ class Free:
     prior_error: object = None
     spread: float = 0.5
     name: str | None = None
+    per_session: bool = False
 
     def __post_init__(self):
         self._check("quantity", QUANTITIES)
@@ -86,6 +91,13 @@ class Free:
                 raise ValueError("by='presynaptic' is for weights only.")
         if self.scale is not None:
             self._check("scale", SCALES)
+        if self.per_session not in (False, True):
+            raise ValueError(f"per_session must be True or False, got {self.per_session!r}.")
+        if self.per_session and self.quantity not in OF_SESSIONS:
+            raise ValueError(
+                f"{self.quantity} cannot be per_session: sessions have circuits in common, and may "
+                f"differ in {OF_SESSIONS}."
+            )
         least = 0.0 if self.is_log else -np.inf
         low, high = (to_numbers(bound, float, "a bound of Free") for bound in self.bounds)
         try:
@@ -110,7 +122,8 @@ class Free:
 
     def __repr__(self):
         by = self.by if isinstance(self.by, str) else "labels"
-        return f"Free({self.title} by {by}, {'log' if self.is_log else 'linear'})"
+        each = " and session" if self.per_session else ""
+        return f"Free({self.title} by {by}{each}, {'log' if self.is_log else 'linear'})"
 
     @property
     def title(self):
@@ -227,19 +240,22 @@ class Parameters:
         return (p - self.prior_mean) / error, np.where(self.is_log, p, 1.0) / error
 
 
-def parameters_of(frees, arrays, populations):
-    """The :class:`Parameters` of all that is free, from the arrays of a circuit."""
-    patterns = {name: np.array(array, float) for name, array in arrays.items()}
+def parameters_of(frees, arrays, populations, sessions=()):
+    """The :class:`Parameters` of all that is free, from the arrays of a circuit.
+
+    The input map gets columns, and the baseline a column, for each session, one after the other.
+    """
+    given = {name: np.array(array, float) for name, array in arrays.items()}
+    patterns = {name: over_sessions(array, name, sessions) for name, array in given.items()}
     factors, parts, n = [], [], 0
     for number, free in enumerate(frees):
-        pattern = patterns[free.quantity]
-        covered = [other for other in frees[number + 1 :] if other.quantity == free.quantity]
-        labels, shape = _labels(free, pattern, populations)
-        open_ = _where(free, pattern)
-        later = np.zeros(pattern.shape, bool)
-        for other in covered:
-            later |= _where(other, pattern)
-        factor, part = _factor(free, pattern, labels, shape, open_, later, n)
+        pattern, quantity = patterns[free.quantity], free.quantity
+        groups = _groups(free, given[quantity], populations, sessions)
+        places = [_where(other, given[quantity]) for other in frees if other.quantity == quantity]
+        places = [over_sessions(where, quantity, sessions) for where in places]
+        own = sum(other.quantity == quantity for other in frees[:number])
+        later = np.any([np.zeros(pattern.shape, bool), *places[own + 1 :]], axis=0)
+        factor, part = _factor(free, pattern, groups, places[own], later, n)
         part["group"] = np.full(len(part["names"]), number)
         factors.append(factor)
         parts.append(part)
@@ -247,6 +263,14 @@ def parameters_of(frees, arrays, populations):
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     columns["names"] = [str(name) for name in columns["names"]]
     return Parameters(patterns, *_tied(factors, columns, frees))
+
+
+def over_sessions(array, quantity, sessions):
+    """An array of a quantity as it is with columns for each session, where it may differ."""
+    n_sessions = max(1, len(sessions))
+    if quantity == "baseline":
+        return np.repeat(array[:, None], n_sessions, axis=1)
+    return np.tile(array, (1, n_sessions)) if quantity == "input_map" else array
 
 
 def _tied(factors, columns, frees):
@@ -285,6 +309,23 @@ def _where(free, pattern):
     return where
 
 
+class _Groups(NamedTuple):
+    """What has one parameter."""
+
+    labels: np.ndarray  # of the shape of the quantity, with sessions where these differ
+    shared: np.ndarray  # without
+    shape: tuple | None  # of what priors and bounds are given for
+
+
+def _groups(free, pattern, populations, sessions):
+    labels, shape = _labels(free, pattern, populations)
+    shared = own = over_sessions(labels, free.quantity, sessions)
+    if free.per_session:
+        names = np.repeat(np.array(sessions), shared.shape[1] // len(sessions))
+        own = np.strings.add(np.strings.add(shared, ", "), names)
+    return _Groups(own, shared, shape)
+
+
 def _labels(free, pattern, populations):
     """Name of the group of each number, and the shape of the groups."""
     types, names = np.repeat(list(populations), list(populations.values())), list(populations)
@@ -308,8 +349,9 @@ def _labels(free, pattern, populations):
     return np.array(pairs), (n, n)
 
 
-def _factor(free, pattern, labels, shape, open_, later, first):
+def _factor(free, pattern, groups, open_, later, first):
     """The factor of a `Free`, whose values are taken out of the pattern in place."""
+    labels = groups.labels
     if free.is_log:
         open_ = open_ & (pattern != 0)
     names = list(dict.fromkeys(labels[open_].tolist()))
@@ -337,8 +379,7 @@ def _factor(free, pattern, labels, shape, open_, later, first):
             signs[i] = 1.0
         else:
             pattern[own] = 1.0
-    groups = names, labels, shape
-    low, high = (_of_groups(free, *groups, bound, "a bound") for bound in free.bounds)
+    low, high = (_of_groups(free, names, groups, bound, "a bound") for bound in free.bounds)
     if free.quantity in ONE_SIGN:
         low, high = (
             np.where(start > 0, np.maximum(low, 0), low),
@@ -351,7 +392,7 @@ def _factor(free, pattern, labels, shape, open_, later, first):
             f"{free.title}[{names[i]}] of the circuit is {start[i]:g}, which is not in its box "
             f"from {low[i]:g} to {high[i]:g}."
         )
-    mean, error = _priors(free, *groups)
+    mean, error = _priors(free, names, groups)
     largest = max(1.0, np.abs(start).max())
     with np.errstate(divide="ignore"):
         part = {
@@ -368,26 +409,27 @@ def _factor(free, pattern, labels, shape, open_, later, first):
     return _Factor(free.quantity, index.ravel(), free.is_log), part
 
 
-def _priors(free, names, labels, shape):
+def _priors(free, names, groups):
     """Means and fractional errors of the priors of the groups, NaN where there are none."""
     if free.prior is None:
         return np.full((2, len(names)), np.nan)
-    mean = _of_groups(free, names, labels, shape, free.prior, "prior")
-    error = _of_groups(free, names, labels, shape, free.prior_error, "prior_error")
+    mean = _of_groups(free, names, groups, free.prior, "prior")
+    error = _of_groups(free, names, groups, free.prior_error, "prior_error")
     if np.isinf(mean).any() or not (np.isnan(error) | ((error > 0) & (error < np.inf))).all():
         raise ValueError(f"The prior of {free.title} must be finite, and its errors > 0.")
     mean = np.abs(mean) if free.is_log else mean
     return np.where(np.isnan(mean + error) | (mean == 0), np.nan, [mean, error])
 
 
-def _of_groups(free, names, labels, shape, value, what):
+def _of_groups(free, names, groups, value, what):
     """Numbers of the groups named, from one or from an array of the shape of all groups."""
     numbers = to_numbers(value, float, f"{what} of {free.title}")
-    order = list(dict.fromkeys(labels.ravel().tolist()))
-    shape = (len(order),) if shape is None else shape
+    order = list(dict.fromkeys(groups.shared.ravel().tolist()))
+    shape = (len(order),) if groups.shape is None else groups.shape
     if numbers.shape not in ((), shape):
         raise ValueError(
             f"{what} of {free.title} must be a number or have shape {shape}, got {numbers.shape}."
         )
     by_name = dict(zip(order, np.broadcast_to(numbers, shape).ravel(), strict=True))
-    return np.array([by_name[name] for name in names])
+    shared = dict(zip(groups.labels.ravel().tolist(), groups.shared.ravel().tolist(), strict=True))
+    return np.array([by_name[shared[name]] for name in names])

@@ -8,7 +8,7 @@ import numpy as np
 
 from ssn_estimators.fitting.covariances import CovaryingNoise, with_covariances
 from ssn_estimators.fitting.data import errors_of
-from ssn_estimators.fitting.model import data_of, model_of, recordings_of
+from ssn_estimators.fitting.model import data_of, labels_of, model_of, recordings_of
 from ssn_estimators.fitting.parameters import Parameters
 from ssn_estimators.fitting.spectra import Fluctuations, with_spectra
 from ssn_estimators.fitting.steady import Conditions, fixed_points_of, spectral_abscissae
@@ -17,17 +17,22 @@ from ssn_estimators.fitting.traces import Follower
 __all__ = ["Problem", "problem_of"]
 
 
-def problem_of(estimator, X, y, sample_error, perturbation, traces, spectra, covariances):
-    """The model of an estimator, the problem of its fit, and whether y had one axis."""
-    others = {"traces": traces, "spectra": spectra, "covariances": covariances}
+def problem_of(estimator, X, y, sample_error, perturbation, sessions, **others):
+    """The model of an estimator, the problem of its fit, and whether y had one axis.
+
+    The others are traces, spectra and covariances, None or as :meth:`.CircuitRegressor.fit` takes
+    them.
+    """
     X, Y, is_flat = data_of(estimator, X, y, **others)
     errors = errors_of(sample_error, Y)
-    fluctuates = spectra is not None or covariances is not None
-    model = model_of(estimator, X, Y.shape[1], traces is not None, fluctuates)
-    conditions = model.conditions(X, perturbation)
-    recordings = () if traces is None else recordings_of(traces, model, X.shape[1])
-    powers, *shown = with_spectra(spectra, model, conditions, Y, errors)
-    second, conditions, Y, errors = with_covariances(covariances, model, *shown)
+    seen = {name: given is not None for name, given in others.items()}
+    fluctuates = seen["spectra"] or seen["covariances"]
+    labels = _all_sessions(sessions, len(X), others)
+    model = model_of(estimator, X, Y.shape[1], seen["traces"], fluctuates, labels)
+    conditions = model.conditions(X, perturbation, sessions)
+    recordings = recordings_of(others["traces"], model, X.shape[1]) if seen["traces"] else ()
+    powers, *shown = with_spectra(others["spectra"], model, conditions, Y, errors)
+    second, conditions, Y, errors = with_covariances(others["covariances"], model, *shown)
     own = model.circuit, conditions
     problem = Problem(
         model.parameters,
@@ -41,6 +46,16 @@ def problem_of(estimator, X, y, sample_error, perturbation, traces, spectra, cov
         covariances=CovaryingNoise(second, *own) if second else None,
     )
     return model, problem, is_flat
+
+
+def _all_sessions(sessions, n_rows, others):
+    """Labels of all sessions in the order in which they come."""
+    labels = [] if sessions is None else list(labels_of(sessions, n_rows))
+    for given in others.values():
+        for own in given if isinstance(given, list | tuple) else [given]:
+            label = getattr(own, "session", None)
+            labels += [] if label is None else list(labels_of(label, 1))
+    return tuple(dict.fromkeys(map(str, labels)))
 
 
 @dataclass(frozen=True, eq=False)

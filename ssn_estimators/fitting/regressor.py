@@ -28,7 +28,13 @@ from ssn_estimators.fitting.data import (
     responses_of,
     steady_responses,
 )
-from ssn_estimators.fitting.model import by_cell, circuit_with, responses_in_time
+from ssn_estimators.fitting.model import (
+    by_cell,
+    circuit_with,
+    numbers_of,
+    responses_in_time,
+    sessions_of,
+)
 from ssn_estimators.fitting.problem import problem_of
 from ssn_estimators.fitting.profiles import profile_intervals
 from ssn_estimators.fitting.starts import descents, is_reached, warn_of
@@ -107,11 +113,14 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
     ----------
     circuit_ : Circuit
         With the parameters of the best start.
-    input_map_ : ndarray of shape (n_neurons, n_inputs)
-    baseline_ : ndarray of shape (n_neurons,)
+    input_map_ : ndarray of shape (n_neurons, n_inputs) or (n_sessions, n_neurons, n_inputs)
+        That of each session, if there are sessions.
+    baseline_ : ndarray of shape (n_neurons,) or (n_sessions, n_neurons)
         In mV.
+    sessions_ : ndarray of str of shape (n_sessions,) or None
+        Labels of the sessions; None without.
     parameter_names_ : list of str
-        Such as "weights[E, PV]" (post, pre).
+        Such as "weights[E, PV]" (post, pre), or "baseline[E, monday]" of a session.
     values_, standard_errors_ : ndarrays of shape (n_parameters,)
         Standard errors are those of the Jacobian. Where residuals are larger than their errors on
         average they are larger by as much; without `sample_error` the variance of the residuals
@@ -204,8 +213,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
 
     _fitted_shapes = {
         "circuit_": Circuit,
-        "input_map_": ("circuit_.n_neurons", "n_features_in_"),
-        "baseline_": ("circuit_.n_neurons",),
+        "input_map_": (..., "circuit_.n_neurons", "n_features_in_"),
+        "baseline_": (..., "circuit_.n_neurons"),
         "readout_": ("n_outputs_", "circuit_.n_neurons"),
         "values_": ("parameters",),
         "coordinates_": ("parameters",),
@@ -255,6 +264,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         *,
         sample_error=None,
         perturbation=None,
+        sessions=None,
         traces=None,
         spectra=None,
         covariances=None,
@@ -272,6 +282,10 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         perturbation : array-like of shape (n_conditions, n_neurons) or \
                 (n_conditions, n_populations), default=None
             Further drive in mV, to cells or to all cells of populations.
+        sessions : array-like of str or int of shape (n_conditions,), default=None
+            Of which session, animal or recording each condition is. They have the circuit in
+            common, and what is ``Free(..., per_session=True)`` of the input map and the baseline is
+            that of each. Traces, spectra and covariances have a `session` of their own.
         traces : Traces or sequence of Traces, default=None
             Responses in time, beside those of steady states or in their place (X and y are None
             then). Time constants may be free with them, and errors count as known.
@@ -288,12 +302,14 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         ------
         ValueError
             If data are not finite, a column of y is empty, errors are not positive, a shape is
-            wrong, or something free is not there or not in its box.
+            wrong, something free is not there or not in its box, or sessions are missing or not
+            needed.
         DivergenceError
             If no start has a stable state under all conditions.
         """
-        shown = X, y, sample_error, perturbation
-        model, problem, is_flat = problem_of(self, *shown, traces, spectra, covariances)
+        others = {"traces": traces, "spectra": spectra, "covariances": covariances}
+        shown = X, y, sample_error, perturbation, sessions
+        model, problem, is_flat = problem_of(self, *shown, **others)
         rng = check_random_state(self.random_state)
         limits = {"max_iter": self.max_iter, "tol": self.tol, "n_jobs": self.n_jobs}
         found, n_drawn, n_lost = descents(problem, self.n_starts, rng, **limits)
@@ -310,7 +326,12 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         best = next((x for x in found if is_reached(problem, x)), found[0])
         self.circuit_ = circuit_with(model.circuit, model.parameters, best.theta)
         arrays = model.parameters.arrays(best.theta)
-        self.input_map_, self.baseline_ = arrays["input_map"], arrays["baseline"]
+        n, n_sessions = arrays["baseline"].shape
+        maps = arrays["input_map"].reshape(n, n_sessions, -1).swapaxes(0, 1)
+        baselines = arrays["baseline"].T
+        self.sessions_ = np.array(model.sessions) if model.sessions else None
+        self.input_map_ = maps if model.sessions else maps[0]
+        self.baseline_ = baselines if model.sessions else baselines[0]
         self.readout_, self.cost_, self.stability_ = model.readout, best.cost, best.abscissa
         self.n_iter_ = best.n_evaluations
         self.coordinates_, self.jacobian_ = best.theta, best.jacobian
@@ -367,7 +388,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         values = (self.values_, self.standard_errors_, self.intervals_, self.identified_)
         return table_of(self.parameter_names_, *values)
 
-    def drive(self, X, *, perturbation=None):
+    def drive(self, X, *, perturbation=None, sessions=None):
         """Drive of the cells.
 
         Parameters
@@ -375,33 +396,37 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         X : array-like of shape (n_conditions, n_inputs)
         perturbation : array-like, default=None
             As in :meth:`fit`.
+        sessions : array-like of shape (n_conditions,), str or int, default=None
+            As in :meth:`fit`, or that of all conditions; of those of the fit.
 
         Returns
         -------
         drive : ndarray of shape (n_conditions, n_neurons)
             In mV.
+
+        Raises
+        ------
+        ValueError
+            If inputs are not legal, or there is no such session.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        return self._drive(X, by_cell(self.circuit_, perturbation, len(X), "perturbation"))
-
-    def _drive(self, X, extra):
+        extra = by_cell(self.circuit_, perturbation, len(X), "perturbation")
+        number = numbers_of(sessions, len(X), sessions_of(self))
+        n = self.circuit_.n_neurons
+        maps = self.input_map_.reshape(-1, n, X.shape[1])[number]
         # one sum for each cell and condition, so that it does not depend on other conditions
-        by_input = (X[:, None, :] * self.input_map_).sum(-1)
-        return by_input + self.baseline_ + extra
+        by_input = (X[:, None, :] * maps).sum(-1)
+        return by_input + self.baseline_.reshape(-1, n)[number] + extra
 
-    def _outputs(self, X, extra):
-        potentials = self.response == "potentials"
-        return steady_responses(self.circuit_, self._drive(X, extra), potentials) @ self.readout_.T
-
-    def predict(self, X, *, perturbation=None):
+    def predict(self, X, *, perturbation=None, sessions=None):
         """Steady responses.
 
         Parameters
         ----------
         X : array-like of shape (n_conditions, n_inputs)
-        perturbation : array-like, default=None
-            As in :meth:`fit`.
+        perturbation, sessions : array-like, default=None
+            As in :meth:`drive`.
 
         Returns
         -------
@@ -410,21 +435,22 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
 
         Raises
         ------
+        ValueError
+            If inputs are not legal, or there is no such session.
         DivergenceError
             If the circuit does not settle under some input.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        extra = by_cell(self.circuit_, perturbation, len(X), "perturbation")
-        found = self._outputs(X, extra)
+        drive = self.drive(X, perturbation=perturbation, sessions=sessions)
+        potentials = self.response == "potentials"
+        found = steady_responses(self.circuit_, drive, potentials) @ self.readout_.T
         return found[:, 0] if self._is_flat else found
 
-    def residuals(self, X, y, *, sample_error=None, perturbation=None):
+    def residuals(self, X, y, *, sample_error=None, perturbation=None, sessions=None):
         """Responses less their predictions.
 
         Parameters
         ----------
-        X, y, sample_error, perturbation
+        X, y, sample_error, perturbation, sessions
             As in :meth:`fit`.
 
         Returns
@@ -432,17 +458,17 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         residuals : ndarray of the shape of y
             In units of the errors if these are given; NaN where y is.
         """
-        predicted = self.predict(X, perturbation=perturbation)
+        predicted = self.predict(X, perturbation=perturbation, sessions=sessions)
         Y, _ = responses_of(y, len(predicted))
         found = (Y - predicted.reshape(Y.shape)) / errors_of(sample_error, Y)
         return found[:, 0] if self._is_flat else found
 
-    def score(self, X, y, *, perturbation=None):
+    def score(self, X, y, *, perturbation=None, sessions=None):
         """Explained variance (R squared), the mean over the columns of y.
 
         Parameters
         ----------
-        X, y, perturbation
+        X, y, perturbation, sessions
             As in :meth:`fit`.
 
         Returns
@@ -450,16 +476,16 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         score : float
             1 at best.
         """
-        predicted = self.predict(X, perturbation=perturbation)
+        predicted = self.predict(X, perturbation=perturbation, sessions=sessions)
         Y, _ = responses_of(y, len(predicted))
         return float(explained_variance(Y, predicted.reshape(len(Y), -1)).mean())
 
-    def predict_traces(self, inputs, *, dt=1.0, initial=None, perturbation=None):
+    def predict_traces(self, inputs, *, dt=1.0, initial=None, perturbation=None, session=None):
         """Responses in time.
 
         Parameters
         ----------
-        inputs, dt, initial, perturbation
+        inputs, dt, initial, perturbation, session
             As in :class:`~ssn_estimators.fitting.Traces`.
 
         Returns
@@ -474,15 +500,15 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         options = {"dt": dt, "initial": initial, "perturbation": perturbation}
-        return responses_in_time(self, inputs, **options)
+        return responses_in_time(self, inputs, session=session, **options)
 
-    def simulate(self, X, *, perturbation=None, **options):
+    def simulate(self, X, *, perturbation=None, sessions=None, **options):
         """Simulate the fitted circuit.
 
         Parameters
         ----------
-        X, perturbation
-            As in :meth:`fit`.
+        X, perturbation, sessions
+            As in :meth:`drive`.
         **options
             Of :func:`~ssn_estimators.simulate`, such as `n_trials` and `random_state`.
 
@@ -490,7 +516,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         -------
         simulation : Simulation
         """
-        return simulate(self.circuit_, self.drive(X, perturbation=perturbation), **options)
+        drive = self.drive(X, perturbation=perturbation, sessions=sessions)
+        return simulate(self.circuit_, drive, **options)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

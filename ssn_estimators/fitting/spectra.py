@@ -49,6 +49,8 @@ class Spectra:
     perturbation : array-like of shape (n_conditions, n_neurons) or \
             (n_conditions, n_populations), default=None
         Further drive in mV.
+    session : str or int, default=None
+        Of all conditions, if there are several.
 
     Examples
     --------
@@ -73,6 +75,7 @@ class Spectra:
     cells: object = None
     of: str = "u"
     perturbation: object = None
+    session: object = None
 
 
 @dataclass(frozen=True, eq=False)
