@@ -91,9 +91,13 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
     penalty : float, default=1.0
         Factor of the squared misfits of priors.
     n_starts : int, default=10
-        Number of starts: the circuit, and random ones about it. Those without a stable state, or
-        that end where a state is lost, where an output has no active cells, or nowhere within
-        `max_iter`, are drawn again.
+        Number of starts: the circuit, and random ones about it. Those that end where a state is
+        lost, where an output has no active cells, or nowhere within `max_iter`, are drawn again.
+    lost : {"redraw", "lead"}, default="redraw"
+        What becomes of starts without a stable state: others are drawn, or as many as are needed
+        are led to one by penalties on the spectral abscissa and on large potentials. This takes
+        longer, and is for circuits most of whose neighbours run away; with the power law, without
+        receptors, and with y.
     max_iter : int, default=100
         Largest number of evaluations of a start.
     tol : float, default=1e-5
@@ -144,8 +148,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         The minimum.
     starts_ : Bunch
         Of each start, in the order of `cost`: `cost`, `n_evaluations`, `converged` and `failed`;
-        and the numbers `n_drawn` and `n_lost` of starts drawn, and of those without a stable state
-        or that lost it.
+        and the numbers `n_drawn`, `n_lost` and `n_led` of starts drawn, of those without a stable
+        state or that lost it, and of those led to one.
     explained_variance_ : ndarray of shape (n_outputs,)
         Of each column of y.
     explained_variance_traces_ : list of ndarray of shape (n_outputs,)
@@ -203,6 +207,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         "response": [StrOptions({"rates", "potentials"})],
         "penalty": NOT_NEGATIVE,
         "n_starts": COUNT,
+        "lost": [StrOptions({"redraw", "lead"})],
         "max_iter": COUNT,
         "tol": POSITIVE,
         "intervals": [StrOptions({"jacobian", "profile"})],
@@ -234,6 +239,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         response="rates",
         penalty=1.0,
         n_starts=10,
+        lost="redraw",
         max_iter=100,
         tol=1e-5,
         intervals="jacobian",
@@ -249,6 +255,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         self.response = response
         self.penalty = penalty
         self.n_starts = n_starts
+        self.lost = lost
         self.max_iter = max_iter
         self.tol = tol
         self.intervals = intervals
@@ -312,15 +319,27 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         model, problem, is_flat = problem_of(self, *shown, **others)
         rng = check_random_state(self.random_state)
         limits = {"max_iter": self.max_iter, "tol": self.tol, "n_jobs": self.n_jobs}
-        found, n_drawn, n_lost = descents(problem, self.n_starts, rng, **limits)
+        lead = self._leads(problem)
+        found, counts = descents(problem, self.n_starts, rng, lead=lead, **limits)
         warn_of(found)
         self.n_outputs_, self._is_flat = problem.targets.shape[1], is_flat
-        best = self._keep(model, problem, found, n_drawn, n_lost)
+        best = self._keep(model, problem, found, counts)
         known = sample_error is not None or bool(problem.recordings or problem.fluctuations)
         self._judge(problem, best, known)
         return self
 
-    def _keep(self, model, problem, found, n_drawn, n_lost):
+    def _leads(self, problem):
+        """Whether starts are led to a stable state, if that is possible."""
+        law = problem.conditions.law
+        legal = problem.seen.any() and law.receptors is None and law.rate_function is None
+        if self.lost == "lead" and not legal:
+            raise ValueError(
+                "lost='lead' needs y, and a circuit with the power law and without receptors; take "
+                "'redraw'."
+            )
+        return self.lost == "lead"
+
+    def _keep(self, model, problem, found, counts):
         """The best start whose states are those that the circuit comes to from rest."""
         found = sorted(found, key=lambda descent: (descent.failed, descent.cost))
         best = next((x for x in found if is_reached(problem, x)), found[0])
@@ -340,8 +359,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
             n_evaluations=np.array([x.n_evaluations for x in found]),
             converged=np.array([x.converged for x in found]),
             failed=np.array([x.failed for x in found]),
-            n_drawn=n_drawn,
-            n_lost=n_lost,
+            **counts,
         )
         return best
 

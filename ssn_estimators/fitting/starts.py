@@ -1,4 +1,4 @@
-"""Least squares from many starts, those without a stable state drawn again."""
+"""Least squares from many starts, those without a stable state drawn again, or led back to one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from scipy.optimize import least_squares
 from sklearn.exceptions import ConvergenceWarning
 
 from ssn_estimators.exceptions import DivergenceError
+from ssn_estimators.fitting.leading import led_back
 from ssn_estimators.fitting.steady import Steady, fixed_points_of, spectral_abscissae
 
 __all__ = ["Descent", "descended", "descents", "is_reached", "warn_of"]
@@ -35,15 +36,18 @@ class Descent(NamedTuple):
     failed: bool  # no stable state next to it, or none that is a minimum
 
 
-def descents(problem, n_starts, rng, *, max_iter, tol, n_jobs):
+def descents(problem, n_starts, rng, *, max_iter, tol, n_jobs, lead=False):
     """Least squares from the circuit given and from random starts.
+
+    With `lead` as many starts as are needed are led back, not drawn again.
 
     Returns
     -------
     found : list of Descent
         One for each start.
-    n_drawn, n_lost : int
-        How many starts were drawn, and how many of them had no stable state or lost it.
+    counts : dict of int
+        How many starts were drawn (`n_drawn`), had no stable state or lost it (`n_lost`), and were
+        led back to one (`n_led`).
 
     Raises
     ------
@@ -52,7 +56,7 @@ def descents(problem, n_starts, rng, *, max_iter, tol, n_jobs):
     """
     parameters = problem.parameters
     first = np.clip(parameters.start, *_inside(parameters))
-    pool, n_drawn, n_lost = [], 0, 0
+    pool, n_drawn, n_lost, n_led = [], 0, 0, 0
     found, wanted = [], n_starts
     for _ in range(ROUNDS):
         if len(pool) < wanted:
@@ -64,6 +68,10 @@ def descents(problem, n_starts, rng, *, max_iter, tol, n_jobs):
             pool += [(thetas[i], u[i]) for i in order if np.isfinite(cost[i])]
             n_drawn += len(thetas)
             n_lost += np.isinf(cost).sum()
+            if lead:
+                lost = thetas[np.isinf(cost)]
+                led = _led(problem, lost, wanted - len(pool), n_jobs)
+                pool, n_led = pool + led, n_led + len(led)
         batch, pool = pool[:wanted], pool[wanted:]
         ended = Parallel(n_jobs)(
             delayed(_descent)(problem, theta, u, max_iter, tol) for theta, u in batch
@@ -79,11 +87,24 @@ def descents(problem, n_starts, rng, *, max_iter, tol, n_jobs):
     if not found:
         raise DivergenceError(
             f"None of {n_drawn} starts, the circuit given and random ones about it, has a stable "
-            "state under all conditions. Give a circuit with weaker excitation, or less input."
+            "state under all conditions. Give a circuit with weaker excitation, or less input, or "
+            "lost='lead'."
         )
     rest = [x for x in found if not any(x is other for other in good)]
     rest = sorted(rest, key=lambda x: (x.failed, x.cost))
-    return (good + rest)[:n_starts], n_drawn, int(n_lost)
+    counts = {"n_drawn": n_drawn, "n_lost": int(n_lost), "n_led": n_led}
+    return (good + rest)[:n_starts], counts
+
+
+def _led(problem, thetas, n_wanted, n_jobs):
+    """As many starts with stable states as are wanted, from those without, if they can be led."""
+    found = []
+    while len(found) < n_wanted and len(thetas):
+        n = n_wanted - len(found)
+        batch, thetas = thetas[:n], thetas[n:]
+        led = Parallel(n_jobs)(delayed(led_back)(problem, theta) for theta in batch)
+        found += [own for own in led if own is not None]
+    return found
 
 
 def _inside(parameters):

@@ -14,7 +14,15 @@ import numpy as np
 
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD, Circuit
 
-__all__ = ["Conditions", "Steady", "fixed_points_of", "gain_slopes", "spectral_abscissae"]
+__all__ = [
+    "Conditions",
+    "Steady",
+    "fixed_points_of",
+    "gain_slopes",
+    "newton",
+    "power_curvature",
+    "spectral_abscissae",
+]
 
 NEWTON_STEPS = 8
 PRECISION = 1e-6  # of a Newton step, relative to 1 mV + the potentials; its error is the square
@@ -240,16 +248,18 @@ class Steady:
         return found.reshape(-1, p)
 
 
-def gain_slopes(law, arrays, slopes, u, by_parameters):
-    """Derivatives of the gains, of shape (..., n_neurons, n_parameters), of power laws.
+def gain_slopes(law, arrays, slopes, u, by_parameters, curvature=None):
+    """Derivatives of the gains, of shape (..., n_neurons, n_parameters).
 
-    From those of the quantities, and from those of the potentials, `by_parameters`.
+    From those of the quantities, and from those of the potentials, `by_parameters`; by the
+    `curvature` of the law, that of power laws if there is none.
     """
-    through = (arrays["k"] * _curvature(law, u))[..., None] * by_parameters
+    bent = power_curvature(law, u) if curvature is None else curvature(u)
+    through = (arrays["k"] * bent)[..., None] * by_parameters
     return law.gain(u)[..., None] * slopes.get("k", 0.0) + through
 
 
-def _curvature(law, u):
+def power_curvature(law, u):
     """Second derivative of the power law of k = 1."""
     positive = u > 0
     power = np.where(positive, u, 1.0) ** (law.gamma - 2)
