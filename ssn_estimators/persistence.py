@@ -28,7 +28,9 @@ from sklearn.utils import Bunch
 
 import ssn_estimators
 from ssn_estimators.circuit import Circuit
+from ssn_estimators.fitting.kernels import Connectivity
 from ssn_estimators.fitting.parameters import Free
+from ssn_estimators.geometry.space import Space
 from ssn_estimators.lateral.rule import CoActivation
 from ssn_estimators.rate_functions import AbbottChance, MillerTroyer, Ricciardi, Saturating
 from ssn_estimators.receptors import Receptors
@@ -63,7 +65,7 @@ PARTS = {
     Synapses: {"sources": ("cells", "inputs"), "weights": ("cells", "inputs")},
 }
 # Values that are made anew from their parameters, which they check
-MADE = (Receptors, Free, AbbottChance, MillerTroyer, Ricciardi, Saturating)
+MADE = (Receptors, Connectivity, Free, Space, AbbottChance, MillerTroyer, Ricciardi, Saturating)
 # Those of scikit-learn's that networks hold
 FEATURES = ("n_features_in_",)
 SHAPES = {

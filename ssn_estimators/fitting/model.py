@@ -123,7 +123,10 @@ def model_of(estimator, X, n_outputs, in_time=False, fluctuates=False, sessions=
         raise ValueError(
             "sessions and Free(..., per_session=True), of what differs between them, go together."
         )
-    parameters = parameters_of(frees, arrays, circuit.populations, sessions)
+    if estimator.connectivity is not None and not hasattr(estimator.connectivity, "space"):
+        raise ValueError(f"connectivity must be a Connectivity, got {estimator.connectivity!r}.")
+    own = circuit.populations, sessions, estimator.connectivity
+    parameters = parameters_of(frees, arrays, *own)
     readout = _readout(circuit, estimator.observed, n_outputs)
     return Model(circuit, readout, parameters, estimator.response == "potentials", sessions)
 

@@ -9,15 +9,24 @@ from typing import NamedTuple
 import numpy as np
 
 from ssn_estimators._torch import to_numbers
+from ssn_estimators.fitting.kernels import Kernels
 
 __all__ = ["QUANTITIES", "Free", "Parameters", "over_sessions", "parameters_of"]
 
-QUANTITIES = ("weights", "input_map", "baseline", "k", "tau", "noise")
+QUANTITIES = ("weights", "input_map", "baseline", "k", "tau", "noise", "amplitudes", "widths")
+BY_PAIRS = ("weights", "amplitudes", "widths")  # of populations
 TIES = ("populations", "presynaptic", "each")
 SCALES = ("log", "linear")
 OF_SESSIONS = ("input_map", "baseline")  # which may differ between sessions
 LINEAR = ("baseline",)  # may change their sign, unless told otherwise
-ONE_SIGN = ("weights", "k", "tau", "noise")  # by Dale\'s law, and by what they are
+ONE_SIGN = (
+    "weights",
+    "k",
+    "tau",
+    "noise",
+    "amplitudes",
+    "widths",
+)  # by Dale\'s law, and by what they are
 MOST_LOG = 50.0  # |log| of a magnitude; beyond, squares of exponentials overflow
 
 
@@ -31,10 +40,11 @@ class Free:
 
     Parameters
     ----------
-    quantity : {"weights", "input_map", "baseline", "k", "tau", "noise"}
+    quantity : {"weights", "input_map", "baseline", "k", "tau", "noise", "amplitudes", "widths"}
         What is free: W[post, pre], the map from inputs to cells, the constant drive in mV, the gain
-        and the time constants of the cells, or the amplitude of their noise in units of the
-        circuit's.
+        and the time constants of the cells, the amplitude of their noise in units of the circuit's;
+        or, in place of weights, amplitudes and widths of their fall with distance, by populations
+        [post, pre], of a regressor with a :class:`~ssn_estimators.fitting.Connectivity`.
     by : {"populations", "presynaptic", "each"} or array-like of str or int, default="populations"
         What has a parameter of its own: each population (for weights, each pair of populations),
         the presynaptic population of weights, each number, or each label of an array of the
@@ -49,7 +59,8 @@ class Free:
     prior, prior_error : float or array-like, default=None
         Mean of the parameters, and its fractional error. Arrays, of these and of bounds, have the
         shape of the groups:
-        (n_populations, n_populations)[post, pre] for weights by populations, (n_populations,) for
+        (n_populations, n_populations)[post, pre] for weights (and what they are made of) by
+        populations, (n_populations,) for
         all else by population, or the quantity's. Signs of the mean do not count with "log". NaN
         means that there is none.
     spread : float, default=0.5
@@ -87,8 +98,10 @@ class Free:
         self._check("quantity", QUANTITIES)
         if isinstance(self.by, str):
             self._check("by", TIES)
-            if self.by == "presynaptic" and self.quantity != "weights":
-                raise ValueError("by='presynaptic' is for weights only.")
+            if self.by == "presynaptic" and self.quantity not in BY_PAIRS:
+                raise ValueError(
+                    "by='presynaptic' is for weights only, and for their amplitudes and widths."
+                )
         if self.scale is not None:
             self._check("scale", SCALES)
         if self.per_session not in (False, True):
@@ -175,8 +188,8 @@ class Parameters:
         Of the values; NaN where there is none.
     """
 
-    def __init__(self, patterns, factors, columns):
-        self.patterns, self.factors = patterns, factors
+    def __init__(self, patterns, factors, columns, kernels=None):
+        self.patterns, self.factors, self.kernels = patterns, factors, kernels
         for name, values in columns.items():
             setattr(self, name, values)
 
@@ -201,6 +214,8 @@ class Parameters:
             for factor in factors:
                 array = array * self._multiplier(factor, p)
             found[name] = array.reshape(*theta.shape[:-1], *pattern.shape)
+        if self.kernels is not None:
+            found["weights"] = self.kernels.weights(found)
         return found
 
     def slopes(self, theta):
@@ -224,6 +239,8 @@ class Parameters:
                 inner = p[columns] if factor.is_log else 1.0
                 slope[rows, columns] = others[rows] * inner
             found[name] = slope
+        if self.kernels is not None and not {"amplitudes", "widths"}.isdisjoint(found):
+            found["weights"] = self.kernels.slopes(self.arrays(theta), found)
         return found
 
     def _of(self, quantity):
@@ -240,11 +257,17 @@ class Parameters:
         return (p - self.prior_mean) / error, np.where(self.is_log, p, 1.0) / error
 
 
-def parameters_of(frees, arrays, populations, sessions=()):
+def parameters_of(frees, arrays, populations, sessions=(), connectivity=None):
     """The :class:`Parameters` of all that is free, from the arrays of a circuit.
 
     The input map gets columns, and the baseline a column, for each session, one after the other.
+    With a connectivity weights follow from amplitudes and widths.
     """
+    kernels = None
+    if connectivity is not None:
+        kernels = Kernels(connectivity, arrays["weights"], populations)
+        arrays = arrays | kernels.arrays()
+    _check_made(frees, kernels)
     given = {name: np.array(array, float) for name, array in arrays.items()}
     patterns = {name: over_sessions(array, name, sessions) for name, array in given.items()}
     factors, parts, n = [], [], 0
@@ -262,7 +285,18 @@ def parameters_of(frees, arrays, populations, sessions=()):
         n += len(part["names"])
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     columns["names"] = [str(name) for name in columns["names"]]
-    return Parameters(patterns, *_tied(factors, columns, frees))
+    return Parameters(patterns, *_tied(factors, columns, frees), kernels)
+
+
+def _check_made(frees, kernels):
+    """Of what weights are made, one or the other is free."""
+    quantities = {free.quantity for free in frees}
+    if kernels is None and not quantities.isdisjoint({"amplitudes", "widths"}):
+        raise ValueError("amplitudes and widths are those of a connectivity: give one.")
+    if kernels is not None and "weights" in quantities:
+        raise ValueError("with a connectivity, amplitudes and widths may be free, and not weights.")
+    if kernels is not None and quantities.isdisjoint({"amplitudes", "widths"}):
+        raise ValueError("connectivity does not count unless amplitudes or widths are free.")
 
 
 def over_sessions(array, quantity, sessions):
@@ -341,8 +375,9 @@ def _labels(free, pattern, populations):
     if free.by == "each":
         labels = [", ".join(map(str, place)) for place in np.ndindex(pattern.shape)]
         return np.array(labels).reshape(pattern.shape), pattern.shape
-    if free.quantity != "weights":
+    if free.quantity not in BY_PAIRS:
         return np.broadcast_to(types.reshape(-1, *[1] * (pattern.ndim - 1)), pattern.shape), (n,)
+    types = types if free.quantity == "weights" else names
     if free.by == "presynaptic":
         return np.broadcast_to(types, pattern.shape), (n,)
     pairs = [[f"{post}, {pre}" for pre in types] for post in types]

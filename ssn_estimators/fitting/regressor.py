@@ -16,6 +16,7 @@ from ssn_estimators._sklearn import (
     NUMBER,
     POSITIVE,
     BaseEstimator,
+    HasMethods,
     Interval,
     StrOptions,
     fit_context,
@@ -83,6 +84,9 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         or of populations, if there are as many.
     baseline : float, or array-like of shape (n_neurons,) or (n_populations,), default=0.0
         Constant drive in mV.
+    connectivity : Connectivity, default=None
+        How the circuit's weights fall with distance, if amplitudes or widths are free: the circuit
+        has a cell of each population at every position, and these weights.
     observed : sequence of str or int, default=None
         What the columns of y are: names of populations, for means over their cells, or indices of
         cells. None means all cells, or all populations, if there are as many.
@@ -121,6 +125,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         That of each session, if there are sessions.
     baseline_ : ndarray of shape (n_neurons,) or (n_sessions, n_neurons)
         In mV.
+    connectivity_ : Connectivity or None
+        With the amplitudes and widths of the best start.
     sessions_ : ndarray of str of shape (n_sessions,) or None
         Labels of the sessions; None without.
     parameter_names_ : list of str
@@ -203,6 +209,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         "free": ["array-like"],
         "input_map": ["array-like", None],
         "baseline": ["array-like", *NUMBER],
+        "connectivity": [HasMethods(["weights"]), None],
         "observed": ["array-like", None],
         "response": [StrOptions({"rates", "potentials"})],
         "penalty": NOT_NEGATIVE,
@@ -235,6 +242,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         *,
         input_map=None,
         baseline=0.0,
+        connectivity=None,
         observed=None,
         response="rates",
         penalty=1.0,
@@ -251,6 +259,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         self.free = free
         self.input_map = input_map
         self.baseline = baseline
+        self.connectivity = connectivity
         self.observed = observed
         self.response = response
         self.penalty = penalty
@@ -345,6 +354,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         best = next((x for x in found if is_reached(problem, x)), found[0])
         self.circuit_ = circuit_with(model.circuit, model.parameters, best.theta)
         arrays = model.parameters.arrays(best.theta)
+        kernels = model.parameters.kernels
+        self.connectivity_ = None if kernels is None else kernels.connectivity_of(arrays)
         n, n_sessions = arrays["baseline"].shape
         maps = arrays["input_map"].reshape(n, n_sessions, -1).swapaxes(0, 1)
         baselines = arrays["baseline"].T
