@@ -491,21 +491,24 @@ def _known(model, size):
 
 
 def _upgraded(cls, state, file_format):
-    """State of an estimator of an earlier format, as it is now."""
-    return cls._upgraded(state, file_format) if hasattr(cls, "_upgraded") else state
+    """State of an estimator of an earlier format, as it is now.
+
+    Parameters that it did not have yet have their defaults.
+    """
+    if hasattr(cls, "_upgraded"):
+        state = cls._upgraded(state, file_format)
+    return _defaults(cls) | state
 
 
 def _defaults(cls):
-    """Of the parameters of this package's, which those have that a file does not know yet."""
-    if not cls.__module__.startswith(ssn_estimators.__name__):
-        return {}
     parameters = inspect.signature(cls).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def _estimator(cls, state, requests):
     names = set(cls._get_param_names())
-    state = _defaults(cls) | state
+    known = _defaults(cls)
+    state = {name: known[name] for name in getattr(cls, "_new_parameters", ())} | state
     missing = names - set(state)
     if missing:
         raise ValueError(f"{cls.__name__} lacks the parameters {sorted(missing)}.")

@@ -223,6 +223,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
+    _new_parameters = ("connectivity", "lost")  # of which the first files of format 2 do not know
+
     _fitted_shapes = {
         "circuit_": Circuit,
         "input_map_": (..., "circuit_.n_neurons", "n_features_in_"),
