@@ -139,11 +139,16 @@ class Problem:
         cost[found[stable]] = costs[stable]
         follower = self.follower()
         for i in found[stable]:
-            cost[i] += follower.cost(thetas[i])
-            one = self.parameters.arrays(thetas[i]) if self.fluctuations else None
-            for seen in self.fluctuations:
-                cost[i] += (seen.residuals(one, u[i]) ** 2).sum()
+            cost[i] += self.cost_of_others(thetas[i], u[i], follower)
         return u, cost
+
+    def cost_of_others(self, theta, u, follower):
+        """Sum of squares of all but steady responses; infinite if activity in time runs away."""
+        cost = follower.cost(theta)
+        arrays = self.parameters.arrays(theta) if self.fluctuations else None
+        for own in self.fluctuations:
+            cost += (own.residuals(arrays, u) ** 2).sum()
+        return cost if np.isfinite(cost) else np.inf
 
     def is_dead(self, arrays, u):
         """Whether there is an output that no parameter acts on, for its cells are silent."""

@@ -98,12 +98,13 @@ def descents(problem, n_starts, rng, *, max_iter, tol, n_jobs, lead=False):
 
 def _led(problem, thetas, n_wanted, n_jobs):
     """As many starts with stable states as are wanted, from those without, if they can be led."""
-    found = []
+    found, follower = [], problem.follower()
     while len(found) < n_wanted and len(thetas):
         n = n_wanted - len(found)
         batch, thetas = thetas[:n], thetas[n:]
         led = Parallel(n_jobs)(delayed(led_back)(problem, theta) for theta in batch)
-        found += [own for own in led if own is not None]
+        led = [own for own in led if own is not None]
+        found += [own for own in led if np.isfinite(problem.cost_of_others(*own, follower))]
     return found
 
 

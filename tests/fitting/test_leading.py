@@ -94,6 +94,18 @@ def test_fits_where_all_neighbours_run_away():
     assert model.starts_.n_led >= 3
 
 
+def test_they_must_be_stable_in_time_too():
+    """Of the starts that are led, some run away in the longer steps of what was recorded."""
+    steps = np.tile(np.repeat([[2.0], [8.0]], 10, axis=0), (3, 1))
+    plain = CircuitRegressor(PAIR, ["weights"], input_map=SAME, n_starts=1).fit(X, RATES)
+    seen = plain.predict_traces(steps, dt=5.0)
+    far = replace(PAIR, weights=[[30.0, -0.5], [1.0, -0.1]])
+    free = [Free("weights", spread=0.3)]
+    model = CircuitRegressor(far, free, input_map=SAME, n_starts=2, lost="lead", random_state=0)
+    model.fit(X, RATES, traces=Traces(steps, seen, dt=5.0))
+    assert_allclose(model.circuit_.weights, PAIR.weights, rtol=1e-3)
+
+
 def test_stable_starts_are_left_alone():
     guess = replace(PAIR, weights=[[0.5, -1.0], [0.5, -1.0]])
     model = CircuitRegressor(guess, ["weights"], input_map=SAME, n_starts=2, random_state=0)
