@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from ssn_estimators import Circuit, CircuitRegressor, Receptors, stationary_moments
+from ssn_estimators import Circuit, CircuitRegressor, Receptors, simulate, stationary_moments
 from ssn_estimators.fitting import Covariances, Free, Spectra
 from ssn_estimators.fitting.covariances import CovaryingNoise, with_covariances
 from ssn_estimators.fitting.model import model_of
@@ -144,6 +144,27 @@ def test_what_is_not_seen_does_not_count():
     assert_allclose(model.circuit_.noise_factor, circuit.noise_factor, rtol=1e-4)
     assert len(model.jacobian_) == 6 + 6
     assert np.isnan(model.explained_variance_covariances_[0]).sum() == 2
+
+
+def test_a_circuit_is_recovered_from_simulations():
+    """Of weak noise; covariances tell more than rates alone."""
+    circuit = pair()
+    options = {"n_trials": 300, "duration": 1500.0, "burn_in": 300.0, "dt": 0.5, "random_state": 0}
+    found = simulate(circuit, 1.0 + X * [1.0, 1.0], **options)
+    n_independent = 300 * 1500 / 40  # two correlation times
+    variance = np.diagonal(found.covariance, axis1=1, axis2=2)
+    product = variance[:, :, None] * variance[:, None, :]
+    errors = np.sqrt((product + found.covariance**2) / n_independent)
+    of_rates = np.sqrt(variance / n_independent).max() * circuit.gain(found.mean).max()
+    guess = replace(circuit, weights=[[0.7, -1.2], [1.0, -0.7]])
+    options = {"input_map": TO_BOTH, "baseline": 1.0, "n_starts": 2, "random_state": 0}
+    model = CircuitRegressor(guess, ["weights"], **options)
+    alone = model.fit(X, found.rates, sample_error=of_rates).standard_errors_
+    own = Covariances(X, found.covariance, errors, of="u")
+    model.fit(X, found.rates, sample_error=of_rates, covariances=own)
+    assert (np.abs(model.circuit_.weights - WEIGHTS).ravel() < 4 * model.standard_errors_).all()
+    assert (model.standard_errors_ < alone).all()
+    assert (model.explained_variance_covariances_[0] > 0.95).all()
 
 
 def test_errors_are_those_of_a_hundred_samples():
