@@ -48,9 +48,11 @@ class Capped:
         self.receptors, self.populations = law.receptors, law.populations
 
     def rates(self, u):
+        """In Hz."""
         return self.law.rates(self.most * np.tanh(u / self.most))
 
     def gain(self, u):
+        """Slope of the rates."""
         within = np.tanh(u / self.most)
         return self.law.gain(self.most * within) * (1 - within**2)
 
