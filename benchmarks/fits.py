@@ -1,6 +1,7 @@
 """Circuits fitted to responses: minima, time, intervals, and what perturbations add.
 
     python benchmarks/fits.py --data FOLDER --out benchmarks/results/fits.json
+    python benchmarks/fits.py --data FOLDER --out benchmarks/results/fits.json --only "lost starts"
 
 FOLDER holds `field_size_contrast.npz` and `field_allen_traces.npz`. The first has mean rates of E,
 PV, SST and VIP cells at the centre of stimuli of 6 contrasts and 6 sizes, without and with input to
@@ -12,7 +13,9 @@ one thread.
 Coverage: data sets are drawn anew from the true rates, with errors from their own trials; how many
 intervals of the parameters that fits call identified contain the truth, with weights, and their
 factors to the other place, from .01 to 10. Perturbations: rates of the true circuit with the same
-noise, under input to no cells, to VIP cells, and to SST and PV cells, too.
+noise, under input to no cells, to VIP cells, and to SST and PV cells, too. Lost starts: those
+without a stable state are drawn again, or led to one, for circuits given with E weights of 1, 4 and
+16; ten starts a fit, and means over fits.
 
 The second has mean rates of RS, FS, SST and VIP cells of layer 2/3 to flashes, by the Allen
 Institute (BSD 3-Clause, (c) 2023). As in its study a circuit in the rate form, with weights from
@@ -22,6 +25,7 @@ of cells, and 10 times that of the prior's misfits.
 """
 
 import argparse
+import json
 import time
 import warnings
 from pathlib import Path
@@ -30,7 +34,7 @@ import numpy as np
 from machine import machine, save
 from sklearn.exceptions import ConvergenceWarning
 
-from ssn_estimators import Circuit, CircuitRegressor
+from ssn_estimators import Circuit, CircuitRegressor, DivergenceError
 from ssn_estimators.fitting import Free, Traces
 from ssn_estimators.inspection import steady_states
 
@@ -51,8 +55,8 @@ def input_map(gains):
     return np.kron(np.reshape(gains, (4, 1)), np.eye(2))
 
 
-def regressor(data, box=(None, None), **options):
-    guess = (data["true_weights"] != 0) * [1, -0.7, -0.7, -0.7]
+def regressor(data, box=(None, None), excitation=1.0, **options):
+    guess = (data["true_weights"] != 0) * [excitation, -0.7, -0.7, -0.7]
     free = [
         Free("weights", low=box[0], high=box[1]),
         Free("weights", "presynaptic", ~SAME, low=box[0], high=box[1], name="between"),
@@ -130,6 +134,45 @@ def many_starts(data, seeds):
         "condition number of J^T J": model.condition_number_**2,
         "not identified": _named(model, ~model.identified_),
     }
+
+
+def lost_starts(data, seeds):
+    """Starts without a stable state: drawn again, or led to one; also with strong E weights."""
+    X, rates, errors, extra = recorded(data)
+    table = {}
+    for excitation in (1.0, 4.0, 16.0):
+        for lost in ("redraw", "lead"):
+            fits = []
+            for seed in seeds:
+                own = regressor(
+                    data, excitation=excitation, lost=lost, n_starts=10, random_state=seed
+                )
+                start = time.process_time()
+                try:
+                    own.fit(X, rates, sample_error=errors, perturbation=extra)
+                except DivergenceError:
+                    fits.append({"CPU s": time.process_time() - start, "no start": 1})
+                    continue
+                starts = own.starts_
+                fits.append(
+                    {
+                        "CPU s": time.process_time() - start,
+                        "no start": 0,
+                        "starts at 1.2010 or below": (starts.cost / rates.size <= 1.2010).sum(),
+                        "starts that ended": len(starts.cost),
+                        "best chi2 / N": starts.cost[0] / rates.size,
+                        "drawn": starts.n_drawn,
+                        "lost": starts.n_lost,
+                        "led": starts.n_led,
+                    }
+                )
+            row = {
+                key: [float(own[key]) for own in fits if key in own] for key in max(fits, key=len)
+            }
+            row = {key: np.sum(x) if key == "no start" else np.mean(x) for key, x in row.items()}
+            table[f"E weights {excitation:g}, {lost}"] = {"fits": len(fits)} | row
+            print(excitation, lost, row)
+    return table
 
 
 def _named(model, which):
@@ -273,15 +316,24 @@ def main():
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--sets", type=int, default=40)
+    parser.add_argument("--only", help="a row, which is put into the file")
     parser.add_argument("--out")
     args = parser.parse_args()
     warnings.simplefilter("error")
     warnings.simplefilter("default", ConvergenceWarning)
     data = dict(np.load(args.data / "field_size_contrast.npz"))
-    results = {"machine": machine(), "size and contrast": many_starts(data, range(args.seeds))}
-    results["traces"] = traces(dict(np.load(args.data / "field_allen_traces.npz")))
-    results["coverage"] = coverage(data, args.sets)
-    results["perturbations"] = perturbed(data)
+    rows = {
+        "size and contrast": lambda: many_starts(data, range(args.seeds)),
+        "traces": lambda: traces(dict(np.load(args.data / "field_allen_traces.npz"))),
+        "coverage": lambda: coverage(data, args.sets),
+        "perturbations": lambda: perturbed(data),
+        "lost starts": lambda: lost_starts(data, range(args.seeds)),
+    }
+    if args.only:
+        results = json.loads(Path(args.out).read_text())
+        results[args.only] = {"machine": machine()} | rows[args.only]()
+    else:
+        results = {"machine": machine()} | {name: row() for name, row in rows.items()}
     save(results, args.out)
 
 

@@ -1,5 +1,7 @@
 """Sphinx configuration; build with ``python -m sphinx docs docs/_build/html``."""
 
+from importlib.util import find_spec
+
 from ssn_estimators import __version__
 
 project = "ssn_estimators"
@@ -32,6 +34,8 @@ intersphinx_timeout = 5  # s; without a network only the links to other projects
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
+    # the page of sbi is shown, but not run, where there is no sbi
+    "filename_pattern": "/plot_" if find_spec("sbi") else "/plot_(?!posterior_with_sbi)",
     "doc_module": "ssn_estimators",
     "remove_config_comments": True,
     "reference_url": {"ssn_estimators": None},

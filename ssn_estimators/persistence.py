@@ -28,7 +28,9 @@ from sklearn.utils import Bunch
 
 import ssn_estimators
 from ssn_estimators.circuit import Circuit
+from ssn_estimators.fitting.kernels import Connectivity
 from ssn_estimators.fitting.parameters import Free
+from ssn_estimators.geometry.space import Space
 from ssn_estimators.lateral.rule import CoActivation
 from ssn_estimators.rate_functions import AbbottChance, MillerTroyer, Ricciardi, Saturating
 from ssn_estimators.receptors import Receptors
@@ -63,7 +65,7 @@ PARTS = {
     Synapses: {"sources": ("cells", "inputs"), "weights": ("cells", "inputs")},
 }
 # Values that are made anew from their parameters, which they check
-MADE = (Receptors, Free, AbbottChance, MillerTroyer, Ricciardi, Saturating)
+MADE = (Receptors, Connectivity, Free, Space, AbbottChance, MillerTroyer, Ricciardi, Saturating)
 # Those of scikit-learn's that networks hold
 FEATURES = ("n_features_in_",)
 SHAPES = {
@@ -455,7 +457,7 @@ def _check_shapes(model, shapes, name):
     """Raise ValueError unless attributes are finite arrays of shapes that go together.
 
     Names that end with "?" may be None. Sizes are numbers, attributes of the model, or free but
-    the same everywhere.
+    the same everywhere; a first "..." stands for any others.
     """
     free = {}
     for attribute, shape in shapes.items():
@@ -467,11 +469,13 @@ def _check_shapes(model, shapes, name):
             if not isinstance(value, shape) or (isinstance(value, bool) and shape is not bool):
                 raise ValueError(f"{place} is a {type(value).__name__}.")
             continue
-        if not isinstance(value, np.ndarray) or value.ndim != len(shape):
-            raise ValueError(f"{place} must be an array of {len(shape)} dimensions.")
+        sizes = shape[1:] if shape[:1] == (...,) else shape
+        n_others = np.ndim(value) - len(sizes)
+        if not isinstance(value, np.ndarray) or n_others < 0 or (n_others and sizes is shape):
+            raise ValueError(f"{place} must be an array of {len(sizes)} dimensions.")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise ValueError(f"{place} must be finite.")
-        for size, found in zip(shape, value.shape, strict=True):
+        for size, found in zip(sizes, value.shape[n_others:], strict=True):
             if isinstance(size, str):
                 known = _known(model, size)
                 size = free.setdefault(size, found) if known is None else known
@@ -493,13 +497,18 @@ def _upgraded(cls, state, file_format):
     """
     if hasattr(cls, "_upgraded"):
         state = cls._upgraded(state, file_format)
+    return _defaults(cls) | state
+
+
+def _defaults(cls):
     parameters = inspect.signature(cls).parameters.values()
-    new = {p.name: p.default for p in parameters if p.default is not p.empty}
-    return new | state
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def _estimator(cls, state, requests):
     names = set(cls._get_param_names())
+    known = _defaults(cls)
+    state = {name: known[name] for name in getattr(cls, "_new_parameters", ())} | state
     missing = names - set(state)
     if missing:
         raise ValueError(f"{cls.__name__} lacks the parameters {sorted(missing)}.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import pickle
 import types
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from ssn_estimators.simulation import Trials, simulate_trials
 __all__ = ["as_sbi_simulator", "sweep"]
 
 MOST_SEED = 2**31 - 1
+ROUND = 4  # chunks of each job, of backends that give results at the end only
 
 
 def sweep(
@@ -294,7 +296,18 @@ def _in_parallel(work, chunks, points, seed_of, n_jobs):
         joblib.delayed(work)(chunk, [points[i] for i in chunk], [seed_of(i) for i in chunk])
         for chunk in chunks
     )
-    return joblib.Parallel(n_jobs, return_as="generator_unordered")(tasks)
+    try:
+        parallel = joblib.Parallel(n_jobs, return_as="generator_unordered")
+    except ValueError:  # of backends that give all results at the end, such as ray's
+        return _in_rounds(tasks, n_jobs)
+    return parallel(tasks)
+
+
+def _in_rounds(tasks, n_jobs):
+    """Results of some tasks at a time, so that not all are lost if there is no end."""
+    n = ROUND * joblib.effective_n_jobs(n_jobs)
+    while own := list(itertools.islice(tasks, n)):
+        yield from joblib.Parallel(n_jobs)(own)
 
 
 class _Work:

@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from joblib.parallel import ThreadingBackend
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
@@ -447,6 +448,28 @@ def test_points_that_diverge_are_nan_and_counted():
         assert (simulator.n_points, simulator.n_diverged) == (4, len(lost))
     with pytest.raises(ValueError, match="are not known: all points diverged"):
         as_sbi_simulator(sometimes, ["x"])(torch.tensor([[3.0]]))
+
+
+def test_backends_that_give_all_results_at_the_end(tmp_path):
+    """As ray's; what is done before an error is in the file."""
+
+    class Late(ThreadingBackend):
+        supports_return_generator = False
+
+    def sometimes(x):
+        if x == 15:
+            raise ArithmeticError("of point 15")
+        return {"y": 2 * x}
+
+    joblib.register_parallel_backend("late", Late)
+    path = tmp_path / "sweep"
+    how = {"batch_size": 1, "random_state": 0, "n_jobs": 2}
+    expected = sweep(network, GRID, batch_size=5, **BRIEF)
+    with joblib.parallel_config(backend="late"):
+        same(sweep(network, GRID, batch_size=5, n_jobs=2, **BRIEF), expected)
+        with pytest.raises(ArithmeticError, match="of point 15"):
+            sweep(sometimes, {"x": range(16)}, out=path, **how)
+    assert path.read_text().count('"point"') >= 8
 
 
 def test_sbi_takes_them():

@@ -11,14 +11,15 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import Bunch
 
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.fitting.data import errors_of, responses_of
+from ssn_estimators.fitting.data import errors_of, explained_variance, responses_of
 from ssn_estimators.fitting.regressor import CircuitRegressor
-from ssn_estimators.fitting.uncertainty import explained_variance
 
 __all__ = ["compare"]
 
 
-def compare(models, X, y, *, cv=5, sample_error=None, perturbation=None, n_jobs=None):
+def compare(
+    models, X, y, *, cv=5, sample_error=None, perturbation=None, sessions=None, n_jobs=None
+):
     r"""Compare circuits by what they explain of responses, and by information criteria.
 
     Each model is fitted anew to all conditions, and to those outside of each fold of a
@@ -44,7 +45,7 @@ def compare(models, X, y, *, cv=5, sample_error=None, perturbation=None, n_jobs=
         Of conditions, as scikit-learn's ``check_cv`` takes it. Numbers are those of folds of
         successive conditions: give ``KFold(5, shuffle=True, random_state=0)`` if their order means
         something.
-    sample_error, perturbation : array-like, default=None
+    sample_error, perturbation, sessions : array-like, default=None
         As in :meth:`.CircuitRegressor.fit`.
     n_jobs : int, default=None
         Number of processes over fits, as in joblib.
@@ -94,12 +95,13 @@ def compare(models, X, y, *, cv=5, sample_error=None, perturbation=None, n_jobs=
     Y, _ = responses_of(y, len(X))
     errors = errors_of(sample_error, Y)
     X = np.asarray(X)
-    perturbation = None if perturbation is None else np.asarray(perturbation)
+    given = {"perturbation": perturbation, "sessions": sessions}
+    options = {name: np.asarray(own) for name, own in given.items() if own is not None}
     folds = [test for _, test in check_cv(cv).split(X, Y)]
     parts = [None, *folds]
     known = sample_error is not None
     found = Parallel(n_jobs)(
-        delayed(_predicted)(model, X, Y, errors if known else None, perturbation, test)
+        delayed(_predicted)(model, X, Y, errors if known else None, options, test)
         for model in models.values()
         for test in parts
     )
@@ -122,18 +124,17 @@ def _checked(models):
     return models
 
 
-def _predicted(model, X, Y, errors, perturbation, test):
+def _predicted(model, X, Y, errors, options, test):
     """Responses to conditions that were left out, NaN if there are none; of all without a test."""
     left = np.ones(len(X), bool)
     if test is not None:
         left[test] = False
     own = slice(None) if test is None else test
     model = clone(model).set_params(intervals="jacobian")  # which are not looked at
-    options = {} if perturbation is None else {"perturbation": perturbation[left]}
-    model.fit(X[left], Y[left], sample_error=None if errors is None else errors[left], **options)
-    options = {} if perturbation is None else {"perturbation": perturbation[own]}
+    fitted, asked = ({name: x[rows] for name, x in options.items()} for rows in (left, own))
+    model.fit(X[left], Y[left], sample_error=None if errors is None else errors[left], **fitted)
     try:
-        found = model.predict(X[own], **options)
+        found = model.predict(X[own], **asked)
     except DivergenceError:
         found = np.full(Y[own].shape, np.nan)
     return found.reshape(Y[own].shape), len(model.values_)

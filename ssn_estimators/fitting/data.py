@@ -9,7 +9,7 @@ from ssn_estimators._torch import to_numbers
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.inspection import steady_states
 
-__all__ = ["errors_of", "responses_of", "steady_responses"]
+__all__ = ["errors_of", "explained_variance", "responses_of", "steady_responses"]
 
 
 def responses_of(Y, n_rows):
@@ -61,3 +61,19 @@ def steady_responses(circuit, drive, potentials):
             "far from those of fit; drive and circuit_ say what happens in simulate."
         )
     return states.u if potentials else states.rates
+
+
+def explained_variance(targets, outputs):
+    """Share of the variance of each target that outputs explain, where there are targets.
+
+    As scikit-learn's R^2: a constant target is explained wholly or not at all.
+    """
+    seen = np.isfinite(targets)
+    n_seen = seen.sum(0)
+    known = np.where(seen, targets, 0.0)
+    misfit = np.where(seen, (known - outputs) ** 2, 0.0).sum(0)
+    mean = known.sum(0) / np.maximum(n_seen, 1)
+    total = np.where(seen, (known - mean) ** 2, 0.0).sum(0)
+    constant = np.where(misfit == 0, 1.0, 0.0)
+    found = np.where(total > 0, 1 - misfit / np.where(total > 0, total, 1.0), constant)
+    return np.where(n_seen > 0, found, np.nan)

@@ -9,14 +9,24 @@ from typing import NamedTuple
 import numpy as np
 
 from ssn_estimators._torch import to_numbers
+from ssn_estimators.fitting.kernels import Kernels
 
-__all__ = ["QUANTITIES", "Free", "Parameters", "parameters_of"]
+__all__ = ["QUANTITIES", "Free", "Parameters", "over_sessions", "parameters_of"]
 
-QUANTITIES = ("weights", "input_map", "baseline", "k", "tau", "noise")
+QUANTITIES = ("weights", "input_map", "baseline", "k", "tau", "noise", "amplitudes", "widths")
+BY_PAIRS = ("weights", "amplitudes", "widths")  # of populations
 TIES = ("populations", "presynaptic", "each")
 SCALES = ("log", "linear")
+OF_SESSIONS = ("input_map", "baseline")  # which may differ between sessions
 LINEAR = ("baseline",)  # may change their sign, unless told otherwise
-ONE_SIGN = ("weights", "k", "tau", "noise")  # by Dale\'s law, and by what they are
+ONE_SIGN = (
+    "weights",
+    "k",
+    "tau",
+    "noise",
+    "amplitudes",
+    "widths",
+)  # by Dale\'s law, and by what they are
 MOST_LOG = 50.0  # |log| of a magnitude; beyond, squares of exponentials overflow
 
 
@@ -30,10 +40,11 @@ class Free:
 
     Parameters
     ----------
-    quantity : {"weights", "input_map", "baseline", "k", "tau", "noise"}
+    quantity : {"weights", "input_map", "baseline", "k", "tau", "noise", "amplitudes", "widths"}
         What is free: W[post, pre], the map from inputs to cells, the constant drive in mV, the gain
-        and the time constants of the cells, or the amplitude of their noise in units of the
-        circuit's.
+        and the time constants of the cells, the amplitude of their noise in units of the circuit's;
+        or, in place of weights, amplitudes and widths of their fall with distance, by populations
+        [post, pre], of a regressor with a :class:`~ssn_estimators.fitting.Connectivity`.
     by : {"populations", "presynaptic", "each"} or array-like of str or int, default="populations"
         What has a parameter of its own: each population (for weights, each pair of populations),
         the presynaptic population of weights, each number, or each label of an array of the
@@ -48,7 +59,8 @@ class Free:
     prior, prior_error : float or array-like, default=None
         Mean of the parameters, and its fractional error. Arrays, of these and of bounds, have the
         shape of the groups:
-        (n_populations, n_populations)[post, pre] for weights by populations, (n_populations,) for
+        (n_populations, n_populations)[post, pre] for weights (and what they are made of) by
+        populations, (n_populations,) for
         all else by population, or the quantity's. Signs of the mean do not count with "log". NaN
         means that there is none.
     spread : float, default=0.5
@@ -57,6 +69,9 @@ class Free:
     name : str, default=None
         What the parameters are called; None means as the quantity. Groups of two quantities that
         are called alike have one parameter, such as a factor of weights and of inputs.
+    per_session : bool, default=False
+        Whether each session has parameters of its own, see :meth:`.CircuitRegressor.fit`; of the
+        input map and the baseline. Boxes and priors are those of each.
 
     Examples
     --------
@@ -77,15 +92,25 @@ class Free:
     prior_error: object = None
     spread: float = 0.5
     name: str | None = None
+    per_session: bool = False
 
     def __post_init__(self):
         self._check("quantity", QUANTITIES)
         if isinstance(self.by, str):
             self._check("by", TIES)
-            if self.by == "presynaptic" and self.quantity != "weights":
-                raise ValueError("by='presynaptic' is for weights only.")
+            if self.by == "presynaptic" and self.quantity not in BY_PAIRS:
+                raise ValueError(
+                    "by='presynaptic' is for weights only, and for their amplitudes and widths."
+                )
         if self.scale is not None:
             self._check("scale", SCALES)
+        if self.per_session not in (False, True):
+            raise ValueError(f"per_session must be True or False, got {self.per_session!r}.")
+        if self.per_session and self.quantity not in OF_SESSIONS:
+            raise ValueError(
+                f"{self.quantity} cannot be per_session: sessions have circuits in common, and may "
+                f"differ in {OF_SESSIONS}."
+            )
         least = 0.0 if self.is_log else -np.inf
         low, high = (to_numbers(bound, float, "a bound of Free") for bound in self.bounds)
         try:
@@ -110,7 +135,8 @@ class Free:
 
     def __repr__(self):
         by = self.by if isinstance(self.by, str) else "labels"
-        return f"Free({self.title} by {by}, {'log' if self.is_log else 'linear'})"
+        each = " and session" if self.per_session else ""
+        return f"Free({self.title} by {by}{each}, {'log' if self.is_log else 'linear'})"
 
     @property
     def title(self):
@@ -162,8 +188,8 @@ class Parameters:
         Of the values; NaN where there is none.
     """
 
-    def __init__(self, patterns, factors, columns):
-        self.patterns, self.factors = patterns, factors
+    def __init__(self, patterns, factors, columns, kernels=None):
+        self.patterns, self.factors, self.kernels = patterns, factors, kernels
         for name, values in columns.items():
             setattr(self, name, values)
 
@@ -188,6 +214,8 @@ class Parameters:
             for factor in factors:
                 array = array * self._multiplier(factor, p)
             found[name] = array.reshape(*theta.shape[:-1], *pattern.shape)
+        if self.kernels is not None:
+            found["weights"] = self.kernels.weights(found)
         return found
 
     def slopes(self, theta):
@@ -211,6 +239,8 @@ class Parameters:
                 inner = p[columns] if factor.is_log else 1.0
                 slope[rows, columns] = others[rows] * inner
             found[name] = slope
+        if self.kernels is not None and not {"amplitudes", "widths"}.isdisjoint(found):
+            found["weights"] = self.kernels.slopes(self.arrays(theta), found)
         return found
 
     def _of(self, quantity):
@@ -227,26 +257,54 @@ class Parameters:
         return (p - self.prior_mean) / error, np.where(self.is_log, p, 1.0) / error
 
 
-def parameters_of(frees, arrays, populations):
-    """The :class:`Parameters` of all that is free, from the arrays of a circuit."""
-    patterns = {name: np.array(array, float) for name, array in arrays.items()}
+def parameters_of(frees, arrays, populations, sessions=(), connectivity=None):
+    """The :class:`Parameters` of all that is free, from the arrays of a circuit.
+
+    The input map gets columns, and the baseline a column, for each session, one after the other.
+    With a connectivity weights follow from amplitudes and widths.
+    """
+    kernels = None
+    if connectivity is not None:
+        kernels = Kernels(connectivity, arrays["weights"], populations)
+        arrays = arrays | kernels.arrays()
+    _check_made(frees, kernels)
+    given = {name: np.array(array, float) for name, array in arrays.items()}
+    patterns = {name: over_sessions(array, name, sessions) for name, array in given.items()}
     factors, parts, n = [], [], 0
     for number, free in enumerate(frees):
-        pattern = patterns[free.quantity]
-        covered = [other for other in frees[number + 1 :] if other.quantity == free.quantity]
-        labels, shape = _labels(free, pattern, populations)
-        open_ = _where(free, pattern)
-        later = np.zeros(pattern.shape, bool)
-        for other in covered:
-            later |= _where(other, pattern)
-        factor, part = _factor(free, pattern, labels, shape, open_, later, n)
+        pattern, quantity = patterns[free.quantity], free.quantity
+        groups = _groups(free, given[quantity], populations, sessions)
+        places = [_where(other, given[quantity]) for other in frees if other.quantity == quantity]
+        places = [over_sessions(where, quantity, sessions) for where in places]
+        own = sum(other.quantity == quantity for other in frees[:number])
+        later = np.any([np.zeros(pattern.shape, bool), *places[own + 1 :]], axis=0)
+        factor, part = _factor(free, pattern, groups, places[own], later, n)
         part["group"] = np.full(len(part["names"]), number)
         factors.append(factor)
         parts.append(part)
         n += len(part["names"])
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     columns["names"] = [str(name) for name in columns["names"]]
-    return Parameters(patterns, *_tied(factors, columns, frees))
+    return Parameters(patterns, *_tied(factors, columns, frees), kernels)
+
+
+def _check_made(frees, kernels):
+    """Of what weights are made, one or the other is free."""
+    quantities = {free.quantity for free in frees}
+    if kernels is None and not quantities.isdisjoint({"amplitudes", "widths"}):
+        raise ValueError("amplitudes and widths are those of a connectivity: give one.")
+    if kernels is not None and "weights" in quantities:
+        raise ValueError("with a connectivity, amplitudes and widths may be free, and not weights.")
+    if kernels is not None and quantities.isdisjoint({"amplitudes", "widths"}):
+        raise ValueError("connectivity does not count unless amplitudes or widths are free.")
+
+
+def over_sessions(array, quantity, sessions):
+    """An array of a quantity as it is with columns for each session, where it may differ."""
+    n_sessions = max(1, len(sessions))
+    if quantity == "baseline":
+        return np.repeat(array[:, None], n_sessions, axis=1)
+    return np.tile(array, (1, n_sessions)) if quantity == "input_map" else array
 
 
 def _tied(factors, columns, frees):
@@ -285,6 +343,23 @@ def _where(free, pattern):
     return where
 
 
+class _Groups(NamedTuple):
+    """What has one parameter."""
+
+    labels: np.ndarray  # of the shape of the quantity, with sessions where these differ
+    shared: np.ndarray  # without
+    shape: tuple | None  # of what priors and bounds are given for
+
+
+def _groups(free, pattern, populations, sessions):
+    labels, shape = _labels(free, pattern, populations)
+    shared = own = over_sessions(labels, free.quantity, sessions)
+    if free.per_session:
+        names = np.repeat(np.array(sessions), shared.shape[1] // len(sessions))
+        own = np.strings.add(np.strings.add(shared, ", "), names)
+    return _Groups(own, shared, shape)
+
+
 def _labels(free, pattern, populations):
     """Name of the group of each number, and the shape of the groups."""
     types, names = np.repeat(list(populations), list(populations.values())), list(populations)
@@ -300,16 +375,18 @@ def _labels(free, pattern, populations):
     if free.by == "each":
         labels = [", ".join(map(str, place)) for place in np.ndindex(pattern.shape)]
         return np.array(labels).reshape(pattern.shape), pattern.shape
-    if free.quantity != "weights":
+    if free.quantity not in BY_PAIRS:
         return np.broadcast_to(types.reshape(-1, *[1] * (pattern.ndim - 1)), pattern.shape), (n,)
+    types = types if free.quantity == "weights" else names
     if free.by == "presynaptic":
         return np.broadcast_to(types, pattern.shape), (n,)
     pairs = [[f"{post}, {pre}" for pre in types] for post in types]
     return np.array(pairs), (n, n)
 
 
-def _factor(free, pattern, labels, shape, open_, later, first):
+def _factor(free, pattern, groups, open_, later, first):
     """The factor of a `Free`, whose values are taken out of the pattern in place."""
+    labels = groups.labels
     if free.is_log:
         open_ = open_ & (pattern != 0)
     names = list(dict.fromkeys(labels[open_].tolist()))
@@ -337,8 +414,7 @@ def _factor(free, pattern, labels, shape, open_, later, first):
             signs[i] = 1.0
         else:
             pattern[own] = 1.0
-    groups = names, labels, shape
-    low, high = (_of_groups(free, *groups, bound, "a bound") for bound in free.bounds)
+    low, high = (_of_groups(free, names, groups, bound, "a bound") for bound in free.bounds)
     if free.quantity in ONE_SIGN:
         low, high = (
             np.where(start > 0, np.maximum(low, 0), low),
@@ -351,7 +427,7 @@ def _factor(free, pattern, labels, shape, open_, later, first):
             f"{free.title}[{names[i]}] of the circuit is {start[i]:g}, which is not in its box "
             f"from {low[i]:g} to {high[i]:g}."
         )
-    mean, error = _priors(free, *groups)
+    mean, error = _priors(free, names, groups)
     largest = max(1.0, np.abs(start).max())
     with np.errstate(divide="ignore"):
         part = {
@@ -368,26 +444,27 @@ def _factor(free, pattern, labels, shape, open_, later, first):
     return _Factor(free.quantity, index.ravel(), free.is_log), part
 
 
-def _priors(free, names, labels, shape):
+def _priors(free, names, groups):
     """Means and fractional errors of the priors of the groups, NaN where there are none."""
     if free.prior is None:
         return np.full((2, len(names)), np.nan)
-    mean = _of_groups(free, names, labels, shape, free.prior, "prior")
-    error = _of_groups(free, names, labels, shape, free.prior_error, "prior_error")
+    mean = _of_groups(free, names, groups, free.prior, "prior")
+    error = _of_groups(free, names, groups, free.prior_error, "prior_error")
     if np.isinf(mean).any() or not (np.isnan(error) | ((error > 0) & (error < np.inf))).all():
         raise ValueError(f"The prior of {free.title} must be finite, and its errors > 0.")
     mean = np.abs(mean) if free.is_log else mean
     return np.where(np.isnan(mean + error) | (mean == 0), np.nan, [mean, error])
 
 
-def _of_groups(free, names, labels, shape, value, what):
+def _of_groups(free, names, groups, value, what):
     """Numbers of the groups named, from one or from an array of the shape of all groups."""
     numbers = to_numbers(value, float, f"{what} of {free.title}")
-    order = list(dict.fromkeys(labels.ravel().tolist()))
-    shape = (len(order),) if shape is None else shape
+    order = list(dict.fromkeys(groups.shared.ravel().tolist()))
+    shape = (len(order),) if groups.shape is None else groups.shape
     if numbers.shape not in ((), shape):
         raise ValueError(
             f"{what} of {free.title} must be a number or have shape {shape}, got {numbers.shape}."
         )
     by_name = dict(zip(order, np.broadcast_to(numbers, shape).ravel(), strict=True))
-    return np.array([by_name[name] for name in names])
+    shared = dict(zip(groups.labels.ravel().tolist(), groups.shared.ravel().tolist(), strict=True))
+    return np.array([by_name[shared[name]] for name in names])

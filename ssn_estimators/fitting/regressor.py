@@ -16,26 +16,30 @@ from ssn_estimators._sklearn import (
     NUMBER,
     POSITIVE,
     BaseEstimator,
+    HasMethods,
     Interval,
     StrOptions,
     fit_context,
     validate_data,
 )
 from ssn_estimators.circuit import Circuit
-from ssn_estimators.fitting.data import errors_of, responses_of, steady_responses
+from ssn_estimators.fitting.data import (
+    errors_of,
+    explained_variance,
+    responses_of,
+    steady_responses,
+)
 from ssn_estimators.fitting.model import (
     by_cell,
     circuit_with,
-    data_of,
-    model_of,
-    recordings_of,
+    numbers_of,
     responses_in_time,
+    sessions_of,
 )
+from ssn_estimators.fitting.problem import problem_of
 from ssn_estimators.fitting.profiles import profile_intervals
-from ssn_estimators.fitting.spectra import Fluctuations, with_spectra
-from ssn_estimators.fitting.starts import Problem, descents, is_reached, warn_of
+from ssn_estimators.fitting.starts import descents, is_reached, warn_of
 from ssn_estimators.fitting.uncertainty import (
-    explained_variance,
     identified,
     intervals_of_values,
     table_of,
@@ -80,6 +84,9 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         or of populations, if there are as many.
     baseline : float, or array-like of shape (n_neurons,) or (n_populations,), default=0.0
         Constant drive in mV.
+    connectivity : Connectivity, default=None
+        How the circuit's weights fall with distance, if amplitudes or widths are free: the circuit
+        has a cell of each population at every position, and these weights.
     observed : sequence of str or int, default=None
         What the columns of y are: names of populations, for means over their cells, or indices of
         cells. None means all cells, or all populations, if there are as many.
@@ -88,9 +95,13 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
     penalty : float, default=1.0
         Factor of the squared misfits of priors.
     n_starts : int, default=10
-        Number of starts: the circuit, and random ones about it. Those without a stable state, or
-        that end where a state is lost, where an output has no active cells, or nowhere within
-        `max_iter`, are drawn again.
+        Number of starts: the circuit, and random ones about it. Those that end where a state is
+        lost, where an output has no active cells, or nowhere within `max_iter`, are drawn again.
+    lost : {"redraw", "lead"}, default="redraw"
+        What becomes of starts without a stable state: others are drawn, or as many as are needed
+        are led to one by penalties on the spectral abscissa and on large potentials. This takes
+        longer, and is for circuits most of whose neighbours run away; with the power law, without
+        receptors, and with y.
     max_iter : int, default=100
         Largest number of evaluations of a start.
     tol : float, default=1e-5
@@ -110,11 +121,16 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
     ----------
     circuit_ : Circuit
         With the parameters of the best start.
-    input_map_ : ndarray of shape (n_neurons, n_inputs)
-    baseline_ : ndarray of shape (n_neurons,)
+    input_map_ : ndarray of shape (n_neurons, n_inputs) or (n_sessions, n_neurons, n_inputs)
+        That of each session, if there are sessions.
+    baseline_ : ndarray of shape (n_neurons,) or (n_sessions, n_neurons)
         In mV.
+    connectivity_ : Connectivity or None
+        With the amplitudes and widths of the best start.
+    sessions_ : ndarray of str of shape (n_sessions,) or None
+        Labels of the sessions; None without.
     parameter_names_ : list of str
-        Such as "weights[E, PV]" (post, pre).
+        Such as "weights[E, PV]" (post, pre), or "baseline[E, monday]" of a session.
     values_, standard_errors_ : ndarrays of shape (n_parameters,)
         Standard errors are those of the Jacobian. Where residuals are larger than their errors on
         average they are larger by as much; without `sample_error` the variance of the residuals
@@ -130,27 +146,29 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
     coordinates_ : ndarray of shape (n_parameters,)
         Logarithms of the magnitudes where these are fitted, and the values of linear parameters.
     jacobian_ : ndarray of shape (n_residuals, n_parameters)
-        Of the residuals and of the misfits of the prior, then of those of spectra and of (a QR
-        decomposition of) traces, by the coordinates.
+        Of the residuals and of the misfits of the prior, then of those of spectra, of covariances
+        and of (a QR decomposition of) traces, by the coordinates.
     condition_number_ : float
         Of the Jacobian of the residuals: the ratio of its largest to its smallest singular value.
     cost_ : float
         The minimum.
     starts_ : Bunch
         Of each start, in the order of `cost`: `cost`, `n_evaluations`, `converged` and `failed`;
-        and the numbers `n_drawn` and `n_lost` of starts drawn, and of those without a stable state
-        or that lost it.
+        and the numbers `n_drawn`, `n_lost` and `n_led` of starts drawn, of those without a stable
+        state or that lost it, and of those led to one.
     explained_variance_ : ndarray of shape (n_outputs,)
         Of each column of y.
     explained_variance_traces_ : list of ndarray of shape (n_outputs,)
         Of the responses of each of the traces.
     explained_variance_spectra_ : list of ndarray of shape (n_signals,)
         Of the logarithms of the power of each of the spectra.
+    explained_variance_covariances_ : list of ndarray of shape (n_signals, n_signals)
+        Of each entry, over conditions, of each of the covariances.
     noise_ceiling_ : ndarray of shape (n_outputs,)
         What the true rates would explain on average, given the errors; NaN without `sample_error`.
     stability_ : ndarray of shape (n_conditions,)
         Largest real part of the eigenvalues of the Jacobian of each state, in 1/ms; after those
-        of X, of the inputs of spectra.
+        of X, of the inputs of spectra and of covariances.
     readout_ : ndarray of shape (n_outputs, n_neurons)
         Weights of the cells in the columns of y.
     n_outputs_ : int
@@ -191,10 +209,12 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         "free": ["array-like"],
         "input_map": ["array-like", None],
         "baseline": ["array-like", *NUMBER],
+        "connectivity": [HasMethods(["weights"]), None],
         "observed": ["array-like", None],
         "response": [StrOptions({"rates", "potentials"})],
         "penalty": NOT_NEGATIVE,
         "n_starts": COUNT,
+        "lost": [StrOptions({"redraw", "lead"})],
         "max_iter": COUNT,
         "tol": POSITIVE,
         "intervals": [StrOptions({"jacobian", "profile"})],
@@ -203,10 +223,12 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
+    _new_parameters = ("connectivity", "lost")  # of which the first files of format 2 do not know
+
     _fitted_shapes = {
         "circuit_": Circuit,
-        "input_map_": ("circuit_.n_neurons", "n_features_in_"),
-        "baseline_": ("circuit_.n_neurons",),
+        "input_map_": (..., "circuit_.n_neurons", "n_features_in_"),
+        "baseline_": (..., "circuit_.n_neurons"),
         "readout_": ("n_outputs_", "circuit_.n_neurons"),
         "values_": ("parameters",),
         "coordinates_": ("parameters",),
@@ -222,10 +244,12 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         *,
         input_map=None,
         baseline=0.0,
+        connectivity=None,
         observed=None,
         response="rates",
         penalty=1.0,
         n_starts=10,
+        lost="redraw",
         max_iter=100,
         tol=1e-5,
         intervals="jacobian",
@@ -237,10 +261,12 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         self.free = free
         self.input_map = input_map
         self.baseline = baseline
+        self.connectivity = connectivity
         self.observed = observed
         self.response = response
         self.penalty = penalty
         self.n_starts = n_starts
+        self.lost = lost
         self.max_iter = max_iter
         self.tol = tol
         self.intervals = intervals
@@ -250,7 +276,16 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X=None, y=None, *, sample_error=None, perturbation=None, traces=None, spectra=None
+        self,
+        X=None,
+        y=None,
+        *,
+        sample_error=None,
+        perturbation=None,
+        sessions=None,
+        traces=None,
+        spectra=None,
+        covariances=None,
     ):
         """Fit the circuit to responses.
 
@@ -265,11 +300,17 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         perturbation : array-like of shape (n_conditions, n_neurons) or \
                 (n_conditions, n_populations), default=None
             Further drive in mV, to cells or to all cells of populations.
+        sessions : array-like of str or int of shape (n_conditions,), default=None
+            Of which session, animal or recording each condition is. They have the circuit in
+            common, and what is ``Free(..., per_session=True)`` of the input map and the baseline is
+            that of each. Traces, spectra and covariances have a `session` of their own.
         traces : Traces or sequence of Traces, default=None
             Responses in time, beside those of steady states or in their place (X and y are None
             then). Time constants may be free with them, and errors count as known.
         spectra : Spectra or sequence of Spectra, default=None
             Power spectra of fluctuations, likewise; the noise may be free with them.
+        covariances : Covariances or sequence of Covariances, default=None
+            Covariances of fluctuations, likewise.
 
         Returns
         -------
@@ -279,42 +320,50 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         ------
         ValueError
             If data are not finite, a column of y is empty, errors are not positive, a shape is
-            wrong, or something free is not there or not in its box.
+            wrong, something free is not there or not in its box, or sessions are missing or not
+            needed.
         DivergenceError
             If no start has a stable state under all conditions.
         """
-        X, Y, is_flat = data_of(self, X, y, traces, spectra)
-        errors = errors_of(sample_error, Y)
-        model = model_of(self, X, Y.shape[1], traces is not None, spectra is not None)
-        conditions = model.conditions(X, perturbation)
-        recordings = () if traces is None else recordings_of(traces, model, X.shape[1])
-        targets, conditions, Y, errors = with_spectra(spectra, model, conditions, Y, errors)
-        problem = Problem(
-            model.parameters,
-            conditions,
-            Y,
-            errors,
-            self.penalty,
-            recordings,
-            rate_form=model.circuit.dynamics == "rate",
-            fluctuations=Fluctuations(targets, model.circuit, conditions) if targets else None,
-        )
+        others = {"traces": traces, "spectra": spectra, "covariances": covariances}
+        shown = X, y, sample_error, perturbation, sessions
+        model, problem, is_flat = problem_of(self, *shown, **others)
         rng = check_random_state(self.random_state)
         limits = {"max_iter": self.max_iter, "tol": self.tol, "n_jobs": self.n_jobs}
-        found, n_drawn, n_lost = descents(problem, self.n_starts, rng, **limits)
+        lead = self._leads(problem)
+        found, counts = descents(problem, self.n_starts, rng, lead=lead, **limits)
         warn_of(found)
-        self.n_outputs_, self._is_flat = Y.shape[1], is_flat
-        best = self._keep(model, problem, found, n_drawn, n_lost)
-        self._judge(problem, best, sample_error is not None or bool(recordings or targets))
+        self.n_outputs_, self._is_flat = problem.targets.shape[1], is_flat
+        best = self._keep(model, problem, found, counts)
+        known = sample_error is not None or bool(problem.recordings or problem.fluctuations)
+        self._judge(problem, best, known)
         return self
 
-    def _keep(self, model, problem, found, n_drawn, n_lost):
+    def _leads(self, problem):
+        """Whether starts are led to a stable state, if that is possible."""
+        law = problem.conditions.law
+        legal = problem.seen.any() and law.receptors is None and law.rate_function is None
+        if self.lost == "lead" and not legal:
+            raise ValueError(
+                "lost='lead' needs y, and a circuit with the power law and without receptors; take "
+                "'redraw'."
+            )
+        return self.lost == "lead"
+
+    def _keep(self, model, problem, found, counts):
         """The best start whose states are those that the circuit comes to from rest."""
         found = sorted(found, key=lambda descent: (descent.failed, descent.cost))
         best = next((x for x in found if is_reached(problem, x)), found[0])
         self.circuit_ = circuit_with(model.circuit, model.parameters, best.theta)
         arrays = model.parameters.arrays(best.theta)
-        self.input_map_, self.baseline_ = arrays["input_map"], arrays["baseline"]
+        kernels = model.parameters.kernels
+        self.connectivity_ = None if kernels is None else kernels.connectivity_of(arrays)
+        n, n_sessions = arrays["baseline"].shape
+        maps = arrays["input_map"].reshape(n, n_sessions, -1).swapaxes(0, 1)
+        baselines = arrays["baseline"].T
+        self.sessions_ = np.array(model.sessions) if model.sessions else None
+        self.input_map_ = maps if model.sessions else maps[0]
+        self.baseline_ = baselines if model.sessions else baselines[0]
         self.readout_, self.cost_, self.stability_ = model.readout, best.cost, best.abscissa
         self.n_iter_ = best.n_evaluations
         self.coordinates_, self.jacobian_ = best.theta, best.jacobian
@@ -323,8 +372,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
             n_evaluations=np.array([x.n_evaluations for x in found]),
             converged=np.array([x.converged for x in found]),
             failed=np.array([x.failed for x in found]),
-            n_drawn=n_drawn,
-            n_lost=n_lost,
+            **counts,
         )
         return best
 
@@ -337,12 +385,10 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
             explained_variance(own.targets, follower.outputs(own, arrays)[..., -1])
             for own in problem.recordings
         ]
-        self.explained_variance_spectra_ = []
-        if problem.fluctuations is not None:
-            self.explained_variance_spectra_ = [
-                _of_spectra(own, problem.fluctuations.power(own, arrays, best.u))
-                for own in problem.fluctuations.targets
-            ]
+        for name in ("spectra", "covariances"):
+            own = getattr(problem, name)
+            explained = [] if own is None else own.explained_variance(arrays, best.u)
+            setattr(self, f"explained_variance_{name}_", explained)
         n_free = max(1, problem.n_residuals + problem.has_prior.sum() - len(parameters))
         scale = np.sqrt(self.cost_ / n_free)
         scale = max(1.0, scale) if errors_known else scale
@@ -373,7 +419,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         values = (self.values_, self.standard_errors_, self.intervals_, self.identified_)
         return table_of(self.parameter_names_, *values)
 
-    def drive(self, X, *, perturbation=None):
+    def drive(self, X, *, perturbation=None, sessions=None):
         """Drive of the cells.
 
         Parameters
@@ -381,33 +427,37 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         X : array-like of shape (n_conditions, n_inputs)
         perturbation : array-like, default=None
             As in :meth:`fit`.
+        sessions : array-like of shape (n_conditions,), str or int, default=None
+            As in :meth:`fit`, or that of all conditions; of those of the fit.
 
         Returns
         -------
         drive : ndarray of shape (n_conditions, n_neurons)
             In mV.
+
+        Raises
+        ------
+        ValueError
+            If inputs are not legal, or there is no such session.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        return self._drive(X, by_cell(self.circuit_, perturbation, len(X), "perturbation"))
-
-    def _drive(self, X, extra):
+        extra = by_cell(self.circuit_, perturbation, len(X), "perturbation")
+        number = numbers_of(sessions, len(X), sessions_of(self))
+        n = self.circuit_.n_neurons
+        maps = self.input_map_.reshape(-1, n, X.shape[1])[number]
         # one sum for each cell and condition, so that it does not depend on other conditions
-        by_input = (X[:, None, :] * self.input_map_).sum(-1)
-        return by_input + self.baseline_ + extra
+        by_input = (X[:, None, :] * maps).sum(-1)
+        return by_input + self.baseline_.reshape(-1, n)[number] + extra
 
-    def _outputs(self, X, extra):
-        potentials = self.response == "potentials"
-        return steady_responses(self.circuit_, self._drive(X, extra), potentials) @ self.readout_.T
-
-    def predict(self, X, *, perturbation=None):
+    def predict(self, X, *, perturbation=None, sessions=None):
         """Steady responses.
 
         Parameters
         ----------
         X : array-like of shape (n_conditions, n_inputs)
-        perturbation : array-like, default=None
-            As in :meth:`fit`.
+        perturbation, sessions : array-like, default=None
+            As in :meth:`drive`.
 
         Returns
         -------
@@ -416,21 +466,22 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
 
         Raises
         ------
+        ValueError
+            If inputs are not legal, or there is no such session.
         DivergenceError
             If the circuit does not settle under some input.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        extra = by_cell(self.circuit_, perturbation, len(X), "perturbation")
-        found = self._outputs(X, extra)
+        drive = self.drive(X, perturbation=perturbation, sessions=sessions)
+        potentials = self.response == "potentials"
+        found = steady_responses(self.circuit_, drive, potentials) @ self.readout_.T
         return found[:, 0] if self._is_flat else found
 
-    def residuals(self, X, y, *, sample_error=None, perturbation=None):
+    def residuals(self, X, y, *, sample_error=None, perturbation=None, sessions=None):
         """Responses less their predictions.
 
         Parameters
         ----------
-        X, y, sample_error, perturbation
+        X, y, sample_error, perturbation, sessions
             As in :meth:`fit`.
 
         Returns
@@ -438,17 +489,17 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         residuals : ndarray of the shape of y
             In units of the errors if these are given; NaN where y is.
         """
-        predicted = self.predict(X, perturbation=perturbation)
+        predicted = self.predict(X, perturbation=perturbation, sessions=sessions)
         Y, _ = responses_of(y, len(predicted))
         found = (Y - predicted.reshape(Y.shape)) / errors_of(sample_error, Y)
         return found[:, 0] if self._is_flat else found
 
-    def score(self, X, y, *, perturbation=None):
+    def score(self, X, y, *, perturbation=None, sessions=None):
         """Explained variance (R squared), the mean over the columns of y.
 
         Parameters
         ----------
-        X, y, perturbation
+        X, y, perturbation, sessions
             As in :meth:`fit`.
 
         Returns
@@ -456,16 +507,16 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         score : float
             1 at best.
         """
-        predicted = self.predict(X, perturbation=perturbation)
+        predicted = self.predict(X, perturbation=perturbation, sessions=sessions)
         Y, _ = responses_of(y, len(predicted))
         return float(explained_variance(Y, predicted.reshape(len(Y), -1)).mean())
 
-    def predict_traces(self, inputs, *, dt=1.0, initial=None, perturbation=None):
+    def predict_traces(self, inputs, *, dt=1.0, initial=None, perturbation=None, session=None):
         """Responses in time.
 
         Parameters
         ----------
-        inputs, dt, initial, perturbation
+        inputs, dt, initial, perturbation, session
             As in :class:`~ssn_estimators.fitting.Traces`.
 
         Returns
@@ -480,15 +531,15 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         options = {"dt": dt, "initial": initial, "perturbation": perturbation}
-        return responses_in_time(self, inputs, **options)
+        return responses_in_time(self, inputs, session=session, **options)
 
-    def simulate(self, X, *, perturbation=None, **options):
+    def simulate(self, X, *, perturbation=None, sessions=None, **options):
         """Simulate the fitted circuit.
 
         Parameters
         ----------
-        X, perturbation
-            As in :meth:`fit`.
+        X, perturbation, sessions
+            As in :meth:`drive`.
         **options
             Of :func:`~ssn_estimators.simulate`, such as `n_trials` and `random_state`.
 
@@ -496,15 +547,11 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         -------
         simulation : Simulation
         """
-        return simulate(self.circuit_, self.drive(X, perturbation=perturbation), **options)
+        drive = self.drive(X, perturbation=perturbation, sessions=sessions)
+        return simulate(self.circuit_, drive, **options)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         tags.regressor_tags.poor_score = True  # rates are never negative, as targets of tests are
         return tags
-
-
-def _of_spectra(target, power):
-    shape = (-1, power.shape[-1])
-    return explained_variance(np.log(target.power).reshape(shape), np.log(power).reshape(shape))

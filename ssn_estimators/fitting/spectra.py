@@ -8,14 +8,14 @@ place of one solution for each parameter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ssn_estimators._torch import to_numbers
-from ssn_estimators.fitting.data import errors_of
-from ssn_estimators.fitting.model import by_cell
-from ssn_estimators.inspection.populations import choose_cells
+from ssn_estimators.fitting.data import errors_of, explained_variance
+from ssn_estimators.fitting.model import means_of, with_conditions
+from ssn_estimators.fitting.steady import gain_slopes
 
 __all__ = ["Fluctuations", "Spectra", "SpectralTarget", "with_spectra"]
 
@@ -49,6 +49,8 @@ class Spectra:
     perturbation : array-like of shape (n_conditions, n_neurons) or \
             (n_conditions, n_populations), default=None
         Further drive in mV.
+    session : str or int, default=None
+        Of all conditions, if there are several.
 
     Examples
     --------
@@ -73,6 +75,7 @@ class Spectra:
     cells: object = None
     of: str = "u"
     perturbation: object = None
+    session: object = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,50 +109,22 @@ class SpectralTarget:
 
 def with_spectra(spectra, model, conditions, Y, errors):
     """Spectra as targets, and conditions, responses and errors with theirs, which are not seen."""
-    targets = []
-    spectra = [spectra] if isinstance(spectra, Spectra) else spectra
-    for own in () if spectra is None else spectra:
-        X, extra, target = _target(own, model, conditions.X.shape[1], len(conditions.X))
-        targets.append(target)
-        conditions = replace(
-            conditions,
-            X=np.vstack([conditions.X, X]),
-            extra=np.vstack([conditions.extra, extra]),
-        )
-        unseen = np.ones((len(X), Y.shape[1]))
-        Y, errors = np.vstack([Y, np.nan * unseen]), np.vstack([errors, unseen])
-    return tuple(targets), conditions, Y, errors
+    return with_conditions(spectra, Spectra, _target, model, conditions, Y, errors)
 
 
-def _target(own, model, n_inputs, first):
-    circuit = model.circuit
-    if not isinstance(own, Spectra):
-        raise ValueError(f"spectra must be Spectra or a sequence of them, got {own!r}.")
+def _target(own, model, rows):
+    circuit, n_conditions = model.circuit, rows.stop - rows.start
     if own.of not in SIGNALS or (own.of == "u" and circuit.dynamics == "rate"):
         raise ValueError(
             f"of of spectra must be one of {SIGNALS}, and 'r' in the rate form; got {own.of!r}."
         )
-    if circuit.rate_function is not None:
-        raise ValueError(
-            f"spectra are fitted by circuits with the power law, got {circuit.rate_function}."
-        )
-    X, frequencies, power = (
-        to_numbers(value, float, f"{name} of spectra")
-        for name, value in (
-            ("inputs", own.inputs),
-            ("frequencies", own.frequencies),
-            ("power", own.power),
-        )
-    )
-    if X.ndim != 2 or X.shape[1] != n_inputs or not np.isfinite(X).all():
-        raise ValueError(
-            f"inputs of spectra must be finite and of shape (n_conditions, {n_inputs}), got "
-            f"{X.shape}."
-        )
+    frequencies = to_numbers(own.frequencies, float, "frequencies of spectra")
+    power = to_numbers(own.power, float, "power of spectra")
     if frequencies.ndim != 1 or not (np.isfinite(frequencies) & (frequencies >= 0)).all():
         raise ValueError("frequencies of spectra must be numbers >= 0, along one axis.")
-    readout = _readout(circuit, own.cells)
-    shape = (len(X), len(frequencies), len(readout))
+    excitatory = [list(range(circuit.n_excitatory))]
+    readout = means_of(circuit, excitatory if own.cells is None else own.cells)
+    shape = (n_conditions, len(frequencies), len(readout))
     if power.shape not in (shape, shape[:2] if shape[2] == 1 else shape):
         raise ValueError(f"power of spectra must have shape {shape}, got {power.shape}.")
     power = power.reshape(shape)
@@ -160,18 +135,7 @@ def _target(own, model, n_inputs, first):
     errors = errors.reshape(shape) if errors.size == power.size else errors
     flat = errors if errors.ndim == 0 else errors.reshape(shape[0], -1)
     errors = errors_of(flat, power.reshape(shape[0], -1)).reshape(shape)
-    extra = by_cell(circuit, own.perturbation, len(X), "perturbation")
-    rows = slice(first, first + len(X))
-    return X, extra, SpectralTarget(rows, frequencies, readout, power, errors, own.of == "r")
-
-
-def _readout(circuit, cells):
-    cells = [list(range(circuit.n_excitatory))] if cells is None else list(cells)
-    readout = np.zeros((len(cells), circuit.n_neurons))
-    for row, name in zip(readout, cells, strict=True):
-        own = choose_cells(circuit, [name] if isinstance(name, int | np.integer) else name)
-        row[own] = 1 / len(own)
-    return readout
+    return SpectralTarget(rows, frequencies, readout, power, errors, own.of == "r")
 
 
 class Fluctuations:
@@ -193,6 +157,14 @@ class Fluctuations:
         gains = self.conditions.gain(arrays, u[target.rows])
         return np.array([self._state(target, arrays, gain).power for gain in gains])
 
+    def explained_variance(self, arrays, u):
+        """Of the logarithms of the power, of each target's signals."""
+        found = []
+        for own in self.targets:
+            logs = np.log(own.power), np.log(self.power(own, arrays, u))
+            found.append(explained_variance(*(x.reshape(-1, x.shape[-1]) for x in logs)))
+        return found
+
     def residuals(self, arrays, u):
         """In units of errors, of what has been seen; NaN without a state."""
         found = [
@@ -204,12 +176,10 @@ class Fluctuations:
     def jacobian(self, arrays, slopes, u, by_parameters):
         """Derivatives of the residuals, from those of all potentials by the parameters."""
         law, found = self.conditions.law, []
-        by_k = slopes.get("k", 0.0)
         for own in self.targets:
             rows = []
             for potentials, change in zip(u[own.rows], by_parameters[own.rows], strict=True):
-                by_gain = law.gain(potentials)[:, None] * by_k
-                by_gain = by_gain + (arrays["k"] * _curvature(law, potentials))[:, None] * change
+                by_gain = gain_slopes(law, arrays, slopes, potentials, change)
                 gain = arrays["k"] * law.gain(potentials)
                 rows.append(self._slopes(own, arrays, slopes, gain, by_gain))
             found.append((np.array(rows) / own.errors[..., None])[own.seen])
@@ -267,10 +237,3 @@ def _response(circuit, tau, omega):
     of_receptors = 1 / (1 + 1j * omega[:, None] * np.array(list(tau.values())))
     shares = circuit.receptors.shares_of_cells(circuit.populations)
     return lags, lags * (of_receptors @ shares)
-
-
-def _curvature(law, u):
-    """Second derivative of the power law of k = 1."""
-    positive = u > 0
-    power = np.where(positive, u, 1.0) ** (law.gamma - 2)
-    return law.gamma * (law.gamma - 1) * power * positive

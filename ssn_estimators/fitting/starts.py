@@ -1,9 +1,8 @@
-"""Least squares from many starts, those without a stable state drawn again."""
+"""Least squares from many starts, those without a stable state drawn again, or led back to one."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -12,110 +11,16 @@ from scipy.optimize import least_squares
 from sklearn.exceptions import ConvergenceWarning
 
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.fitting.parameters import Parameters
-from ssn_estimators.fitting.spectra import Fluctuations
-from ssn_estimators.fitting.steady import (
-    Conditions,
-    Steady,
-    fixed_points_of,
-    spectral_abscissae,
-)
-from ssn_estimators.fitting.traces import Follower
+from ssn_estimators.fitting.leading import led_back
+from ssn_estimators.fitting.steady import Steady, fixed_points_of, spectral_abscissae
 
-__all__ = ["Descent", "Problem", "descended", "descents", "is_reached", "warn_of"]
+__all__ = ["Descent", "descended", "descents", "is_reached", "warn_of"]
 
 POOL = 2  # draws of a start, of which those with the least cost are taken first
 ROUNDS = 10  # of draws, and of starts in place of those that failed
 WALL = (
     0.02  # of the rate at which the slowest cells decay: what is slower is about to lose its state
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """Residuals in units of errors, then those of the prior, and their derivatives.
-
-    Parameters
-    ----------
-    parameters : Parameters
-    conditions : Conditions
-    targets, errors : ndarrays of shape (n_conditions, n_outputs)
-        NaN among the targets is what has not been seen.
-    penalty : float
-        Factor of the squared misfits of the prior.
-    recordings : sequence of Recording
-    rate_form : bool
-        Of what is recorded.
-    fluctuations : Fluctuations
-        Whose spectra have been seen; None for none.
-    """
-
-    parameters: Parameters
-    conditions: Conditions
-    targets: np.ndarray
-    errors: np.ndarray
-    penalty: float
-    recordings: tuple = ()
-    rate_form: bool = False
-    fluctuations: Fluctuations | None = None
-
-    def follower(self):
-        """Of the recordings."""
-        return Follower(self.recordings, self.parameters, self.conditions, self.rate_form)
-
-    @property
-    def n_residuals(self):
-        """Numbers of observations."""
-        in_time = sum(np.isfinite(recording.targets).sum() for recording in self.recordings)
-        targets = () if self.fluctuations is None else self.fluctuations.targets
-        return int(self.seen.sum() + in_time + sum(own.seen.sum() for own in targets))
-
-    @property
-    def seen(self):
-        """What has been seen, of the targets' shape."""
-        return np.isfinite(self.targets)
-
-    @property
-    def has_prior(self):
-        """For which parameters there is a prior that counts."""
-        return np.isfinite(self.parameters.prior_mean) & (self.penalty > 0)
-
-    def residuals(self, outputs, theta):
-        """Their squares add up to what is minimised; of one circuit, or of several."""
-        misfit = ((outputs - self.targets) / self.errors)[..., self.seen]
-        prior = np.sqrt(self.penalty) * self.parameters.prior(theta)[0][..., self.has_prior]
-        return np.concatenate([misfit, prior], -1)
-
-    def jacobian(self, of_outputs, theta):
-        """Derivatives of the residuals, of shape (n_residuals, n_parameters)."""
-        misfit = (of_outputs / self.errors[..., None])[self.seen]
-        slopes = np.sqrt(self.penalty) * self.parameters.prior(theta)[1]
-        return np.concatenate([misfit, np.diag(slopes)[self.has_prior]])
-
-    def candidates(self, thetas):
-        """States of circuits, and their sums of squares; infinite without a stable state."""
-        arrays = self.parameters.arrays(thetas)
-        u = fixed_points_of(self.conditions, arrays)
-        cost, found = np.full(len(thetas), np.inf), np.flatnonzero(np.isfinite(u).all((1, 2)))
-        own = {name: array[found] for name, array in arrays.items()}
-        stable = (spectral_abscissae(self.conditions, own, u[found]) < 0).all(1)
-        outputs = self.conditions.outputs(own, u[found])
-        costs = (self.residuals(outputs, thetas[found]) ** 2).sum(-1)
-        cost[found[stable]] = costs[stable]
-        follower = self.follower()
-        for i in found[stable]:
-            cost[i] += follower.cost(thetas[i])
-            if self.fluctuations is not None:
-                one = self.parameters.arrays(thetas[i])
-                cost[i] += (self.fluctuations.residuals(one, u[i]) ** 2).sum()
-        return u, cost
-
-    def is_dead(self, arrays, u):
-        """Whether there is an output that no parameter acts on, for its cells are silent."""
-        if self.conditions.potentials or not len(u):
-            return False
-        moves = self.conditions.gain(arrays, u) @ self.conditions.readout.T != 0
-        return bool((self.seen.any(0) & ~(moves & self.seen).any(0)).any())
 
 
 class Descent(NamedTuple):
@@ -131,15 +36,18 @@ class Descent(NamedTuple):
     failed: bool  # no stable state next to it, or none that is a minimum
 
 
-def descents(problem, n_starts, rng, *, max_iter, tol, n_jobs):
+def descents(problem, n_starts, rng, *, max_iter, tol, n_jobs, lead=False):
     """Least squares from the circuit given and from random starts.
+
+    With `lead` as many starts as are needed are led back, not drawn again.
 
     Returns
     -------
     found : list of Descent
         One for each start.
-    n_drawn, n_lost : int
-        How many starts were drawn, and how many of them had no stable state or lost it.
+    counts : dict of int
+        How many starts were drawn (`n_drawn`), had no stable state or lost it (`n_lost`), and were
+        led back to one (`n_led`).
 
     Raises
     ------
@@ -148,7 +56,7 @@ def descents(problem, n_starts, rng, *, max_iter, tol, n_jobs):
     """
     parameters = problem.parameters
     first = np.clip(parameters.start, *_inside(parameters))
-    pool, n_drawn, n_lost = [], 0, 0
+    pool, n_drawn, n_lost, n_led = [], 0, 0, 0
     found, wanted = [], n_starts
     for _ in range(ROUNDS):
         if len(pool) < wanted:
@@ -160,6 +68,10 @@ def descents(problem, n_starts, rng, *, max_iter, tol, n_jobs):
             pool += [(thetas[i], u[i]) for i in order if np.isfinite(cost[i])]
             n_drawn += len(thetas)
             n_lost += np.isinf(cost).sum()
+            if lead:
+                lost = thetas[np.isinf(cost)]
+                led = _led(problem, lost, wanted - len(pool), n_jobs)
+                pool, n_led = pool + led, n_led + len(led)
         batch, pool = pool[:wanted], pool[wanted:]
         ended = Parallel(n_jobs)(
             delayed(_descent)(problem, theta, u, max_iter, tol) for theta, u in batch
@@ -175,11 +87,25 @@ def descents(problem, n_starts, rng, *, max_iter, tol, n_jobs):
     if not found:
         raise DivergenceError(
             f"None of {n_drawn} starts, the circuit given and random ones about it, has a stable "
-            "state under all conditions. Give a circuit with weaker excitation, or less input."
+            "state under all conditions. Give a circuit with weaker excitation, or less input, or "
+            "lost='lead'."
         )
     rest = [x for x in found if not any(x is other for other in good)]
     rest = sorted(rest, key=lambda x: (x.failed, x.cost))
-    return (good + rest)[:n_starts], n_drawn, int(n_lost)
+    counts = {"n_drawn": n_drawn, "n_lost": int(n_lost), "n_led": n_led}
+    return (good + rest)[:n_starts], counts
+
+
+def _led(problem, thetas, n_wanted, n_jobs):
+    """As many starts with stable states as are wanted, from those without, if they can be led."""
+    found, follower = [], problem.follower()
+    while len(found) < n_wanted and len(thetas):
+        n = n_wanted - len(found)
+        batch, thetas = thetas[:n], thetas[n:]
+        led = Parallel(n_jobs)(delayed(led_back)(problem, theta) for theta in batch)
+        led = [own for own in led if own is not None]
+        found += [own for own in led if np.isfinite(problem.cost_of_others(*own, follower))]
+    return found
 
 
 def _inside(parameters):
@@ -211,7 +137,6 @@ def descended(problem, start, u, max_iter, tol, *, guarded=False, held=None):
     unit = np.where(parameters.spread > 0, parameters.spread, 1.0)
     steady = Steady(parameters, problem.conditions, start, u, guarded)
     follower = problem.follower() if problem.recordings else None
-    fluctuations = problem.fluctuations
     moving = np.arange(len(start)) != held
 
     def theta_of(z):
@@ -222,9 +147,9 @@ def descended(problem, start, u, max_iter, tol, *, guarded=False, held=None):
     def residuals(z):
         theta = theta_of(z)
         found = problem.residuals(steady.outputs(theta), theta)  # NaN makes it take a shorter step
-        if fluctuations is not None:
-            _, arrays, u = steady.last
-            found = np.append(found, fluctuations.residuals(arrays, u))
+        _, arrays, u = steady.last
+        for own in problem.fluctuations:
+            found = np.append(found, own.residuals(arrays, u))
         return found if follower is None else np.append(found, follower.residuals(theta))
 
     def jacobian(z):
@@ -232,10 +157,10 @@ def descended(problem, start, u, max_iter, tol, *, guarded=False, held=None):
 
     def whole_jacobian(theta):
         found = problem.jacobian(steady.jacobian(theta), theta)
-        if fluctuations is not None:
-            _, arrays, u = steady.here
-            own = fluctuations.jacobian(arrays, steady.slopes, u, steady.by_parameters())
-            found = np.vstack([found, own])
+        _, arrays, u = steady.here
+        for own in problem.fluctuations:
+            slopes = own.jacobian(arrays, steady.slopes, u, steady.by_parameters())
+            found = np.vstack([found, slopes])
         return found if follower is None else np.vstack([found, follower.jacobian(theta)])
 
     low, high = (parameters.low - start) / unit, (parameters.high - start) / unit

@@ -14,7 +14,15 @@ import numpy as np
 
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD, Circuit
 
-__all__ = ["Conditions", "Steady", "fixed_points_of", "spectral_abscissae"]
+__all__ = [
+    "Conditions",
+    "Steady",
+    "fixed_points_of",
+    "gain_slopes",
+    "newton",
+    "power_curvature",
+    "spectral_abscissae",
+]
 
 NEWTON_STEPS = 8
 PRECISION = 1e-6  # of a Newton step, relative to 1 mV + the potentials; its error is the square
@@ -27,7 +35,10 @@ class Conditions:
 
     Parameters
     ----------
-    X : ndarray of shape (n_conditions, n_inputs)
+    X : ndarray of shape (n_conditions, n_sessions * n_inputs)
+        0 but for those of the condition's session.
+    sessions : ndarray of shape (n_conditions, n_sessions)
+        1 for the condition's own, else 0.
     extra : ndarray of shape (n_conditions, n_neurons)
         Further drive in mV.
     readout : ndarray of shape (n_outputs, n_neurons)
@@ -39,6 +50,7 @@ class Conditions:
     """
 
     X: np.ndarray
+    sessions: np.ndarray
     extra: np.ndarray
     readout: np.ndarray
     law: Circuit
@@ -47,7 +59,7 @@ class Conditions:
     def drive(self, arrays):
         """Drive in mV by arrays of one circuit, or of several (along leading axes)."""
         by_input = self.X @ np.swapaxes(arrays["input_map"], -1, -2)
-        return by_input + arrays["baseline"][..., None, :] + self.extra
+        return by_input + self.sessions @ np.swapaxes(arrays["baseline"], -1, -2) + self.extra
 
     def rates(self, arrays, u):
         """Rates in Hz."""
@@ -139,8 +151,8 @@ class Steady:
     r"""Outputs in the steady state, followed from one set of parameters to the next.
 
     The input to cells is linear in what arrives, :math:`h + W r = P z` with :math:`P = (W
-    \mathrm{diag}(k), M, b)` and :math:`z = (\lfloor u \rfloor_+^\gamma, x, 1)`: all parameters but
-    time constants act through P.
+    \mathrm{diag}(k), M, b)` and :math:`z = (\lfloor u \rfloor_+^\gamma, x, 1)`, with columns of M
+    and b for each session: all parameters but time constants act through P.
 
     Parameters
     ----------
@@ -182,9 +194,8 @@ class Steady:
         return self.here.u + (spread @ (arriving @ change.T)[..., None])[..., 0]
 
     def _arriving(self):
-        """z of shape (n_conditions, n_neurons + n_inputs + 1)."""
-        X = self.conditions.X
-        return np.concatenate([self._by_k(), X, np.ones((len(X), 1))], 1)
+        """z of shape (n_conditions, n_neurons + n_sessions * (n_inputs + 1))."""
+        return np.concatenate([self._by_k(), self.conditions.X, self.conditions.sessions], 1)
 
     def _by_k(self):
         """Rates over their gains k."""
@@ -221,16 +232,35 @@ class Steady:
         return spread @ np.tensordot(arriving, slopes.reshape(n, -1, p), (1, 1))
 
     def _slopes(self, slopes):
-        """Derivatives of P, of shape (n_neurons * (n_neurons + n_inputs + 1), n_parameters)."""
+        """Derivatives of P, of shape (n_neurons * the length of z, n_parameters)."""
         theta, arrays, u = self.here
         n, n_inputs, p = u.shape[1], self.conditions.X.shape[1], len(theta)
-        found = np.zeros((n, n + n_inputs + 1, p))
+        n_sessions = self.conditions.sessions.shape[1]
+        found = np.zeros((n, n + n_inputs + n_sessions, p))
         if "weights" in slopes:
             found[:, :n] += slopes["weights"].reshape(n, n, p) * arrays["k"][:, None]
         if "k" in slopes:
             found[:, :n] += arrays["weights"][..., None] * slopes["k"]
         if "input_map" in slopes:
-            found[:, n:-1] = slopes["input_map"].reshape(n, n_inputs, p)
+            found[:, n : n + n_inputs] = slopes["input_map"].reshape(n, n_inputs, p)
         if "baseline" in slopes:
-            found[:, -1] = slopes["baseline"]
+            found[:, n + n_inputs :] = slopes["baseline"].reshape(n, n_sessions, p)
         return found.reshape(-1, p)
+
+
+def gain_slopes(law, arrays, slopes, u, by_parameters, curvature=None):
+    """Derivatives of the gains, of shape (..., n_neurons, n_parameters).
+
+    From those of the quantities, and from those of the potentials, `by_parameters`; by the
+    `curvature` of the law, that of power laws if there is none.
+    """
+    bent = power_curvature(law, u) if curvature is None else curvature(u)
+    through = (arrays["k"] * bent)[..., None] * by_parameters
+    return law.gain(u)[..., None] * slopes.get("k", 0.0) + through
+
+
+def power_curvature(law, u):
+    """Second derivative of the power law of k = 1."""
+    positive = u > 0
+    power = np.where(positive, u, 1.0) ** (law.gamma - 2)
+    return law.gamma * (law.gamma - 1) * power * positive

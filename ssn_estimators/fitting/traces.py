@@ -52,6 +52,8 @@ class Traces:
         0.
     perturbation : array-like of shape (n_neurons,) or (n_populations,), default=None
         Further constant drive in mV.
+    session : str or int, default=None
+        If there are several.
     """
 
     inputs: object
@@ -60,6 +62,7 @@ class Traces:
     dt: float = 1.0
     initial: object = None
     perturbation: object = None
+    session: object = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +81,8 @@ class Recording:
     targets, errors : ndarrays of shape (n_steps - first, n_outputs)
     dt : float
         In ms.
+    session : int
+        Its number.
     """
 
     X: np.ndarray
@@ -87,6 +92,13 @@ class Recording:
     targets: np.ndarray
     errors: np.ndarray
     dt: float
+    session: int = 0
+
+    @property
+    def columns(self):
+        """Of the input map."""
+        n_inputs = self.X.shape[1]
+        return slice(self.session * n_inputs, (self.session + 1) * n_inputs)
 
     @cached_property
     def weights(self):
@@ -129,7 +141,8 @@ def course_of(recording, arrays, gamma, rate_form):
     weights, k = arrays["weights"].astype(float), arrays["k"].astype(float)
     if not rate_form:  # k may as well be in the weights, of powers
         weights, k = weights * k, np.ones(n)
-    whole = np.column_stack([weights, arrays["input_map"], arrays["baseline"] + recording.extra])
+    constant = arrays["baseline"][:, recording.session] + recording.extra
+    whole = np.column_stack([weights, arrays["input_map"][:, recording.columns], constant])
     whole, n_arriving = np.ascontiguousarray(whole), whole.shape[1]
     sources = np.empty((n_steps, n_arriving + 2 * n))
     sources[:, n : n_arriving - 1] = recording.X
@@ -160,11 +173,12 @@ def derivatives(recording, course, arrays, slopes, rate_form, room):
     if not rate_form:
         by_weights = by_weights * arrays["k"][:, None] + arrays["weights"][..., None] * by_k
         by_k = np.zeros((n, p))
-    by_input = slopes.get("input_map", np.zeros((arrays["input_map"].size, p)))
-    by_baseline = slopes.get("baseline", np.zeros((n, p)))
-    by_whole = np.hstack(
-        [by_weights, by_input.reshape(n, recording.X.shape[1], p), by_baseline[:, None]]
+    by_input, by_baseline = (
+        slopes.get(name, np.zeros((arrays[name].size, p))).reshape(n, -1, p)
+        for name in ("input_map", "baseline")
     )
+    constant = by_baseline[:, recording.session, None]
+    by_whole = np.hstack([by_weights, by_input[:, recording.columns], constant])
     share, first = recording.dt / arrays["tau"], recording.first
     begun = _forgotten(course.whole, share, course.reach[:first], course.through[:first])
     entries = _entries(n, by_whole, by_k, by_tau / arrays["tau"][:, None])

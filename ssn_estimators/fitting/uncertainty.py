@@ -11,7 +11,6 @@ from ssn_estimators._tables import data_frame
 
 __all__ = [
     "Uncertainty",
-    "explained_variance",
     "identified",
     "intervals_of_values",
     "table_of",
@@ -71,21 +70,6 @@ def identified(intervals, parameters, theta):
         largest[own] = np.abs(theta[own]).max()
     width = intervals[:, 1] - intervals[:, 0]
     return np.where(is_log, width < DECADE, width < 2 * largest)
-
-
-def explained_variance(targets, outputs):
-    """Share of the variance of each target that outputs explain, where there are targets.
-
-    As scikit-learn's R^2: a constant target is explained wholly or not at all.
-    """
-    if not np.isfinite(targets).any():
-        return np.full(targets.shape[1], np.nan)
-    seen = np.isfinite(targets)
-    misfit = np.where(seen, (targets - outputs) ** 2, 0.0).sum(0)
-    centred = targets - np.nanmean(targets, axis=0)
-    total = np.where(seen, centred**2, 0.0).sum(0)
-    constant = np.where(misfit == 0, 1.0, 0.0)
-    return np.where(total > 0, 1 - misfit / np.where(total > 0, total, 1.0), constant)
 
 
 def table_of(names, values, standard_errors, intervals, identified):

@@ -20,7 +20,7 @@ from ssn_estimators import (
 )
 from ssn_estimators.fitting import Free, Traces
 from ssn_estimators.fitting.model import model_of
-from ssn_estimators.fitting.starts import Problem
+from ssn_estimators.fitting.problem import Problem
 from ssn_estimators.fitting.steady import Steady, fixed_points_of
 from ssn_estimators.inspection import steady_states
 from ssn_estimators.rate_functions import AbbottChance

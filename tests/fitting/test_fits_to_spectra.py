@@ -39,7 +39,7 @@ KINDS = {
 
 def problem_of(circuit, of, free):
     regressor = CircuitRegressor(circuit, free, input_map=TO_BOTH, baseline=1.0)
-    model = model_of(regressor, np.zeros((0, 1)), 2, in_spectra=True)
+    model = model_of(regressor, np.zeros((0, 1)), 2, fluctuates=True)
     power = np.full((3, 12, 2), 0.5)
     power[1, 2, 0] = np.nan
     extra = [[0.0, 0.0], [1.0, 0.5], [0.0, 2.0]]
