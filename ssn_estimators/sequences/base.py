@@ -88,7 +88,7 @@ class SequenceSSN(BaseSSN):
         Trials per sequence in prediction, over which outputs are averaged.
     max_iter : int, default=1000
         Optimiser steps at the final size, each on one mini-batch.
-    batch_size : int, default=64
+    batch_size : int, default=256
         Sequences of a mini-batch; all of them if there are fewer.
     learning_rate : {"cosine", "constant"}, default="cosine"
         How the rate goes on from `learning_rate_init` at the final size (with several `dt`, at the
@@ -97,7 +97,7 @@ class SequenceSSN(BaseSSN):
         Rate of Adam.
     max_grad_norm : float, default=1.0
         Gradients longer than this are scaled down to it.
-    input_noise : float, default=0.05
+    input_noise : float, default=0.2
         Standard deviation of the normal noise added to inputs (scaled to [0, 1]) in training, anew
         in every time step.
     potential_penalty : float, default=0.01
@@ -232,11 +232,11 @@ class SequenceSSN(BaseSSN):
         truncation=None,
         n_trials_predict=4,
         max_iter=1000,
-        batch_size=64,
+        batch_size=256,
         learning_rate="cosine",
         learning_rate_init=0.01,
         max_grad_norm=1.0,
-        input_noise=0.05,
+        input_noise=0.2,
         potential_penalty=0.01,
         rate_penalty=0.0,
         weight_penalty=0.0,
