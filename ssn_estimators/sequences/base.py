@@ -54,9 +54,9 @@ class SequenceSSN(BaseSSN):
         How long a time step of `X` lasts, in ms. The input is constant in it, and outputs are read
         from mean potentials in it.
     input_share, output_share : float, default=1.0
-        Share of the E cells that receive the inputs, and share of them that are read, taken from
-        opposite ends: up to a sum of 1 no cell does both. I cells receive inputs if all E cells do.
-        The networks then begin with five E cells or more, of which clones inherit what they do.
+        About the share of the E cells that receive the inputs, and of those that are read; up to a
+        sum of 1 no cell does both. I cells receive inputs if all E cells do. The networks then
+        begin with five E cells or more, of which clones inherit what they do.
     growth : {"double", "single", None}, default="double"
         Split every cell at once until the target sizes are reached; or add one cell at a time
         to the larger population, while the other keeps pace; or start at full size from small
