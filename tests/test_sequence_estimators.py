@@ -12,7 +12,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 from zoo import short_confirmations
 
-from ssn_estimators import SSNSequenceClassifier, SSNSequenceRegressor, choose_parents, fit_many
+from ssn_estimators import (
+    SSNSequenceClassifier,
+    SSNSequenceRegressor,
+    choose_parents,
+    fit_many,
+    stability_report,
+    stability_score,
+)
 from ssn_estimators.datasets import make_temporal_xor
 from ssn_estimators.growth import shares_of, split
 from ssn_estimators.simulation import Trials, simulate_trials
@@ -296,3 +303,16 @@ def test_other_axes_are_refused_in_prediction(kind):
     ):
         with pytest.raises(ValueError, match=message):
             network.predict(wrong)
+
+
+def test_stability_is_that_of_sequences_shown_again():
+    network = fitted("classifier")
+    assert stability_score(network, X, duration=300.0) == 1.0
+    report = stability_report(network, X, n_surrogates=2, n_trials=5, duration=200.0)
+    assert report.trained == 0
+    assert report.operating.oscillation_amplitude.shape == (5,)
+    twice = network.simulate(X[:2], duration=120.0, record="u")
+    again = network.simulate(X[:2], record="u")
+    assert_array_equal(twice.u[:11], again.u[:11])  # Heun looks at the drive after the last step
+    assert len(twice.times) == 24
+    assert len(network.simulate(X[:2], duration=25.0, record="u").times) == 5

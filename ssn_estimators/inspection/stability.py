@@ -230,7 +230,8 @@ def stability_report(
     estimator : SSNClassifier, SSNRegressor or SSNSampler, or Pipeline that ends with one
         Fitted.
     X : array-like of shape (n_samples, n_features)
-        Inputs; every trial takes another one.
+        Inputs; every trial takes another one. Sequences are shown again until a trial is over; what
+        the network does on inputs is that at their time steps, held.
     n_surrogates : int, default=100
         Number of shuffles, and of random networks.
     n_trials : int, default=100
@@ -253,22 +254,28 @@ def stability_report(
         if not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} must be a positive integer, got {value!r}.")
     network, X = network_and_inputs(estimator, X)
+    drive, circuit = network.drive(X), network.circuit_
+    in_time = drive.ndim == 3
     trials = Trials(
         n_trials=1,
         duration=duration,
         burn_in=0.0,
-        dt=network.dt,
+        dt=float(np.ravel(network.dt)[-1]),
         solver=network.solver,
         covariance=False,
         rates=False,
+        drive_step=network.time_step if in_time else None,
     )
-    trials.check_cells(network.circuit_)
-    rng = check_random_state(random_state)
-    drive, circuit = network.drive(X), network.circuit_
+    trials.check_cells(circuit)
+    rng, held = check_random_state(random_state), drive
+    if in_time:
+        held = drive.reshape(-1, circuit.n_neurons)
+        drive = np.tile(drive, (-(-trials.n_drives // len(drive)), 1, 1))[: trials.n_drives]
+    n_inputs = drive.shape[-2]
 
     def inputs():
-        repeats = -(-n_trials // len(drive))
-        return np.concatenate([rng.permutation(len(drive)) for _ in range(repeats)])[:n_trials]
+        repeats = -(-n_trials // n_inputs)
+        return np.concatenate([rng.permutation(n_inputs) for _ in range(repeats)])[:n_trials]
 
     device = resolve_device(network.device)
     circuits, drives, sources = [], [], []
@@ -276,13 +283,13 @@ def stability_report(
         own = np.random.RandomState(rng.randint(2**31 - 1))
         made = circuit if surrogate is None else surrogate(circuit, own)
         circuits.append(made.to_torch(device))
-        drives.append(drive[inputs()])
+        drives.append(drive[..., inputs(), :])
         sources.append(own)
     simulations = simulate_trials(circuits, drives, trials, sources)
     shares = [simulation.diverged.double().mean().item() for simulation in simulations]
     shuffled, random = np.array(shares[1::2]), np.array(shares[2::2])
-    chosen = drive[np.sort(rng.permutation(len(drive))[:n_trials])]
-    grid = {"dt": network.dt, "solver": network.solver}
+    chosen = held[np.sort(rng.permutation(len(held))[:n_trials])]
+    grid = {"dt": trials.dt, "solver": trials.solver}
     found = oscillations(circuit, chosen, **grid)
     operating = OperatingReport(
         n_runaway_steps=network.n_runaway_steps_,
@@ -321,7 +328,7 @@ def network_and_inputs(estimator, X):
         estimator = estimator[-1]
     if not hasattr(estimator, "simulate"):
         raise TypeError(
-            "an SSNClassifier, an SSNSampler or a Pipeline that ends with one is needed, got "
+            "a fitted SSN estimator, or a Pipeline that ends with one, is needed, got "
             f"{type(estimator).__name__}."
         )
     check_is_fitted(estimator)

@@ -530,7 +530,9 @@ class SequenceSSN(BaseSSN):
         step = self.time_step
         return self._trials(**({"duration": n_times * step, "drive_step": step} | others))
 
-    def simulate(self, X, *, lengths=None, record=None, random_state=None, **parameters):
+    def simulate(
+        self, X, *, lengths=None, duration=None, record=None, random_state=None, **parameters
+    ):
         """Simulate the fitted circuit on inputs.
 
         Parameters
@@ -539,13 +541,16 @@ class SequenceSSN(BaseSSN):
             Inputs.
         lengths : array-like of shape (n_samples,), default=None
             Valid time steps.
+        duration : float, default=None
+            Time in ms, after burn-in; sequences are shown again from their start until it is over.
+            None is that of the sequences.
         record : str or tuple of str, default=None
             Trajectories to return, see :func:`simulate`.
         random_state : int, RandomState instance or None, default=None
             Source of the noise; None is that of prediction.
         **parameters
-            Parameters of :func:`simulate` but `duration` and `initial`; time step, solver, burn-in,
-            number of trials and (shared) noise are by default those of prediction.
+            Parameters of :func:`simulate` but `initial`; time step, solver, burn-in, number of
+            trials and (shared) noise are by default those of prediction.
 
         Returns
         -------
@@ -553,9 +558,13 @@ class SequenceSSN(BaseSSN):
             A network that diverges says so here, it does not raise.
         """
         X, lengths = self._checked(X, lengths)
-        trials = self._trials_in_time(X.shape[1], **({"rates": True} | parameters))
+        told = {"rates": True} | parameters | ({} if duration is None else {"duration": duration})
+        trials = self._trials_in_time(X.shape[1], **told)
+        drive = self._drive(X, lengths)
+        again = -(-trials.n_drives // len(drive))
+        drive = np.tile(drive, (again, 1, 1))[: trials.n_drives]
         seed = self.noise_seed_ if random_state is None else random_state
-        return self._run(self.circuit_, self._drive(X, lengths), trials, seed, record)
+        return self._run(self.circuit_, drive, trials, seed, record)
 
 
 def _roles(size, input_share, output_share):
