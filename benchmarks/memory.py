@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py --out benchmarks/results/memory.json
 
-Tables of 50 features: a fit on 200,000 rows, and what follows from it on 1,000,000. Every row is a
-process of its own; memory is the largest that it had, less what it had with the data made, in MB.
+Tables of 50 features: a fit on 200,000 rows, and what follows from it on 1,000,000; and steps of
+training through 64 trials of 2,000 time steps, with 100 cells. Every row is a process of its own; memory is the largest that it had, less what it had with the data made, in MB.
 Fits are short, since what a step takes does not depend on their number.
 """
 
@@ -26,6 +26,7 @@ ROWS = {
     "GMMFlow": ({"n_components": 16, "n_layers": 2, "max_iter": 50}, "score_samples"),
     "GaussianScaleMixture": ({"n_components": 10, "max_iter": 5}, "transform"),
 }
+TRIALS = "SSNSequenceRegressor"
 
 
 def largest():
@@ -56,14 +57,29 @@ def figures(row):
     return found | took
 
 
+def figures_of_trials():
+    """Memory and seconds of a fit through whole trials, of ten steps at the last size."""
+    from ssn_estimators import SSNSequenceRegressor
+
+    rng = np.random.RandomState(0)
+    X = rng.uniform(size=(64, 100, 8)).astype(np.float32)
+    parameters = {"time_step": 20.0, "batch_size": 64, "growth_iter": 1, "random_state": 0}
+    SSNSequenceRegressor(4, max_iter=1, **parameters).fit(X[:, :2], X[:, :2])
+    before, start = largest(), time.perf_counter()
+    made = SSNSequenceRegressor(80, 20, dt=1.0, max_iter=10, **parameters).fit(X, X)
+    seconds = round(time.perf_counter() - start, 1)
+    found = {"row": TRIALS, "data": round(X.nbytes / 2**20), "fit": round(largest() - before)}
+    return found | {"fit seconds": seconds, "steps": made.n_iter_, "whole": round(largest())}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--rows", nargs="+", choices=[*ROWS, TRIALS], default=[*ROWS, TRIALS])
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--one", choices=list(ROWS), help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=[*ROWS, TRIALS], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        print(json.dumps(figures(args.one)))
+        print(json.dumps(figures_of_trials() if args.one == TRIALS else figures(args.one)))
         return
     results = {"machine": machine(), "rows": []}
     for row in args.rows:
