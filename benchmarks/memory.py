@@ -3,8 +3,9 @@
     python benchmarks/memory.py --out benchmarks/results/memory.json
 
 Tables of 50 features: a fit on 200,000 rows, and what follows from it on 1,000,000; and steps of
-training through 64 trials of 2,000 time steps, with 100 cells. Every row is a process of its own; memory is the largest that it had, less what it had with the data made, in MB.
-Fits are short, since what a step takes does not depend on their number.
+training through 64 trials of 2,000 time steps, with 100 cells. Every row is a process of its own;
+memory is the largest that it had, less what it had with the data made, in MB. Fits are short, since
+what a step takes does not depend on their number.
 """
 
 import argparse

@@ -16,6 +16,7 @@ from ssn_estimators import (
     SSNSequenceClassifier,
     SSNSequenceRegressor,
     choose_parents,
+    circuits,
     fit_many,
     stability_report,
     stability_score,
@@ -168,6 +169,25 @@ def test_several_time_steps_one_after_the_other():
     assert len(network.loss_curve_) + network.n_rejected_steps_ == network.n_iter_ == 3 * 3 + 8
     stages = [(g["n_excitatory"], g["n_iter"]) for g in network.growth_history_]
     assert stages == [(1, 3), (2, 6), (4, 9), (6, 11), (6, 13), (6, 17)]
+
+
+def test_a_given_circuit_is_where_training_begins():
+    pair, *_ = circuits.bistable_pair()
+    constants = {name: getattr(pair, name) for name in ("k", "tau_i")}
+    how = {"initial": pair, "dt": 2.5, "learning_rate_init": 1e-6, "growth_iter": 0, "max_iter": 1}
+    network = fitted(parameters=how | constants | {"clone_shares": "equal"})
+    made = network.circuit_
+    assert (made.n_excitatory, made.n_inhibitory) == (6, 2)
+    total = [[made.weights[made[a], made[b]].sum(1).mean() for b in "EI"] for a in "EI"]
+    assert_allclose(total, pair.weights, rtol=1e-4)
+    for wrong, message in (
+        ({}, "initial has k=0.04"),
+        ({"initial": circuits.size_contrast()[0]}, "must be a circuit of E and I cells"),
+        ({"n_excitatory": 2, "growth": None} | constants, "cannot grow with growth=None"),
+        ({"initial": "pair"}, "'initial' parameter"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            brief(**{"initial": pair, "dt": 2.5} | wrong).fit(X, Y)
 
 
 def test_fits_go_on_and_grow():

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from ssn_estimators._sklearn import COUNT, NOT_NEGATIVE, POSITIVE, Interval
 from ssn_estimators._torch import in_blocks, is_whole, resolve_device, to_tensor
 from ssn_estimators.base import BaseSSN
+from ssn_estimators.circuit import CONSTANTS, Circuit
 from ssn_estimators.growth import choose_parents, split
 from ssn_estimators.sequences.data import check_lengths, check_sequences, valid_steps
 from ssn_estimators.training import Followed, Model, Penalties, TrialGuard
@@ -61,6 +62,10 @@ class SequenceSSN(BaseSSN):
         Split every cell at once until the target sizes are reached; or add one cell at a time
         to the larger population, while the other keeps pace; or start at full size from small
         random weights (the control).
+    initial : Circuit, default=None
+        Circuit of E and I cells to begin with, such as :func:`circuits.bistable_pair`, which holds
+        a memory before it has learned anything; it has the `k`, `gamma` and time constants of the
+        network. None is a stable pair that is searched for, or without growth a random circuit.
     growth_iter : int, default=40
         Optimiser steps at each size before the last.
     parents : {"last", "random", "gradient", "output"} or callable, default="last"
@@ -191,6 +196,7 @@ class SequenceSSN(BaseSSN):
         "time_step": POSITIVE,
         "input_share": SHARE,
         "output_share": SHARE,
+        "initial": [Circuit, None],
         "dt": [*POSITIVE, "array-like"],
         "truncation": [*POSITIVE, None],
         "input_noise": NOT_NEGATIVE,
@@ -218,6 +224,7 @@ class SequenceSSN(BaseSSN):
         input_share=1.0,
         output_share=1.0,
         growth="double",
+        initial=None,
         growth_iter=40,
         parents="last",
         clone_shares="random",
@@ -256,6 +263,7 @@ class SequenceSSN(BaseSSN):
         self.input_share = input_share
         self.output_share = output_share
         self.growth = growth
+        self.initial = initial
         self.growth_iter = growth_iter
         self.parents = parents
         self.clone_shares = clone_shares
@@ -392,10 +400,37 @@ class SequenceSSN(BaseSSN):
 
     def _target_sizes(self):
         n_inhibitory = self.n_inhibitory or -(-self.n_excitatory // 4)
-        sizes = self._sizes((self.n_excitatory, n_inhibitory))
+        target = self.n_excitatory, n_inhibitory
+        sizes = self._sizes(target)
+        if self.initial is not None:
+            own = self._given_circuit(target)
+            own = own.n_excitatory, own.n_inhibitory
+            return [own] + [s for s in sizes if s != own and s[0] >= own[0] and s[1] >= own[1]]
         if min(self.input_share, self.output_share) < 1:
             sizes = [s for s in sizes if s[0] >= LEAST_ROLES] or sizes[-1:]
         return sizes
+
+    def _given_circuit(self, target):
+        """`initial`, checked."""
+        circuit = self.initial
+        usual = tuple(circuit.populations) == ("E", "I") and not circuit.is_sparse
+        usual &= circuit.dynamics == "voltage" and circuit.receptors is None
+        if not usual or circuit.rate_function is not None:
+            raise ValueError(
+                "initial must be a circuit of E and I cells in the voltage form with dense weights "
+                f"and rates that are a power, got {circuit!r}."
+            )
+        other = [x for x in CONSTANTS if np.any(getattr(circuit, x) != getattr(self, x))]
+        if other:
+            found = ", ".join(f"{name}={getattr(circuit, name)}" for name in other)
+            raise ValueError(f"initial has {found}; give the network the same.")
+        own = circuit.n_excitatory, circuit.n_inhibitory
+        if own[0] > target[0] or own[1] > target[1] or (own != target and self.growth is None):
+            raise ValueError(
+                f"initial has {own[0]}:{own[1]} cells, from which the network of {target[0]}:"
+                f"{target[1]} cannot grow with growth={self.growth!r}."
+            )
+        return circuit.to_torch(dtype=torch.float32).to_numpy()
 
     def _check_size(self, target):
         now = self.circuit_.n_excitatory, self.circuit_.n_inhibitory
@@ -420,11 +455,15 @@ class SequenceSSN(BaseSSN):
         return None
 
     def _start(self, task, size, inputs, rng):
-        first = self._sizes((self.n_excitatory, size[1]))[0] if self.growth else size
+        first = (1, 1) if self.growth and self.initial is None else size
         sample = inputs[rng.permutation(len(inputs))[:64]].flatten(0, 1)
         arrays = task.start(_roles(first, 1.0, 1.0), sample, self._n_outputs, rng)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        circuit = self._first_circuit(first, lambda: task.external(tensors, sample).numpy(), rng)
+        if self.initial is None:
+            h = task.external(tensors, sample).numpy()
+            circuit = self._first_circuit(first, lambda: h, rng)
+        else:
+            circuit = self._given_circuit(size)
         if first != size:
             parents = choose_parents(circuit, *size, "last", rng)
             circuit, _ = split(circuit, parents, shares="random", random_state=rng)
