@@ -59,18 +59,18 @@ ROWS |= {"dlygo, RNN without types": row("dlygo", model="rnn")}
 ROWS |= {f"{task}, grown": row(task) for task in FURTHER}
 ROWS |= {f"{task}, RNN without types": row(task, model="rnn") for task in ("dms", *FURTHER)}
 ROWS |= {
-    "dlygo, steps of 5 ms": row("dlygo", dt=5.0),
-    "dlygo, steps of 20, 10 and 5 ms": row("dlygo", dt=(20.0, 10.0, 5.0)),
+    "dlygo, .5 s, steps of 5 ms": row("dlygo", 500.0, dt=5.0, max_iter=1200),
+    "dlygo, .5 s, of 20, 10 and 5 ms": row("dlygo", 500.0, dt=(20.0, 10.0, 5.0), max_iter=1200),
     "dlygo, from small weights": row("dlygo", growth=None),
-    "dlygo, rates clipped, without types' guard": row("dlygo", model="clipped"),
+    "dlygo, rates clipped": row("dlygo", model="clipped"),
     "dlygo, delays of 1 s only": row("dlygo") | {"mixture": False},
     "dlygo, input and output apart": row("dlygo", input_share=0.4, output_share=0.4),
     "dlygo, delay .2 s": row("dlygo", 200.0),
     "dlygo, delay 2 s": row("dlygo", 2000.0),
     "dlygo, delay 4 s": row("dlygo", 4000.0),
     "dlygo, RNN without types, delay 4 s": row("dlygo", 4000.0, "rnn"),
-    "all 20, grown": row(list(ALL), n_excitatory=80, max_iter=5000),
-    "all 20, RNN without types": row(list(ALL), model="rnn", n_hidden=100, max_iter=5000),
+    "all 20, grown": row(list(ALL), n_excitatory=80),
+    "all 20, RNN without types": row(list(ALL), model="rnn", n_hidden=100),
 }
 SETTINGS = {
     name: settings | {"usual": RNN if settings["model"] == "rnn" else SSN, "n_train": N_TRAIN}
