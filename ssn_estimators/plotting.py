@@ -630,12 +630,12 @@ class TrialDisplay:
                 f"{type(network).__name__}."
             )
         drive = network.drive(X, lengths)
-        X = to_numbers(X, float, "X")
+        given, X = X, to_numbers(X, float, "X")
         X = X[:, :, None] if X.ndim == 2 else X
         lengths = np.full(len(X), X.shape[1]) if lengths is None else np.asarray(lengths)
         y = _checked_trial(network, X, lengths, index, y, conditions, fixed_step, periods)
         simulation = network.simulate(
-            X,
+            given,
             lengths=lengths,
             n_trials=n_trials,
             record="u",
@@ -735,7 +735,7 @@ class TrialDisplay:
         )
         kind = "channel" if name == "inputs" else "unit"
         ax.set_ylabel(f"{name}\n({kind})")
-        ax.yaxis.get_major_locator().set_params(integer=True)
+        ax.yaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         self.figure_.colorbar(image, cax=beside[name])
 
     def _lines(self, name, times, curves, label, beside):
@@ -760,11 +760,13 @@ class TrialDisplay:
                 target = np.asarray(self.targets)[:, k]
                 ax.stairs(target, edges, baseline=None, color=colour, ls=":", lw=2)
         ax.set_ylabel("output" if self.output_names is None else "logit")
+        handles, labels = ax.get_legend_handles_labels()
+        if self.targets is not None:
+            handles.append(ax.plot([], [], color=NEUTRAL, ls=":", lw=2)[0])
+            labels.append("target")
         beside["outputs"].set_axis_off()
-        if len(names) > 1:
-            beside["outputs"].legend(
-                *ax.get_legend_handles_labels(), frameon=False, loc="center", fontsize="small"
-            )
+        if len(handles) > 1:
+            beside["outputs"].legend(handles, labels, frameon=False, loc="center", fontsize="small")
 
     def _over_time(self, names):
         """The time axis that they share, and borders of periods."""
@@ -799,11 +801,18 @@ class TrialDisplay:
         ax.plot(*paths[self.index].T, color="k", lw=1.5, label="trial on the left")
         ax.plot([], [], "s", color=NEUTRAL, ms=4, label="end")
         if self.points is not None:
-            for stable, name in ((True, "stable"), (False, "unstable")):
-                own = np.asarray(self.points.plane)[np.asarray(self.points.stable) == stable]
-                face = "k" if stable else "w"
-                label = f"{name} fixed point"
-                ax.plot(*own.T, "o", ms=6, mec="k", mfc=face, ls="", zorder=3, label=label)
+            stable = np.asarray(self.points.stable)
+            for own, name in ((stable, "stable"), (~stable, "unstable")):
+                if own.any():
+                    ax.plot(
+                        *np.asarray(self.points.plane)[own].T,
+                        "o",
+                        ms=6,
+                        mec="k",
+                        mfc="k" if name == "stable" else "w",
+                        zorder=3,
+                        label=f"{name} fixed point",
+                    )
         for k, name in enumerate("xy"):
             text = f"component {k + 1} (mV), {self.explained[k]:.0%} of variance"
             ax.set(**{f"{name}label": text})
@@ -837,7 +846,7 @@ def _colours_of(conditions, n, cmap, ax, label):
             for shade, kind in zip(shades, kinds, strict=True)
         ]
         return shades[places], handles
-    scale = cm.ScalarMappable(colors.Normalize(kinds[0], kinds[-1]), colour_map)
+    scale = cm.ScalarMappable(colors.Normalize(np.nanmin(kinds), np.nanmax(kinds)), colour_map)
     ax.figure.colorbar(scale, ax=ax, label=label)
     return scale.to_rgba(conditions), []
 
