@@ -59,9 +59,9 @@ def fixed_points(circuit, drive, *, n_starts=50, start=None, random_state=0):
     n_starts : int, default=50
         Starts of the search for each input: the drive, and places around it at distances of all
         orders from 0.1 mV to 100 mV.
-    start : array-like of shape (n_places, n_neurons) or (n_inputs, n_places, n_neurons), \
-            default=None
-        Potentials in mV from which to start as well; with ``n_starts=0`` only from them.
+    start : array-like of shape ([n_inputs, ]n_places, n_neurons), default=None
+        Potentials in mV from which to start as well, the same for all inputs or for each its own;
+        with ``n_starts=0`` only from them.
     random_state : int, RandomState instance or None, default=0
 
     Returns
