@@ -71,6 +71,7 @@ _MODULES = {
     "StabilityDisplay": "plotting",
     "StimulusSwitchDisplay": "plotting",
     "TrajectoryDisplay": "plotting",
+    "TrialDisplay": "plotting",
     "DivergenceError": "exceptions",
 }
 _SUBMODULES = (

@@ -15,8 +15,11 @@ from ssn_estimators import (
     GrowthDisplay,
     SizeTuningDisplay,
     SpectrumDisplay,
+    SSNSequenceClassifier,
+    SSNSequenceRegressor,
     StabilityDisplay,
     TrajectoryDisplay,
+    TrialDisplay,
 )
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -146,3 +149,114 @@ def test_importing_the_package_is_light():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines() == ["[]", "['torch']"]
+
+
+SHORT = {"time_step": 10.0, "dt": 5.0, "burn_in": 20.0, "max_iter": 5, "growth_iter": 2}
+SEQUENCES = np.random.RandomState(0).uniform(size=(30, 6, 2))
+LENGTHS = np.array([6, 5, 4] * 10)
+
+
+def lagged(n_outputs):
+    return np.repeat(np.roll(SEQUENCES[:, :, :1], 1, axis=1), n_outputs, axis=2)
+
+
+@pytest.fixture(scope="module")
+def of_sequences():
+    """Fitted estimators and their targets: classes, few outputs, many, and one."""
+    labels = np.where(SEQUENCES[:, 0, 0] > 0.5, "high", "low")
+    of = {"classes": (SSNSequenceClassifier, labels)}
+    of |= {n: (SSNSequenceRegressor, lagged(n)) for n in (2, 9)}
+    of["flat"] = (SSNSequenceRegressor, lagged(1)[:, :, 0])
+    return {
+        name: (kind(8, **SHORT, random_state=0).fit(SEQUENCES, y, lengths=LENGTHS), y)
+        for name, (kind, y) in of.items()
+    }
+
+
+@pytest.mark.parametrize("kind", ["classes", 2, 9, "flat"])
+def test_a_trial(of_sequences, kind):
+    estimator, y = of_sequences[kind]
+    display = TrialDisplay.from_estimator(
+        estimator,
+        SEQUENCES[:7],
+        index=1,
+        lengths=LENGTHS[:7],
+        y=None if kind == "classes" else y[:7],
+        conditions=["a", "b"] * 3 + ["a"],
+        fixed_step=2,
+        periods={"first": (0, 2), "none": (2, 2), "second": (2, 5)},
+    )
+    display.figure_.canvas.draw()
+    drawn = {"inputs", "rates", "outputs", "plane"} | ({"targets"} if kind == 9 else set())
+    assert set(display.axes_) == drawn
+    # five time steps of 10 ms, on one axis
+    for name in drawn - {"plane"}:
+        assert display.axes_[name].get_xlim() == (0, 50)
+        assert display.axes_[name].get_ylabel()
+    assert {"time (ms)"} == {
+        axes.get_xlabel() for name, axes in display.axes_.items() if name != "plane"
+    } - {""}
+    assert [text.get_text() for text in display.axes_["inputs"].texts] == ["first", "second"]
+    assert [len(path) for path in display.paths] == LENGTHS[:7].tolist()
+    assert display.inputs.shape == (5, 2)
+    assert list(display.rates) == ["E", "I"]
+    assert display.rates["E"].shape == (10, 4)
+    np.testing.assert_array_equal(display.times, np.arange(1, 11) * 5.0)
+    for label in ("xlabel", "ylabel"):
+        assert "mV" in display.axes_["plane"].properties()[label]
+    # what is called a fixed point is one
+    circuit, u = estimator.circuit_, display.points.u
+    drive = estimator.drive(SEQUENCES[:7], LENGTHS[:7])[2, 1]
+    assert len(u)
+    np.testing.assert_allclose(drive + circuit.rates(u) @ circuit.weights.T, u, atol=1e-4)
+
+
+def test_outputs_of_a_trial_are_those_of_prediction(of_sequences):
+    for kind in (2, 9):
+        estimator, _ = of_sequences[kind]
+        display = TrialDisplay.from_estimator(estimator, SEQUENCES, index=4)
+        np.testing.assert_allclose(
+            display.outputs, estimator.predict(SEQUENCES)[4], rtol=1e-4, atol=1e-5
+        )
+    estimator, _ = of_sequences["classes"]
+    display = TrialDisplay.from_estimator(estimator, SEQUENCES, index=4)
+    odds = np.diff(display.outputs[-1]).item()
+    assert odds == pytest.approx(estimator.decision_function(SEQUENCES)[4], rel=1e-3, abs=1e-5)
+    legend = [axes.get_legend() for axes in display.figure_.axes if axes.get_legend()]
+    names = [[text.get_text() for text in one.get_texts()] for one in legend]
+    assert ["high", "low"] in names
+
+
+def test_paths_of_a_plane_keep_their_variance(of_sequences):
+    estimator, _ = of_sequences[2]
+    display = TrialDisplay.from_estimator(estimator, SEQUENCES, n_trials=1, conditions=range(30))
+    u = estimator.simulate(SEQUENCES, n_trials=1, record="u").u[:, :, 0, :8]
+    u = u.reshape(6, 2, 30, 8).mean(1).reshape(-1, 8)
+    values = np.linalg.eigvalsh(np.cov(u.T))[::-1]
+    np.testing.assert_allclose(display.explained, values[:2] / values.sum(), rtol=1e-4)
+    within = np.concatenate(display.paths)
+    np.testing.assert_allclose(within.var(0, ddof=1), values[:2], rtol=1e-4)
+    # as many conditions have a colour bar
+    assert "condition" in [axes.get_ylabel() for axes in display.figure_.axes]
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"index": 30}, "index must be"),
+        ({"conditions": [1, 2]}, "conditions must be 30"),
+        ({"fixed_step": 6}, "fixed_step must be"),
+        ({"lengths": [7] * 30}, "lengths must be"),
+        ({"y": np.zeros((30, 5))}, "y must have shape"),
+        ({"y": np.zeros((30, 6, 3))}, "y must have shape"),
+        ({"periods": {"all": 6}}, "periods must"),
+    ],
+)
+def test_what_does_not_fit_a_trial(of_sequences, how, message):
+    with pytest.raises(ValueError, match=message):
+        TrialDisplay.from_estimator(of_sequences[2][0], SEQUENCES, **how)
+
+
+def test_a_trial_needs_sequences(fitted, blobs):
+    with pytest.raises(TypeError, match=r"SSNSequenceRegressor .* got SSNClassifier"):
+        TrialDisplay.from_estimator(fitted, blobs[0])

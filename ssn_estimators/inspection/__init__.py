@@ -2,7 +2,7 @@
 
 from ssn_estimators.inspection.bifurcations import Bifurcation, Bifurcations, bifurcations
 from ssn_estimators.inspection.closure_bias import ClosureBias, closure_bias, compare_moments
-from ssn_estimators.inspection.linear import jacobian, spectral_abscissa
+from ssn_estimators.inspection.linear import jacobian, local_dynamics, spectral_abscissa
 from ssn_estimators.inspection.operating_point import (
     ei_balance,
     fixed_points,
@@ -71,6 +71,7 @@ __all__ = [
     "kernel_alignment",
     "learning_regime",
     "lfp_spectrum",
+    "local_dynamics",
     "normalization",
     "oscillations",
     "paradoxical_effect",

@@ -1,13 +1,17 @@
-"""Linear stability of a circuit at its stationary state."""
+"""Linear stability of a circuit: at its stationary state, and wherever else it comes."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from sklearn.utils import Bunch, gen_batches
 
+from ssn_estimators._torch import to_numbers
+from ssn_estimators.inspection.steady_states import MOST_ENTRIES, eigenvalues, in_double
 from ssn_estimators.stationary.closure import mean_activity
 from ssn_estimators.stationary.moments import moments_of_potentials
 
-__all__ = ["jacobian", "spectral_abscissa"]
+__all__ = ["jacobian", "local_dynamics", "spectral_abscissa"]
 
 
 def jacobian(circuit, drive, *, closure="gaussian"):
@@ -82,3 +86,69 @@ def spectral_abscissa(circuit, drive, *, closure="gaussian"):
     abscissa = matrix.new_full((len(matrix),), torch.nan)
     abscissa[found] = torch.linalg.eigvals(matrix[found]).real.amax(1)
     return abscissa if torch.is_tensor(circuit.weights) else abscissa.detach().numpy()
+
+
+def local_dynamics(circuit, u, *, spectrum=False):
+    r"""How small deviations grow, decay and turn at given potentials, such as along a trajectory.
+
+    The eigenvalues :math:`\lambda` of the Jacobian there; of the leading one, that with the largest
+    real part, how fast and whether it turns. Away from fixed points, these say how two
+    trajectories that are close part or meet, at that moment.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        Noise plays no part.
+    u : array-like of shape (..., n_neurons)
+        Potentials in mV: of a simulation (n_steps, n_inputs, n_trials, n_neurons), of fixed points
+        (n_points, n_neurons), or any others.
+    spectrum : bool, default=False
+        Whether all eigenvalues are wanted.
+
+    Returns
+    -------
+    local : :class:`~sklearn.utils.Bunch`
+        `abscissa` of shape (...), the real part of the leading eigenvalue in 1/ms;
+        `time_constant`, -1 / abscissa in ms, in which a deviation decays to 1/e, or grows by e
+        where it is negative; `frequency`, its imaginary part in Hz, 0 where nothing turns; and
+        `eigenvalues` of shape (..., n_states) in 1/ms, the leading one first, if asked for. NaN
+        where potentials are not finite, as those of trials that have diverged.
+
+    Raises
+    ------
+    ValueError
+        If `u` has the wrong shape, or weights are sparse.
+
+    See Also
+    --------
+    fixed_points : With the same measures of each.
+    spectral_abscissa : At the stationary state of an input.
+
+    Examples
+    --------
+    >>> from ssn_estimators import Circuit
+    >>> from ssn_estimators.inspection import local_dynamics
+    >>> cell = Circuit([[0.5]], n_excitatory=1, noise_factor=0.0)
+    >>> local_dynamics(cell, [[0.0], [2.0], [5.0]]).time_constant.round(1)
+    array([ 20.,  50., -40.])
+    """
+    circuit.dense("eigenvalues along trajectories")
+    circuit, u = in_double(circuit), to_numbers(u, float, "u")
+    if not u.ndim or u.shape[-1] != circuit.n_neurons:
+        raise ValueError(f"u must have shape (..., {circuit.n_neurons}), got {u.shape}.")
+    flat = u.reshape(-1, circuit.n_neurons)
+    values = np.full((len(flat), circuit.n_states), complex(np.nan, np.nan))
+    finite = np.isfinite(flat).all(1).nonzero()[0]  # LAPACK aborts on NaN
+    for rows in gen_batches(len(finite), max(1, MOST_ENTRIES // circuit.n_states**2)):
+        found = eigenvalues(circuit, flat[finite[rows]])
+        order = np.argsort(-found.real, axis=1, kind="stable")
+        values[finite[rows]] = np.take_along_axis(found, order, axis=1)
+    values = values.reshape(*u.shape[:-1], circuit.n_states)
+    leading = values[..., 0]
+    with np.errstate(divide="ignore"):
+        return Bunch(
+            abscissa=leading.real,
+            time_constant=-1 / leading.real,
+            frequency=np.abs(leading.imag) * 1000 / (2 * np.pi),
+            **({"eigenvalues": values} if spectrum else {}),
+        )

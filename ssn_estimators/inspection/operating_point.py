@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -12,14 +12,16 @@ from scipy.optimize import root
 from sklearn.utils import Bunch, check_random_state, gen_batches
 
 from ssn_estimators._sklearn import (
-    COUNT,
+    MOST,
     NOT_NEGATIVE,
     POSITIVE,
     RANDOM,
+    Interval,
     count_steps,
     validate_params,
 )
-from ssn_estimators.inspection.linear import jacobian
+from ssn_estimators._torch import to_numbers
+from ssn_estimators.inspection.linear import jacobian, local_dynamics
 from ssn_estimators.simulation import simulate
 from ssn_estimators.stationary.closure import mean_activity
 from ssn_estimators.stationary.moments import moments_of_potentials
@@ -37,12 +39,17 @@ LEAST_AMPLITUDE = 0.05  # mV; what moves less has settled
 BLOCK = 64  # inputs simulated at once
 
 
-@validate_params(n_starts=COUNT, random_state=RANDOM)
-def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
+@validate_params(
+    n_starts=[Interval(Integral, 0, MOST, closed="both")],
+    start=["array-like", None],
+    random_state=RANDOM,
+)
+def fixed_points(circuit, drive, *, n_starts=50, start=None, random_state=0):
     r"""Fixed points of the noise-free dynamics, stable or not.
 
     Solutions of :math:`u = f(h) + W k \lfloor u \rfloor_+^\gamma` by Powell's hybrid method from
-    random places. None is made up, but some may be missed.
+    random places, or from given ones, such as states that a network has visited. None is made up,
+    but some may be missed.
 
     Parameters
     ----------
@@ -52,6 +59,9 @@ def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
     n_starts : int, default=50
         Starts of the search for each input: the drive, and places around it at distances of all
         orders from 0.1 mV to 100 mV.
+    start : array-like of shape ([n_inputs, ]n_places, n_neurons), default=None
+        Potentials in mV from which to start as well, the same for all inputs or for each its own;
+        with ``n_starts=0`` only from them.
     random_state : int, RandomState instance or None, default=0
 
     Returns
@@ -59,7 +69,14 @@ def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
     points : list of Bunch
         For each input, with the points in the order of their abscissae: `u` of shape (n_points,
         n_neurons) in mV; `abscissa` of shape (n_points,), the largest real part of the
-        Jacobian's eigenvalues in 1/ms; `stable`, whether it is below 0.
+        Jacobian's eigenvalues in 1/ms; `stable`, whether it is below 0; and `time_constant` in ms
+        and `frequency` in Hz of that eigenvalue, see
+        :func:`~ssn_estimators.inspection.local_dynamics`.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, a number is not finite, weights are sparse, or there is no start.
 
     Examples
     --------
@@ -72,9 +89,10 @@ def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
     circuit.dense("searches for all fixed points")
     circuit, drive = circuit.to_numpy(), _float_drive(circuit, drive)
     rng, n = check_random_state(random_state), circuit.n_neurons
+    places = _checked_places(start, drive, n_starts)
 
     every = []
-    for own in drive:
+    for own, visited in zip(drive, places, strict=True):
 
         def excess(u, own=own):
             return own - u + circuit.weights @ circuit.rates(u)
@@ -84,23 +102,39 @@ def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
 
         size = 10 ** rng.uniform(-1, 2, (n_starts, 1))
         starts = own + size * rng.standard_normal((n_starts, n))
-        starts[0] = own
+        starts[:1] = own
         found = []
-        for start in starts:
+        for begin in [*starts, *visited]:
             with np.errstate(over="ignore", invalid="ignore"):
-                solution = root(excess, start, jac=slope, tol=1e-10)
+                solution = root(excess, begin, jac=slope, tol=1e-10)
             tolerance = 1e-6 * (1 + np.abs(solution.x).max())
             if not np.abs(excess(solution.x)).max() < tolerance:
                 continue
             if all(np.abs(solution.x - other).max() > SAME_POINT for other in found):
                 found.append(solution.x)
         u = np.array(found).reshape(-1, n)
-        abscissa = np.array(
-            [np.linalg.eigvals(matrix).real.max() for matrix in circuit.jacobian(circuit.gain(u))]
-        )
-        order = np.argsort(abscissa)
-        every.append(Bunch(u=u[order], abscissa=abscissa[order], stable=abscissa[order] < 0))
+        local = local_dynamics(circuit, u)
+        order = np.argsort(local.abscissa)
+        measures = {name: values[order] for name, values in local.items()}
+        every.append(Bunch(u=u[order], stable=measures["abscissa"] < 0, **measures))
     return every
+
+
+def _checked_places(start, drive, n_starts):
+    """Of shape (n_inputs, n_places, n_neurons)."""
+    n_inputs, n = drive.shape
+    found = np.empty((0, n)) if start is None else to_numbers(start, float, "start")
+    one_for_all = found.ndim == 2 and found.shape[1] == n
+    if not one_for_all and not (found.ndim == 3 and found.shape[::2] == (n_inputs, n)):
+        raise ValueError(
+            f"start must have shape (n_places, {n}) or ({n_inputs}, n_places, {n}), got "
+            f"{found.shape}."
+        )
+    if not np.isfinite(found).all():
+        raise ValueError("start must be finite, got NaN or infinity.")
+    if not n_starts and not found.shape[-2]:
+        raise ValueError("n_starts=0 leaves no place to start from: give some as start.")
+    return np.broadcast_to(found, (n_inputs, *found.shape[-2:]))
 
 
 def is_inhibition_stabilized(circuit, drive, *, closure="gaussian"):

@@ -13,7 +13,7 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._sklearn import COUNT, NOT_NEGATIVE, POSITIVE, Interval
-from ssn_estimators._torch import in_blocks, is_whole, resolve_device, to_tensor
+from ssn_estimators._torch import in_blocks, is_whole, resolve_device, to_numbers, to_tensor
 from ssn_estimators.base import BaseSSN
 from ssn_estimators.circuit import CONSTANTS, Circuit
 from ssn_estimators.growth import choose_parents, split
@@ -563,6 +563,37 @@ class SequenceSSN(BaseSSN):
         arrays = {name: to_tensor(value, value.dtype) for name, value in model.arrays.items()}
         task = self._task(X.shape[1])
         return task.drive(model.circuit.to_torch(), arrays, self._inputs(X, lengths)).numpy()
+
+    def read_out(self, u):
+        """Outputs that potentials stand for, such as those of a simulation of the circuit.
+
+        Parameters
+        ----------
+        u : array-like of shape (..., n_neurons)
+            Potentials in mV. Outputs are linear in them: those of mean potentials are the mean
+            outputs.
+
+        Returns
+        -------
+        outputs : ndarray of shape (..., n_outputs)
+            Of a classifier, logits of `classes_`; of a regressor, in the units of its targets.
+
+        Raises
+        ------
+        ValueError
+            If `u` has the wrong shape.
+        """
+        check_is_fitted(self)
+        u, n_neurons = to_numbers(u, float, "u"), self.circuit_.n_neurons
+        if not u.ndim or u.shape[-1] != n_neurons:
+            raise ValueError(f"u must have shape (..., {n_neurons}), got {u.shape}.")
+        read = u[..., : self.circuit_.n_excitatory]
+        return self._in_units(read @ self.readout_weights_.T + self.readout_bias_)
+
+    @staticmethod
+    def _in_units(outputs):
+        """What outputs of the readout are to the user."""
+        return outputs
 
     def _trials_in_time(self, n_times, **others):
         """Of inputs of so many time steps."""

@@ -173,8 +173,10 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
         return score
 
     def _courses(self, X, lengths, model):
-        outputs = self._outputs(X, lengths, model)
-        flat = self.target_scaler_.inverse_transform(outputs.reshape(-1, outputs.shape[2]))
+        return self._in_units(self._outputs(X, lengths, model))
+
+    def _in_units(self, outputs):
+        flat = self.target_scaler_.inverse_transform(outputs.reshape(-1, self.n_outputs_))
         return flat.reshape(outputs.shape)
 
     def _attributes(self, model):

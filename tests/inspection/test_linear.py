@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ssn_estimators import Circuit
+from ssn_estimators import Circuit, Receptors, simulate
 from ssn_estimators.datasets import make_ring_gsm, make_ring_network
-from ssn_estimators.inspection import closure_bias, jacobian, spectral_abscissa
+from ssn_estimators.inspection import closure_bias, jacobian, local_dynamics, spectral_abscissa
 from ssn_estimators.stationary.moments import stationary_moments
 
 PAIR = Circuit([[0.25, -0.4], [0.4, -0.2]], 1, 0.5)
@@ -73,6 +73,49 @@ def test_tensors_give_tensors_and_gradients():
     slope = (shifted(1e-4) - shifted(-1e-4)) / 2e-4
     assert weights.grad[0, 0].item() == pytest.approx(slope, rel=1e-3)
     np.testing.assert_allclose(abscissa.detach(), spectral_abscissa(PAIR, DRIVE), rtol=1e-12)
+
+
+def test_local_dynamics_are_those_of_small_deviations():
+    path = simulate(replace(PAIR, noise_factor=np.zeros((2, 2))), DRIVE, record="u", burn_in=0.0).u
+    local = local_dynamics(PAIR, path[::50], spectrum=True)
+    assert local.eigenvalues.shape == (*path[::50].shape[:-1], 2)
+    for u, values in zip(path[::50, 1, 0], local.eigenvalues[:, 1, 0], strict=True):
+        slopes = [
+            (potential_slopes(PAIR, u + step) - potential_slopes(PAIR, u - step)) / 2e-3
+            for step in 1e-3 * np.eye(2)
+        ]
+        expected = np.linalg.eigvals(np.transpose(slopes))
+        np.testing.assert_allclose(np.sort(values), np.sort(expected), rtol=1e-3)
+    np.testing.assert_array_equal(local.abscissa, local.eigenvalues.real.max(-1))
+    np.testing.assert_array_equal(local.time_constant, -1 / local.abscissa)
+    turns = np.abs(local.eigenvalues[..., 0].imag) * 1000 / (2 * np.pi)
+    np.testing.assert_array_equal(local.frequency, turns)
+    # where it ends it is the stationary state
+    settled = spectral_abscissa(PAIR, DRIVE, closure="linear")
+    np.testing.assert_allclose(local_dynamics(PAIR, path[-1, :, 0]).abscissa, settled, rtol=1e-3)
+
+
+def test_local_dynamics_of_other_circuits():
+    u = np.array([[2.0, 1.0], [-1.0, -1.0], [np.nan, 1.0]])
+    found = local_dynamics(PAIR, u)
+    assert found.time_constant[1] == pytest.approx(20)  # silent: the E cell's own
+    assert np.isnan(found.abscissa).tolist() == [False, False, True]
+    # the rate form has the same eigenvalues, receptors more of them
+    by_rates = local_dynamics(replace(PAIR, dynamics="rate"), u)
+    np.testing.assert_allclose(by_rates.abscissa, found.abscissa)
+    receptors = Receptors({"AMPA": 5.0, "GABA": 7.0}, {"E": {"AMPA": 1.0}, "I": {"GABA": 1.0}})
+    with_receptors = replace(PAIR, receptors=receptors)
+    values = local_dynamics(with_receptors, u, spectrum=True).eigenvalues
+    assert values.shape == (3, with_receptors.n_states)
+    one = local_dynamics(PAIR.to_torch(), u[0].tolist())
+    assert one.abscissa.shape == ()
+    assert one.abscissa == found.abscissa[0]
+
+
+@pytest.mark.parametrize("u", [[[1.0]], 1.0, [["a", "b"]]])
+def test_local_dynamics_need_potentials_of_all_cells(u):
+    with pytest.raises(ValueError, match="u must"):
+        local_dynamics(PAIR, u)
 
 
 def test_closure_is_exact_without_synapses():

@@ -35,6 +35,36 @@ def test_fixed_points_of_a_cell_are_the_roots_of_its_quadratic():
     assert not len(fixed_points(cell, [[2.0]])[0].u)  # the roots are complex
 
 
+def test_fixed_points_from_given_places():
+    cell = Circuit([[0.5]], 1, 0.0)
+    low, high = np.sort(np.roots([0.15, -1, 1.0]))
+    for start, roots in (([[0.0]], [low]), ([[7.0]], [high]), ([[0.0], [7.0]], [low, high])):
+        points = fixed_points(cell, [[1.0]], n_starts=0, start=start)[0]
+        assert_allclose(points.u.ravel(), roots, rtol=1e-6)
+    # for each input its own
+    both = fixed_points(cell, [[1.0], [1.0]], n_starts=0, start=[[[0.0]], [[7.0]]])
+    assert_allclose([own.u.item() for own in both], [low, high], rtol=1e-6)
+    # random places stay the same
+    alone = fixed_points(PAIR, DRIVES)
+    for own, more in zip(alone, fixed_points(PAIR, DRIVES, start=DRIVES), strict=True):
+        assert_array_equal(own.u, more.u)
+
+
+def test_time_constants_and_frequencies_of_fixed_points():
+    # E and I cell, both active: a trace and a determinant, and so a pair of eigenvalues
+    circuit = Circuit([[2.0, -2.0], [3.0, -0.1]], 1, 0.3, k=0.04, tau_i=60.0)
+    for point in fixed_points(circuit, [[1.0, 0.5], [10.0, 0.5]]):
+        for u, time_constant, frequency in zip(
+            point.u, point.time_constant, point.frequency, strict=True
+        ):
+            a, b = 0.08 * np.maximum(u, 0)
+            trace = (2 * a - 1) / 20 + (-0.1 * b - 1) / 60
+            product = ((2 * a - 1) * (-0.1 * b - 1) + 6 * a * b) / 1200
+            root = np.sqrt(complex(trace**2 / 4 - product))
+            assert time_constant == pytest.approx(-1 / (trace / 2 + root.real), rel=1e-6)
+            assert frequency == pytest.approx(abs(root.imag) * 1000 / (2 * np.pi), abs=1e-6)
+
+
 def test_stable_fixed_points_are_where_simulations_settle():
     points = fixed_points(PAIR, DRIVES)
     quiet = Circuit(PAIR.weights, 1, 0.0)
@@ -152,6 +182,11 @@ def test_inputs_without_a_stationary_state():
     [
         (lambda: fixed_points(PAIR, [1.0, 2.0]), "shape"),
         (lambda: fixed_points(PAIR, DRIVES, n_starts=0), "n_starts"),
+        (lambda: fixed_points(PAIR, DRIVES, n_starts=-1), "n_starts"),
+        (lambda: fixed_points(PAIR, DRIVES, start=[1.0, 2.0]), "start must have shape"),
+        (lambda: fixed_points(PAIR, DRIVES, start=np.ones((2, 1, 2))), "start must have shape"),
+        (lambda: fixed_points(PAIR, DRIVES, start=[[np.nan, 0.0]]), "start must be finite"),
+        (lambda: fixed_points(PAIR, DRIVES, n_starts=0, start=np.ones((0, 2))), "no place"),
         (lambda: ei_balance(PAIR, [[np.nan, 1.0]]), "finite"),
         (lambda: transient_amplification(PAIR, DRIVES, dt=0.0), "dt"),
     ],
