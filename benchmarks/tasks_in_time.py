@@ -54,7 +54,8 @@ def row(task, delay=1000.0, model="ssn", **others):
     return {"task": task, "delay": delay, "model": model, "mixture": True, "others": others}
 
 
-ROWS = {f"{task}, grown": row(task) for task in ("go", "dlygo", "dms")}
+ROWS = {f"{task}, grown": row(task) for task in ("go", "dlygo")}
+ROWS |= {"dms, grown": row("dms", max_iter=5000)}
 ROWS |= {"dlygo, RNN without types": row("dlygo", model="rnn")}
 ROWS |= {f"{task}, grown": row(task) for task in FURTHER}
 ROWS |= {f"{task}, RNN without types": row(task, model="rnn") for task in ("dms", *FURTHER)}
