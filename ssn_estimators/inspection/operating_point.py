@@ -47,12 +47,14 @@ def fixed_points(circuit, drive, *, n_starts=50, random_state=0):
     Parameters
     ----------
     circuit : Circuit
+        The circuit.
     drive : array-like of shape (n_inputs, n_neurons)
         External drive f(h) in mV.
     n_starts : int, default=50
         Starts of the search for each input: the drive, and places around it at distances of all
         orders from 0.1 mV to 100 mV.
     random_state : int, RandomState instance or None, default=0
+        Source of the starts.
 
     Returns
     -------
@@ -149,6 +151,7 @@ def oscillations(circuit, drive, *, settling=2000.0, duration=1000.0, dt=1.0, so
     Parameters
     ----------
     circuit : Circuit
+        The circuit.
     drive : array-like of shape (n_inputs, n_neurons)
         External drive f(h) in mV.
     settling : float, default=2000.0

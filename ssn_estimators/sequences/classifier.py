@@ -220,6 +220,7 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the sequences; None means that all are alike.
         lengths, response : array-likes, default=None
             See :meth:`fit`.
 

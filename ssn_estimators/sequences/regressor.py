@@ -226,6 +226,7 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
         y : array-like
             Targets as in :meth:`fit`.
         sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the sequences; None means that all are alike.
         lengths, mask : array-likes, default=None
             See :meth:`fit`.
 
