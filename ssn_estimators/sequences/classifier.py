@@ -70,6 +70,8 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
 
     _task = SequenceClassification
 
+    __init__ = SequenceSSN.__init__  # for editors that look no further than the first base
+
     _fitted_shapes = SequenceSSN._fitted_shapes | {"classes_": ("outputs",)}
 
     @with_callbacks

@@ -68,6 +68,8 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
 
     _task = SequenceRegression
 
+    __init__ = SequenceSSN.__init__  # for editors that look no further than the first base
+
     _fitted_shapes = SequenceSSN._fitted_shapes | {
         "n_outputs_": int,
         "target_scaler_": StandardScaler,
