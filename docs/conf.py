@@ -34,11 +34,14 @@ html_theme_options = {
     "header_links_before_dropdown": 6,
     "show_toc_level": 2,
 }
-html_sidebars = {"index": []}
+PAGES = ("index", "install", "start", "howto", "faq", "glossary", "reliability", "growth", "table1")
+html_sidebars = {page: [] for page in (*PAGES, "contributing")}  # without pages below them
 
 autosummary_generate = True
 numpydoc_show_class_members = False
 add_module_names = False
+autodoc_typehints = "none"  # the texts have them, with shapes
+toc_object_entries_show_parents = "hide"
 
 OTHERS = {
     "joblib": "https://joblib.readthedocs.io/en/stable",
