@@ -39,8 +39,8 @@ class Circuit:
     The membrane potentials :math:`u` (mV) follow Eqs. 1-3 of [1]_,
 
     .. math::
-        \tau \dot u = -u + f(h) + W r + \eta, \qquad
-        r = k \lfloor u \rfloor_+^\gamma, \qquad
+        \tau \dot u &= -u + f(h) + W r + \eta, \\
+        r &= k \lfloor u \rfloor_+^\gamma, \qquad
         f(h) = \theta_1 \lfloor h + \theta_2 \rfloor_+^{\theta_3},
 
     where :math:`\eta` is an Ornstein-Uhlenbeck process with correlation time `tau_eta` and
