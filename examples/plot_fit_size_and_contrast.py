@@ -12,7 +12,7 @@ mouse visual cortex are fitted to. Here they come from a circuit that is known,
 # Recordings
 # ----------
 # Only cells at the centre of the stimulus are seen, not those of the surround. Perturbations give
-# all cells of a type, such as by optogenetics, 1 mV more or less. :func:`recorded` makes the data.
+# all cells of a type, such as by optogenetics, 1 mV more or less. ``recorded`` makes the data.
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -81,6 +81,7 @@ class LogitsMixin:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Inputs, as in `fit`.
 
         Returns
         -------
@@ -95,6 +96,7 @@ class LogitsMixin:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Inputs, as in `fit`.
 
         Returns
         -------

@@ -27,6 +27,7 @@ from ssn_estimators._torch import MOST, on_cpu
 
 __all__ = [
     "COUNT",
+    "DOCUMENTATION",
     "MOST",
     "NOT_NEGATIVE",
     "NUMBER",
@@ -51,6 +52,8 @@ __all__ = [
     "with_callbacks",
 ]
 
+DOCUMENTATION = "https://ssn-estimators.readthedocs.io/en/stable"  # where the site is
+
 
 class OnlyWith(NamedTuple):
     """When a parameter counts: if another one is so."""
@@ -67,6 +70,10 @@ class BaseEstimator(_BaseEstimator):
     """
 
     _only_with: dict = {}  # by name, an `OnlyWith`
+
+    # where the "?" of the representation in notebooks leads
+    _doc_link_module = "ssn_estimators"
+    _doc_link_template = f"{DOCUMENTATION}/generated/ssn_estimators.{{estimator_name}}.html"
 
     def _heed_ignored(self):
         defaults = inspect.signature(type(self)).parameters

@@ -66,20 +66,60 @@ class Checkpoint:
         self.folder, self.every = folder, int(every)
 
     # scikit-learn's protocol: the state of a fit is more than the estimator that it would give
+    # what scikit-learn calls, and what a checkpoint does not need: fits ask for `checkpoint_record`
+
     def setup(self, estimator, context):
-        pass
+        """Nothing: a hook of scikit-learn's callbacks.
+
+        Parameters
+        ----------
+        estimator, context : object
+            Not looked at.
+        """
 
     def teardown(self, estimator, context):
-        pass
+        """Nothing: a hook of scikit-learn's callbacks.
+
+        Parameters
+        ----------
+        estimator, context : object
+            Not looked at.
+        """
 
     def on_fit_task_begin(self, estimator, context):
-        pass
+        """Nothing: a hook of scikit-learn's callbacks.
+
+        Parameters
+        ----------
+        estimator, context : object
+            Not looked at.
+        """
 
     def on_fit_task_end(self, estimator, context):
+        """Do not stop the fit: a hook of scikit-learn's callbacks.
+
+        Parameters
+        ----------
+        estimator, context : object
+            Not looked at.
+
+        Returns
+        -------
+        stop : bool
+            False.
+        """
         return False
 
     def checkpoint_record(self, estimator, data):
-        """The record of a fit to these data, with what it goes on from."""
+        """The record of a fit to these data, with what it goes on from.
+
+        Parameters
+        ----------
+        estimator : estimator
+            The one that is fitted.
+        data : object
+            What it is fitted to.
+        """
         folder = Path(self.folder)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{type(estimator).__name__}.checkpoint"

@@ -39,8 +39,8 @@ class Circuit:
     The membrane potentials :math:`u` (mV) follow Eqs. 1-3 of [1]_,
 
     .. math::
-        \tau \dot u = -u + f(h) + W r + \eta, \qquad
-        r = k \lfloor u \rfloor_+^\gamma, \qquad
+        \tau \dot u &= -u + f(h) + W r + \eta, \\
+        r &= k \lfloor u \rfloor_+^\gamma, \qquad
         f(h) = \theta_1 \lfloor h + \theta_2 \rfloor_+^{\theta_3},
 
     where :math:`\eta` is an Ornstein-Uhlenbeck process with correlation time `tau_eta` and
@@ -61,11 +61,10 @@ class Circuit:
     n_excitatory : int, default=None
         Number of excitatory cells, from 1 to n_neurons. None means the cells of the first of
         the `populations`.
-    noise_factor : float, mapping, or array-like or Tensor of shape (n_neurons,) or \
-            (n_neurons, n_neurons), default=0.0
-        Factor n of the stationary noise covariance :math:`\Sigma_\eta = n n^T`, in mV. Numbers
-        mean independent noise of that standard deviation: of every cell, by population, or of
-        each cell.
+    noise_factor : float, mapping, array-like or Tensor, default=0.0
+        Factor n of the stationary noise covariance :math:`\Sigma_\eta = n n^T`, in mV, of shape
+        (n_neurons, n_neurons). Numbers mean independent noise of that standard deviation: of every
+        cell, by population, or of each cell, then of shape (n_neurons,).
     theta : sequence of 3 floats or Tensor of shape (3,), default=(1.0, 0.0, 1.0)
         Scale, shift and exponent of the input function f, all >= 0. The default is f(h) = h
         for h >= 0.
@@ -434,11 +433,23 @@ class Circuit:
         return times(self.weights, rates)
 
     def noise(self, z):
-        r"""Noise :math:`\eta = n z` in mV, of independent processes z, as :meth:`recurrent`."""
+        r"""Noise :math:`\eta = n z` in mV, of independent processes z, as :meth:`recurrent`.
+
+        Parameters
+        ----------
+        z : array-like or Tensor of shape (..., n_neurons)
+            Independent processes of variance 1.
+        """
         return times(self.noise_factor, z)
 
     def dense(self, what):
-        """The circuit itself if its weights are dense; else raise ValueError."""
+        """The circuit itself if its weights are dense; else raise ValueError.
+
+        Parameters
+        ----------
+        what : str
+            What sparse weights are refused for, as the error says it.
+        """
         if self.is_sparse:
             raise ValueError(f"{what} need dense weights: replace(circuit, weights=W.toarray()).")
         return self
@@ -523,7 +534,15 @@ class Circuit:
         return function(torch.from_numpy(np.array(u, float))).numpy()
 
     def of_cells(self, name, like):
-        """A constant: a number, or where cells differ an array of the kind of `like`."""
+        """A constant: a number, or where cells differ an array of the kind of `like`.
+
+        Parameters
+        ----------
+        name : str
+            Name of the constant, such as "k".
+        like : ndarray or Tensor
+            An array of the kind that is wanted.
+        """
         value = getattr(self, name)
         if torch.is_tensor(like) and isinstance(value, np.ndarray):
             return torch.from_numpy(value.copy()).to(like)
@@ -610,7 +629,15 @@ class Circuit:
         return drive
 
     def to_torch(self, device=None, dtype=None):
-        """The same circuit with torch tensors, on `device` and of `dtype` if given."""
+        """The same circuit with torch tensors, on `device` and of `dtype` if given.
+
+        Parameters
+        ----------
+        device : torch.device or str, default=None
+            Where the tensors are; None leaves them where they are.
+        dtype : torch.dtype, default=None
+            Precision of the tensors; None leaves it as it is.
+        """
         arrays = {}
         for name in ("weights", "noise_factor", "theta"):
             array = getattr(self, name)
@@ -664,6 +691,7 @@ class Circuit:
         Parameters
         ----------
         path : str or path-like
+            The file.
 
         Returns
         -------
@@ -693,7 +721,13 @@ class Circuit:
         return found
 
     def with_checked(self, arrays):
-        """A copy with other arrays, whose values have passed the checks already."""
+        """A copy with other arrays, whose values have passed the checks already.
+
+        Parameters
+        ----------
+        arrays : dict of str to array
+            New values of attributes, by their names.
+        """
         other = object.__new__(Circuit)
         for name, value in (self.__getstate__() | arrays).items():
             object.__setattr__(other, name, value)

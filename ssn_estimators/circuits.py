@@ -50,6 +50,7 @@ class Published(NamedTuple):
     Attributes
     ----------
     circuit : Circuit
+        With the constants and weights of the publication.
     space : Space or None
         Where the cells of every type are; None for circuits without places.
     drive : callable

@@ -94,6 +94,8 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
 
     _task = Classification
 
+    __init__ = SupervisedSSN.__init__  # for editors that look no further than the first base
+
     _fitted_shapes = SupervisedSSN._fitted_shapes | {"classes_": ("outputs",)}
 
     @classmethod

@@ -31,7 +31,8 @@ def split(circuit, parents, *, shares="equal", random_state=None):
     before.
 
     A clone gets noise of its own, independent of that of its parent and siblings, with its
-    parent's variance. Between other cells the covariance of noise is that of :func:`clone_noise`.
+    parent's variance. With other cells each of m siblings shares 1 / sqrt(m) of what their parent
+    shared with them.
 
     Parameters
     ----------

@@ -49,6 +49,7 @@ def low_rank_init(n, rank, *, excitatory=None, gain=GAIN, norm="fro", random_sta
     norm : {"fro", "spectral", None}, default="fro"
         What is restored after: the Frobenius norm, the spectral radius, or nothing.
     random_state : int, RandomState instance or None, default=None
+        Source of the weights.
 
     Returns
     -------
@@ -107,6 +108,7 @@ def dale_init(n, *, excitatory=0.8, balanced=True, gain=GAIN, norm="fro", random
         What is made that of independent normal weights: the Frobenius norm, the spectral
         radius, or nothing.
     random_state : int, RandomState instance or None, default=None
+        Source of the weights.
 
     Returns
     -------
@@ -136,6 +138,7 @@ def block_init(sizes, probability, mean, deviation, signs, *, norm=None, random_
     norm : float, default=None
         Frobenius norm to scale to.
     random_state : int, RandomState instance or None, default=None
+        Source of the weights.
 
     Returns
     -------

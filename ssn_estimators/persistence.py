@@ -143,6 +143,7 @@ def load(path):
     Parameters
     ----------
     path : str or path-like
+        The file.
 
     Returns
     -------

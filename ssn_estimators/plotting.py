@@ -88,7 +88,13 @@ class GrowthDisplay:
         return display.plot(ax=ax)
 
     def plot(self, *, ax=None):
-        """Draw; see `from_estimator`."""
+        """Draw; see `from_estimator`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        """
         ax = _axes(self, ax)
         loss = np.asarray(self.loss_curve)
         width = max(1, len(loss) // 100)
@@ -164,7 +170,13 @@ class TrajectoryDisplay:
         return display.plot(ax=ax)
 
     def plot(self, *, ax=None):
-        """Draw; see `from_estimator`."""
+        """Draw; see `from_estimator`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        """
         ax = _axes(self, ax)
         populations = np.split(np.asarray(self.potentials), [self.n_excitatory], axis=1)
         self.lines_ = []
@@ -218,7 +230,13 @@ class StabilityDisplay:
         return cls(report=stability_report(estimator, X, **parameters)).plot(ax=ax)
 
     def plot(self, *, ax=None):
-        """Draw; see `from_estimator`."""
+        """Draw; see `from_estimator`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        """
         ax = _axes(self, ax)
         summary = self.report.summary()
         means, errors = np.array(list(summary.values())).T
@@ -288,7 +306,15 @@ class StimulusSwitchDisplay:
         return cls(switch=switch, image_shape=image_shape).plot(pair=pair, times=times)
 
     def plot(self, *, pair=0, times=None):
-        """Draw; see `from_estimator`."""
+        """Draw; see `from_estimator`.
+
+        Parameters
+        ----------
+        pair : int, default=0
+            Which pair of stimuli to draw.
+        times : sequence of float, default=None
+            Times in ms; by default 0, 10, 20, 40 and the last one.
+        """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
 
@@ -373,6 +399,7 @@ class ContrastResponseDisplay:
         Parameters
         ----------
         circuit : Circuit
+            The circuit.
         pattern, contrasts, **parameters
             As in :func:`inspection.contrast_response`.
         ax : matplotlib Axes, default=None
@@ -386,7 +413,13 @@ class ContrastResponseDisplay:
         return cls(response=response).plot(ax=ax)
 
     def plot(self, *, ax=None):
-        """Draw; see `from_circuit`."""
+        """Draw; see `from_circuit`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        """
         ax = _axes(self, ax)
         curves = self.response.by_population()
         self.lines_ = _lines_by_population(ax, self.response.contrasts, curves)
@@ -419,6 +452,7 @@ class SizeTuningDisplay:
         Parameters
         ----------
         circuit : Circuit
+            The circuit.
         drives, sizes, **parameters
             As in :func:`inspection.size_tuning`.
         ax : matplotlib Axes, default=None
@@ -431,7 +465,13 @@ class SizeTuningDisplay:
         return cls(tuning=size_tuning(circuit, drives, sizes, **parameters)).plot(ax=ax)
 
     def plot(self, *, ax=None):
-        """Draw; see `from_circuit`."""
+        """Draw; see `from_circuit`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        """
         ax = _axes(self, ax)
         curves = means_by_population(self.tuning.rates, self.tuning.types)
         self.lines_ = _lines_by_population(ax, self.tuning.sizes, curves)
@@ -470,6 +510,7 @@ class SpectrumDisplay:
         Parameters
         ----------
         circuit : Circuit
+            The circuit.
         drive, frequencies, **parameters
             As in :func:`inspection.power_spectrum`, of all cells.
         ax : matplotlib Axes, default=None
@@ -485,7 +526,13 @@ class SpectrumDisplay:
         return display.plot(ax=ax)
 
     def plot(self, *, ax=None):
-        """Draw; see `from_circuit`."""
+        """Draw; see `from_circuit`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        """
         ax = _axes(self, ax)
         self.lines_ = _lines_by_population(ax, self.frequencies, self.power)
         unit = "mV" if self.of == "u" else "Hz"

@@ -102,7 +102,13 @@ class Receptors:
         return tuple(self.tau.items()), shares, self.external
 
     def check_populations(self, populations):
-        """Raise ValueError unless there are shares for just these."""
+        """Raise ValueError unless there are shares for just these.
+
+        Parameters
+        ----------
+        populations : mapping of str to int
+            Cells of every population, as in :class:`Circuit`.
+        """
         if self.shares.keys() != populations.keys():
             raise ValueError(
                 f"receptors need shares of each population, {list(populations)}; got "
@@ -110,7 +116,13 @@ class Receptors:
             )
 
     def shares_of_cells(self, populations):
-        """Array of shape (n_receptors, n_neurons)."""
+        """Array of shape (n_receptors, n_neurons).
+
+        Parameters
+        ----------
+        populations : mapping of str to int
+            Cells of every population, as in :class:`Circuit`.
+        """
         return _shares_of_cells(self, tuple(populations.items()))
 
 

@@ -74,6 +74,8 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
 
     _task = Regression
 
+    __init__ = SupervisedSSN.__init__  # for editors that look no further than the first base
+
     _fitted_shapes = SupervisedSSN._fitted_shapes | {
         "n_outputs_": int,
         "target_scaler_": StandardScaler,

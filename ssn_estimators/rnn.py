@@ -348,6 +348,7 @@ class RNNClassifier(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n_steps, n_inputs)
+            Sequences, as in :meth:`fit`.
 
         Returns
         -------
@@ -362,6 +363,7 @@ class RNNClassifier(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n_steps, n_inputs)
+            Sequences, as in :meth:`fit`.
 
         Returns
         -------
@@ -386,8 +388,11 @@ class RNNClassifier(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n_steps, n_inputs)
+            Sequences, as in :meth:`fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_steps)
+            Their labels.
         sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the sequences; None means that all are alike.
 
         Returns
         -------
@@ -404,6 +409,7 @@ class RNNClassifier(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n_steps, n_inputs)
+            Sequences, as in :meth:`fit`.
 
         Returns
         -------

@@ -499,6 +499,7 @@ class MorrisLecarClassifier(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n_words, n_inputs)
+            Sequences, as in :meth:`fit`.
 
         Returns
         -------
@@ -512,6 +513,7 @@ class MorrisLecarClassifier(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n_words, n_inputs)
+            Sequences, as in :meth:`fit`.
 
         Returns
         -------

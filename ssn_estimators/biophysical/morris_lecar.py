@@ -34,6 +34,25 @@ class MorrisLecar:
     with potentials in mV, times in ms, conductances in mS/cm**2, C in uF/cm**2 and currents in
     uA/cm**2. The current of an input z is ``gain * z + onset``; between cells passes the
     transmitter :math:`T = 1 / (1 + \exp(-(V - V_T) / K_T))`.
+
+    Parameters
+    ----------
+    g_ca, g_k, g_l : float, default=4.0, 8.0 and 2.0
+        Conductances of calcium, potassium and leak.
+    e_ca, e_k, e_l : float, default=120.0, -84.0 and -60.0
+        Their reversal potentials.
+    v1, v2 : float, default=-1.2 and 18.0
+        Where half of the calcium channels are open, and over which range they open.
+    v3, v4 : float, default=12.0 and 17.0
+        The same of the potassium channels.
+    phi : float, default=1 / 15
+        Rate of the potassium channels, in 1/ms.
+    capacitance : float, default=20.0
+        Capacitance C of the membrane.
+    gain, onset : float, default=36.75 and 39.9
+        Current of an input of 1, and without input.
+    v_t, k_t : float, default=-3.0 and 8.0
+        Where half of the transmitter is released, and over which range.
     """
 
     g_ca: float = 4.0
@@ -80,11 +99,23 @@ class MorrisLecar:
         return v, w
 
     def transmitter(self, v):
-        """Share of transmitter that is released at a potential."""
+        """Share of transmitter that is released at a potential.
+
+        Parameters
+        ----------
+        v : Tensor
+            Potentials in mV.
+        """
         return torch.sigmoid((v - self.v_t) / self.k_t)
 
     def open_share(self, v):
-        """The stationary w at a potential."""
+        """The stationary w at a potential.
+
+        Parameters
+        ----------
+        v : Tensor
+            Potentials in mV.
+        """
         return 0.5 + 0.5 * torch.tanh((v - self.v3) / self.v4)
 
     def rate(self, current, *, duration=2000.0, dt=0.1, settling=500.0):
@@ -93,6 +124,7 @@ class MorrisLecar:
         Parameters
         ----------
         current : array-like of shape (n,)
+            Currents in uA/cm**2, one for each cell.
         duration, dt, settling : float
             Time in which spikes are counted, time step and the time before, in ms.
 
@@ -127,6 +159,7 @@ class MorrisLecar:
         inputs : Tensor of shape (..., n_samples, n_words, n_inputs)
             With any leading axes, here as below, of networks that are simulated side by side.
         input_weights : Tensor of shape (..., n_cells, n_inputs)
+            W[post, input].
         recurrent_weights : Tensor of shape (..., n_cells, n_cells)
             W[post, pre].
         start : Tensor of shape (..., n_samples, n_cells) or (n_cells,)

@@ -295,6 +295,7 @@ def make_cognitive_task(
         angles : ndarray of shape (n_samples,)
             Right answers in [0, 2 pi), NaN where it is right to keep fixating.
         task : ndarray of shape (n_samples,), str
+            Name of the task of every trial.
         response : ndarray of shape (n_samples, 2), int
             First step of the response period, and the first after it.
         periods : ndarray of shape (n_samples, 5, 2), int
@@ -304,7 +305,9 @@ def make_cognitive_task(
         strengths : ndarray of shape (n_samples, 2, 2)
             Of every modality and stimulus.
         period_names, channel_names : list of str
+            Names of the periods, and of the inputs.
         dt : float
+            Time step in ms.
 
     Raises
     ------

@@ -26,6 +26,7 @@ def make_two_alternatives(n_samples=1000, *, random_state=None):
     n_samples : int, default=1000
         Number of trials.
     random_state : int, RandomState instance or None, default=None
+        Source of all trials.
 
     Returns
     -------
@@ -64,6 +65,7 @@ def make_delayed_match(n_samples=1000, *, random_state=None):
     n_samples : int, default=1000
         Number of trials.
     random_state : int, RandomState instance or None, default=None
+        Source of all trials.
 
     Returns
     -------
@@ -102,6 +104,7 @@ def make_contextual_decision(n_samples=1000, *, random_state=None):
     n_samples : int, default=1000
         Number of trials.
     random_state : int, RandomState instance or None, default=None
+        Source of all trials.
 
     Returns
     -------

@@ -47,6 +47,7 @@ def load_allen_traces():
             Mean rate of each type in each session, its standard deviation over cells and its
             standard error, in Hz.
         n_cells : ndarray of shape (2, 4)
+            Cells of each type in each session.
         layer_4, layer_4_deviations, layer_4_errors : ndarrays of shape (2, 7000)
             The same of excitatory cells of layer 4.
         weights, weights_error : ndarrays of shape (4, 4)

@@ -160,6 +160,7 @@ def make_temporal_xor(
     noise : float, default=0.0
         Standard deviation of normal noise in every step.
     random_state : int, RandomState instance or None, default=None
+        Source of all trials.
 
     Returns
     -------

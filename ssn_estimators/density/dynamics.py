@@ -53,7 +53,13 @@ class Langevin:
         object.__setattr__(self, "diffusion", diffusion)
 
     def drift_at(self, X):
-        """The drift, checked: an ndarray of the shape (n, d) of X."""
+        """The drift, checked: an ndarray of the shape (n, d) of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Where to evaluate it.
+        """
         drift = np.asarray(self.drift(X), dtype=float)
         if drift.shape != X.shape:
             raise ValueError(
@@ -63,7 +69,13 @@ class Langevin:
         return drift
 
     def diffusion_at(self, X):
-        """D at every row of X, as an ndarray of shape (n, d, d) or (1, d, d)."""
+        """D at every row of X, as an ndarray of shape (n, d, d) or (1, d, d).
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Where to evaluate it.
+        """
         d = X.shape[1]
         if not callable(self.diffusion):
             if len(self.diffusion) != d:
@@ -89,6 +101,7 @@ def circuit_dynamics(circuit, drive):
     Parameters
     ----------
     circuit : Circuit
+        The circuit.
     drive : array of shape (n_neurons,)
         External drive f(h) of one input, in mV.
 

@@ -443,6 +443,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Samples.
 
         Returns
         -------
@@ -458,6 +459,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Samples.
         y : None
             Ignored.
 
@@ -473,6 +475,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Samples.
 
         Returns
         -------
@@ -487,7 +490,9 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         Parameters
         ----------
         n_samples : int, default=1
+            How many.
         random_state : int, RandomState instance or None, default=None
+            Source of the samples.
 
         Returns
         -------
@@ -505,6 +510,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Samples.
 
         Returns
         -------
@@ -524,6 +530,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Samples.
         n_steps : int, default=1
             The first removes the noise of variance `variance_` in the latent space, as well as
             can be in the mean squared error; further ones lead on to a mode.
@@ -549,6 +556,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Samples.
 
         Returns
         -------

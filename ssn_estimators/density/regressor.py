@@ -288,6 +288,7 @@ class FokkerPlanckRegressor(BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, d)
+            Where to evaluate it.
         condition : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
             See `fit`.
 
@@ -310,6 +311,7 @@ class FokkerPlanckRegressor(BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, d)
+            Samples.
         y : None
             Ignored.
         condition : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None

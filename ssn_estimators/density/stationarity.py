@@ -42,6 +42,7 @@ def fokker_planck_residual(dynamics, score, X):
     Parameters
     ----------
     dynamics : Langevin
+        Drift and diffusion.
     score : callable
         s, from a Tensor of shape (n, d) to one alike.
     X : array-like or Tensor of shape (n, d)
@@ -107,6 +108,7 @@ class GeneratorMoments:
     names : list of str
         Test functions.
     mean : ndarray of shape (n_tests,)
+        Means of the generator, 0 but for their errors in a stationary state.
     standard_error : ndarray of shape (n_tests,)
         Standard errors of the means; with autocorrelations where samples have an order.
     """
@@ -147,6 +149,7 @@ def generator_moments(dynamics, X, *, tests="quadratic"):
     Parameters
     ----------
     dynamics : Langevin
+        Drift and diffusion.
     X : array-like of shape (n_samples, d) or (n_steps, n_chains, d)
         Independent samples; or trajectories at even intervals, whose autocorrelations enter
         the standard errors by their integrated times [1]_, corrected for the bias that the
@@ -264,9 +267,11 @@ def random_frequencies(X, n_frequencies=400, *, length_scale=0.5, random_state=N
     X : array-like of shape (n_samples, d)
         Sets the standard deviation of each dimension.
     n_frequencies : int, default=400
+        How many.
     length_scale : float, default=0.5
         Width of the kernel in units of the standard deviation.
     random_state : int, RandomState instance or None, default=None
+        Source of the frequencies.
 
     Returns
     -------
@@ -304,6 +309,7 @@ def stationarity_test(dynamics, X, *, drive=None, tests="quadratic"):
     Parameters
     ----------
     dynamics : Langevin or Circuit
+        Drift and diffusion, or a circuit.
     X : array-like, or Simulation
         As in :func:`generator_moments`. Of a circuit: a simulation with recorded "u" and
         "eta", or for each input potentials and noise side by side, shape (n_inputs, n_samples,

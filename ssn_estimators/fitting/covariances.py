@@ -42,6 +42,7 @@ class Covariances:
     Parameters
     ----------
     inputs : array-like of shape (n_conditions, n_inputs)
+        Conditions, as the X of a fit.
     covariance : array-like of shape (n_conditions, n_observed, n_observed)
         In Hz**2, or mV**2, symmetric; NaN is what has not been observed, such as all but the
         variances.

@@ -45,7 +45,9 @@ class Connectivity:
     profile : str or array-like of shape (n_types, n_types), default="gaussian"
         Names of profiles.
     normalize : {"rows", "density"} or None, default=None
+        As of :func:`.geometry.connect`.
     feature_widths : float or array-like of shape (n_types, n_types), default=None
+        As of :func:`.geometry.connect`.
     local_share : float or array-like of shape (n_types, n_types), default=0.0
         As there. These are not fitted.
 

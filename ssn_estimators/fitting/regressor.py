@@ -425,6 +425,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_conditions, n_inputs)
+            Conditions, as in :meth:`fit`.
         perturbation : array-like, default=None
             As in :meth:`fit`.
         sessions : array-like of shape (n_conditions,), str or int, default=None
@@ -456,6 +457,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_conditions, n_inputs)
+            Conditions, as in :meth:`fit`.
         perturbation, sessions : array-like, default=None
             As in :meth:`drive`.
 

@@ -33,6 +33,7 @@ class Spectra:
     Parameters
     ----------
     inputs : array-like of shape (n_conditions, n_inputs)
+        Conditions, as the X of a fit.
     frequencies : array-like of shape (n_frequencies,)
         In Hz, >= 0.
     power : array-like of shape (n_conditions, n_frequencies) or \

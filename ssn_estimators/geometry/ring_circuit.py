@@ -97,7 +97,26 @@ def gaussian_ring(
 
 
 def ring_matrices(n_pairs, amplitudes, widths, variances, correlation, noise_width, noise_floor):
-    """Weights and noise factor of a Gaussian ring, from tensors and differentiable in them."""
+    """Weights and noise factor of a Gaussian ring, from tensors and differentiable in them.
+
+    Parameters
+    ----------
+    n_pairs : int
+        Number of excitatory cells, and of inhibitory cells.
+    amplitudes, widths : Tensor of shape (2, 2)
+        As of :func:`.gaussian_ring`.
+    variances : Tensor of shape (2,)
+        Its `noise_variances`.
+    correlation, noise_width : Tensor of shape ()
+        Its `noise_correlation` and `noise_width`.
+    noise_floor : float
+        As there.
+
+    Returns
+    -------
+    weights, noise_factor : Tensor of shape (2 * n_pairs, 2 * n_pairs)
+        Those of a :class:`.Circuit`.
+    """
     index = torch.arange(n_pairs, dtype=amplitudes.dtype, device=amplitudes.device)
     angle = index * (2 * torch.pi / n_pairs)
     distance = torch.cos(angle[:, None] - angle) - 1

@@ -53,9 +53,11 @@ class Bifurcations:
     Attributes
     ----------
     values : ndarray of shape (n_values,)
+        Of the parameter.
     u, rates : ndarrays of shape (n_values, n_neurons)
         The state followed, in mV and Hz; NaN where there is none.
     stable : ndarray of shape (n_values,), bool
+        Whether that state is stable.
     abscissa : ndarray of shape (n_values,)
         Largest real part of the eigenvalues of the Jacobian, in 1/ms.
     points : tuple of Bifurcation
@@ -102,6 +104,7 @@ def bifurcations(circuit, drive_of, values, *, start=None):
     Parameters
     ----------
     circuit : Circuit
+        The circuit.
     drive_of : callable, or array-like of shape (n_values, n_neurons)
         The drive in mV, of shape (n_neurons,), as a function of the value; or a function that gives
         a pair of a circuit and its drive, if weights or constants change too. An array has the

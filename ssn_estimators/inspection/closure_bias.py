@@ -59,6 +59,7 @@ def closure_bias(
     Parameters
     ----------
     circuit : Circuit
+        The circuit.
     drive : array of shape (n_inputs, n_neurons)
         External drive f(h) in mV.
     closure : {"gaussian", "linear"}, default="gaussian"
@@ -92,7 +93,20 @@ def closure_bias(
 
 
 def compare_moments(moments, halves):
-    """Bias of stationary moments against a simulation in two halves, as `closure_bias`."""
+    """Errors of stationary moments, judged by a simulation in two halves, as `closure_bias`.
+
+    Parameters
+    ----------
+    moments : StationaryMoments
+        Those of a closure.
+    halves : sequence of two Simulation
+        Independent simulations of the same circuit under the same drive.
+
+    Returns
+    -------
+    bias : ClosureBias
+        As of :func:`closure_bias`.
+    """
     outcome = {"diverged": np.concatenate([half.diverged for half in halves], axis=1).mean(1)}
     for name in ("mean", "variance", "covariance"):
         expected, first, second = (_moment(x, name) for x in (moments, *halves))

@@ -54,6 +54,7 @@ def fixed_points(circuit, drive, *, n_starts=50, start=None, random_state=0):
     Parameters
     ----------
     circuit : Circuit
+        The circuit.
     drive : array-like of shape (n_inputs, n_neurons)
         External drive f(h) in mV.
     n_starts : int, default=50
@@ -63,6 +64,7 @@ def fixed_points(circuit, drive, *, n_starts=50, start=None, random_state=0):
         Potentials in mV from which to start as well, the same for all inputs or for each its own;
         with ``n_starts=0`` only from them.
     random_state : int, RandomState instance or None, default=0
+        Source of the starts.
 
     Returns
     -------
@@ -183,6 +185,7 @@ def oscillations(circuit, drive, *, settling=2000.0, duration=1000.0, dt=1.0, so
     Parameters
     ----------
     circuit : Circuit
+        The circuit.
     drive : array-like of shape (n_inputs, n_neurons)
         External drive f(h) in mV.
     settling : float, default=2000.0

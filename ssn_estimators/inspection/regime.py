@@ -86,6 +86,7 @@ def weight_change(before, after, *, relative=False):
     Parameters
     ----------
     before, after : array-like of shape (n, m)
+        The matrices.
     relative : bool, default=False
         Whether over the norm of `before`.
 
@@ -171,6 +172,7 @@ def tangent_kernel(model, X, *, parameters=None):
     Parameters
     ----------
     model : RNNClassifier, SSNClassifier or torch Module
+        A fitted network, or a Module.
     X : array-like, or for a Module anything that it can be called with
         Inputs.
     parameters : list of str, default=None

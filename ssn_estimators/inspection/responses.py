@@ -36,6 +36,7 @@ class Peak(NamedTuple):
     Attributes
     ----------
     contrast : float
+        Where the rate is highest.
     rate : float
         In Hz.
     """
@@ -51,9 +52,11 @@ class ContrastResponse:
     Attributes
     ----------
     contrasts : ndarray of shape (n_contrasts,)
+        In rising order.
     rates : ndarray of shape (n_contrasts, n_cells)
         In Hz; NaN where there is no stable state.
     circuit : Circuit
+        The circuit that was asked.
     pattern, baseline : ndarrays of shape (n_cells,)
         In mV.
     """
@@ -165,6 +168,7 @@ def contrast_response(circuit, pattern, contrasts, *, baseline=0.0):
     Parameters
     ----------
     circuit : Circuit
+        The circuit.
     pattern : float or array-like of shape (n_cells,)
         Drive by the stimulus at contrast 1, in mV.
     contrasts : array-like of shape (n_contrasts,)
@@ -231,6 +235,7 @@ class SizeTuning:
     Attributes
     ----------
     sizes : ndarray of shape (n_sizes,)
+        In rising order.
     rates : ndarray of shape (n_sizes, n_cells), or (n_contrasts, n_sizes, n_cells)
         In Hz; NaN where there is no stable state.
     types : ndarray of shape (n_cells,)
@@ -304,6 +309,7 @@ def size_tuning(circuit, drives, sizes, *, cells=None, contrasts=None):
     Parameters
     ----------
     circuit : Circuit
+        The circuit.
     drives : array-like of shape (n_sizes, n_neurons), or (n_contrasts, n_sizes, n_neurons)
         External drive f(h) in mV by each stimulus.
     sizes : array-like of shape (n_sizes,)
@@ -385,6 +391,7 @@ def normalization(circuit, first, second, contrasts, *, baseline=0.0, cells=None
     Parameters
     ----------
     circuit : Circuit
+        The circuit.
     first, second : float or array-like of shape (n_neurons,)
         Drive by each stimulus at contrast 1, in mV.
     contrasts : array-like of shape (n_pairs,) or (n_pairs, 2)

@@ -84,6 +84,7 @@ def steady_states(circuit, drive, *, start=None, follow=False, duration=None):
     Parameters
     ----------
     circuit : Circuit
+        The circuit.
     drive : array-like of shape (n_inputs, n_neurons)
         External drive f(h) in mV.
     start : array-like of shape (n_neurons,) or (n_inputs, n_neurons), default=None

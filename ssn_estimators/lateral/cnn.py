@@ -378,6 +378,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Images, as in :meth:`fit`.
 
         Returns
         -------

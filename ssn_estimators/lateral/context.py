@@ -158,6 +158,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_rows * n_columns * n_channels)
+            Maps, as in :meth:`fit`.
         y : None
             Ignored.
 
@@ -192,6 +193,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_rows * n_columns * n_channels)
+            Maps, as in :meth:`fit`.
 
         Returns
         -------

@@ -36,6 +36,7 @@ def add_gaussian_noise(X, sigma, *, clip=(0.0, 1.0), random_state=None):
     clip : tuple of two floats or None, default=(0.0, 1.0)
         Legal range of pixels.
     random_state : int, RandomState instance or None, default=None
+        Source of the noise.
 
     Returns
     -------
@@ -72,6 +73,7 @@ def add_salt_pepper(X, p, *, low=0.0, high=1.0, random_state=None):
     low, high : float, default=0.0 and 1.0
         Black and white.
     random_state : int, RandomState instance or None, default=None
+        Source of the noise.
 
     Returns
     -------
@@ -115,11 +117,14 @@ def robustness_curve(
     estimator : estimator
         Fitted.
     X : array-like of shape (n_samples, n_features)
+        Images.
     y : array-like of shape (n_samples,)
+        Their labels.
     noise : {"gaussian", "salt_pepper"} or callable, default="gaussian"
         :func:`.add_gaussian_noise`, :func:`.add_salt_pepper`, or a function of X, the level and
         `random_state`.
     levels : sequence of float, default=(0.0, 0.2, 0.4, 0.6)
+        Sizes of the noise: its standard deviation, or the share of pixels.
     limits : tuple of two floats, default=(0.0, 1.0)
         Least and largest value of a pixel: black and white, between which noisy pixels stay. A
         callable `noise` has its own.
@@ -128,6 +133,7 @@ def robustness_curve(
     scoring : str, callable or None, default=None
         As in scikit-learn.
     random_state : int or RandomState instance, default=0
+        Source of the noise.
 
     Returns
     -------

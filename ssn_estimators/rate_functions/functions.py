@@ -126,7 +126,13 @@ class AbbottChance(RateFunction):
         self._check()
 
     def value(self, u):
-        """As of :class:`RateFunction`."""
+        """As of :class:`RateFunction`.
+
+        Parameters
+        ----------
+        u : Tensor
+            Potentials in mV.
+        """
         x = u / self.width
         near = x.abs() < SERIES
         # of the half without overflow; the inner `where` keeps 0 / 0 out of the gradient
@@ -175,11 +181,23 @@ class MillerTroyer(RateFunction):
             raise ValueError(f"gamma of MillerTroyer must be at most 20, got {self.gamma!r}.")
 
     def value(self, u):
-        """As of :class:`RateFunction`."""
+        """As of :class:`RateFunction`.
+
+        Parameters
+        ----------
+        u : Tensor
+            Potentials in mV.
+        """
         return self._moments(u)[0]
 
     def gain(self, u):
-        """As of :class:`RateFunction`."""
+        """As of :class:`RateFunction`.
+
+        Parameters
+        ----------
+        u : Tensor
+            Potentials in mV.
+        """
         return self._moments(u)[1]
 
     def _moments(self, u):
@@ -237,11 +255,23 @@ class Ricciardi(RateFunction):
             )
 
     def value(self, u):
-        """As of :class:`RateFunction`."""
+        """As of :class:`RateFunction`.
+
+        Parameters
+        ----------
+        u : Tensor
+            Potentials in mV.
+        """
         return self._interval(u.double())[0].to(u.dtype)
 
     def gain(self, u):
-        """As of :class:`RateFunction`."""
+        """As of :class:`RateFunction`.
+
+        Parameters
+        ----------
+        u : Tensor
+            Potentials in mV.
+        """
         value, period, scale, low, high = self._interval(u.double())
         ends = _scaled(high, scale) - _scaled(low, scale)
         return (value * ends / period * self.tau * math.sqrt(math.pi) / self.sigma).to(u.dtype)
@@ -311,7 +341,13 @@ class Saturating(RateFunction):
             raise ValueError(f"hard of Saturating must be > soft={self.soft:g}, got {self.hard}.")
 
     def value(self, u):
-        """As of :class:`RateFunction`."""
+        """As of :class:`RateFunction`.
+
+        Parameters
+        ----------
+        u : Tensor
+            Potentials in mV.
+        """
         bend, room = self.soft ** (1 / self.gamma), self.hard - self.soft
         below = torch.where(u > 0, u.clamp(1e-30, bend), 1.0) ** self.gamma * (u > 0)
         beyond = room * torch.tanh(self.gamma * self.soft / bend / room * (u - bend).clamp_min(0))

@@ -70,6 +70,8 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
 
     _task = SequenceClassification
 
+    __init__ = SequenceSSN.__init__  # for editors that look no further than the first base
+
     _fitted_shapes = SequenceSSN._fitted_shapes | {"classes_": ("outputs",)}
 
     @with_callbacks
@@ -220,6 +222,7 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the sequences; None means that all are alike.
         lengths, response : array-likes, default=None
             See :meth:`fit`.
 

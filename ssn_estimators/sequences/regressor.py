@@ -68,6 +68,8 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
 
     _task = SequenceRegression
 
+    __init__ = SequenceSSN.__init__  # for editors that look no further than the first base
+
     _fitted_shapes = SequenceSSN._fitted_shapes | {
         "n_outputs_": int,
         "target_scaler_": StandardScaler,
@@ -228,6 +230,7 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
         y : array-like
             Targets as in :meth:`fit`.
         sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the sequences; None means that all are alike.
         lengths, mask : array-likes, default=None
             See :meth:`fit`.
 

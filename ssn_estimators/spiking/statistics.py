@@ -45,6 +45,7 @@ def isi_cv(simulation):
     Parameters
     ----------
     simulation : SpikingSimulation
+        With its spikes.
 
     Returns
     -------
