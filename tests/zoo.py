@@ -52,14 +52,14 @@ ESTIMATORS = [
         learning_rate_init=0.03,
         n_trials_predict=2,
     ),
-    SSNSequenceRegressor(  # which has to remember the fifth of ten numbers
+    SSNSequenceRegressor(
         12,
         6,
         time_step=10.0,
         dt=5.0,
         solver="ab2",
         burn_in=20.0,
-        max_iter=600,
+        max_iter=40,
         growth_iter=10,
         learning_rate_init=0.02,
         input_noise=0.0,
