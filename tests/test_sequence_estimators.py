@@ -246,7 +246,7 @@ def test_temporal_xor_is_learned():
     """Which no linear readout of a linear memory can do."""
     times = {"pulse": 40.0, "delay": 20.0, "wait": 20.0}
     X, y = make_temporal_xor(400, random_state=0, **times)
-    how = {"dt": 5.0, "max_iter": 600, "input_noise": 0.05}
+    how = {"dt": 5.0, "max_iter": 600, "input_noise": 0.05, "learning_rate_init": 0.02}
     network = SSNSequenceClassifier(16, random_state=0, **how).fit(X, y)
     assert network.score(*make_temporal_xor(200, random_state=1, **times)) > 0.9
 
