@@ -13,7 +13,7 @@ from ssn_estimators.structures import Unconstrained
 from ssn_estimators.training import Followed, Model, SequenceClassification, SequenceRegression
 from ssn_estimators.training.courses import means, stretches
 from ssn_estimators.training.descent import Descent
-from ssn_estimators.training.guard import Guard, TrialGuard
+from ssn_estimators.training.guard import TrialGuard
 from ssn_estimators.training.loop import _Objective
 from ssn_estimators.training.penalties import Penalties
 from ssn_estimators.training.side_by_side import run_together
@@ -192,19 +192,3 @@ def test_the_guard_shows_inputs_until_the_time_is_over():
     assert asked[0][2] == pytest.approx(0.6)
     wild = replace(model, circuit=circuit(np.float32, excitation=20.0))
     assert run_together([guard.confirm(wild, True)])[0].share < 1
-
-
-def test_excitation_that_holds_memories_is_weakened_late():
-    """After one step undone in a row as a rule, after three where inputs change."""
-    task = SequenceRegression(N_TIMES)
-    model, inputs = problem(task)
-    guard = TrialGuard(task, [inputs], trials(), "cpu", np.random.RandomState(0))
-    usual = Guard(task, [inputs], trials(), "cpu", np.random.RandomState(0))
-    for one, spared in ((usual, 1), (guard, 3)):
-        descent = Descent(model, Unconstrained)
-        for n_undone in range(1, 6):
-            one.undo(descent)
-            weights = descent.model().circuit.weights
-            ratio = weights[:N_E, :N_E] / model.circuit.weights[:N_E, :N_E]
-            assert_allclose(ratio, 0.8 ** max(0, n_undone - spared), rtol=1e-5)
-            assert_allclose(weights[:, N_E:], model.circuit.weights[:, N_E:], rtol=1e-6)
