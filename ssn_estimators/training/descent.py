@@ -150,22 +150,21 @@ class Descent:
                 self.parameters[key].clamp_(min=0)
         return loss
 
-    def reject(self, weaken=False, patience=1):
+    def reject(self, weaken=False):
         """Undo the last step.
 
-        If the parameters before it are no better, go back to the last anchor, and after `patience`
-        steps that were undone in a row weaken the excitation among excitatory cells: a gradient
-        that keeps leading out of the stable region would else lead there again.
+        If the parameters before it are no better, go back to the last anchor, and weaken
+        the excitation among excitatory cells: a gradient that keeps leading out of the
+        stable region would else lead there again.
         """
         self.n_in_a_row += 1
-        back = weaken or self.n_in_a_row > 1
-        weaken |= self.n_in_a_row > patience
-        source = self.anchors[-1] if back and self.anchors else self.good
+        weaken |= self.n_in_a_row > 1
+        source = self.anchors[-1] if weaken and self.anchors else self.good
         with torch.no_grad():
             for key, value in self.parameters.items():
                 value.copy_(source[key])
             if weaken:
-                self._weaken(self.parameters, WEAKENING ** max(1, self.n_in_a_row - patience))
+                self._weaken(self.parameters, WEAKENING ** max(1, self.n_in_a_row - 1))
         self.backoff /= 2
         self.ceiling = max(LEAST_RATE, MEMORY * self.ceiling)
         self.caution = min(MOST_CAUTION, CAUTION * self.caution)

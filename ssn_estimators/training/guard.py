@@ -21,7 +21,6 @@ LEAST_TRIALS = 512  # of these, if there are fewer inputs
 LONG_DURATION, LONG_INPUTS, LONG_TRIALS = 10_000.0, 32, 2  # of the least stable inputs
 BEYOND = 1.25  # distance from the mean of inputs like those that will come, in that of the given
 CONFIDENCE = 0.95
-PATIENCE = 3  # steps undone in a row before excitation is weakened, where it holds memories
 
 
 @dataclass(frozen=True)
@@ -143,10 +142,6 @@ class TrialGuard(Guard):
     Networks may hold states that move slowly for as long as trials last: growth of deviations says
     nothing about them, and there is no bound of the rate of divergence.
     """
-
-    def undo(self, descent, weaken=False):
-        """Take the last step of a descent back; excitation, which holds memories, is spared."""
-        descent.reject(weaken, PATIENCE)
 
     def _final(self, model, inputs):
         inputs, mean = inputs[:LEAST_TRIALS], inputs.mean(0)
