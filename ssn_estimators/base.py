@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from dataclasses import replace
 from numbers import Integral, Real
 
@@ -40,9 +42,24 @@ from ssn_estimators.training import (
     train,
 )
 
-__all__ = ["BaseSSN"]
+__all__ = ["BaseSSN", "documented_by"]
 
 METHODS = ("simulation", "closure", "moments")  # the last two are the same
+
+
+def documented_by(base):
+    """Decorator that fills the lines {parameters} and {attributes} of a docstring from a base's."""
+
+    def decorate(estimator):
+        if estimator.__doc__:
+            shared = inspect.cleandoc(base.__doc__)
+            _, parameters, attributes = re.split("\n(?:Parameters|Attributes)\n-+\n", shared)
+            text = inspect.cleandoc(estimator.__doc__)
+            text = text.replace("{parameters}", parameters.strip())
+            estimator.__doc__ = text.replace("{attributes}", attributes.strip())
+        return estimator
+
+    return decorate
 
 
 class BaseSSN(CallbackSupportMixin, BaseEstimator):

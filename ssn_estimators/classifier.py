@@ -14,8 +14,9 @@ from ssn_estimators._classifiers import (
     refuse_one_class,
 )
 from ssn_estimators._sklearn import fit_context, validate_data, with_callbacks
+from ssn_estimators.base import documented_by
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.supervised import SupervisedSSN, documented
+from ssn_estimators.supervised import SupervisedSSN
 from ssn_estimators.training import Classification, run_together
 
 __all__ = ["SSNClassifier"]
@@ -44,7 +45,7 @@ PRESETS = {
 }
 
 
-@documented
+@documented_by(SupervisedSSN)
 class SSNClassifier(ClassifierMixin, SupervisedSSN):
     r"""Classifier that trains a stochastic stabilized supralinear network (SSN).
 

@@ -9,8 +9,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import _check_sample_weight
 
 from ssn_estimators._sklearn import check_array, fit_context, validate_data, with_callbacks
+from ssn_estimators.base import documented_by
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.supervised import SupervisedSSN, documented
+from ssn_estimators.supervised import SupervisedSSN
 from ssn_estimators.training import Regression, run_together
 
 __all__ = ["SSNRegressor"]
@@ -18,7 +19,7 @@ __all__ = ["SSNRegressor"]
 MOST_DEVIATIONS = 1e15  # standard deviations from the mean; squares must be float32
 
 
-@documented
+@documented_by(SupervisedSSN)
 class SSNRegressor(RegressorMixin, SupervisedSSN):
     r"""Regressor that trains a stochastic stabilized supralinear network (SSN).
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 import warnings
 from dataclasses import replace
 from numbers import Integral
@@ -31,7 +29,7 @@ from ssn_estimators.initial_weights import initial_matrix
 from ssn_estimators.structures import STRUCTURES
 from ssn_estimators.training import INFORMED, Model, Penalties, Searched, Simulated, run_together
 
-__all__ = ["SupervisedSSN", "documented"]
+__all__ = ["SupervisedSSN"]
 
 # By default, with dense input: the larger network of the paper; and what two features need
 LEAST_EXCITATORY, MOST_EXCITATORY = 4, 80
@@ -68,17 +66,6 @@ def _usual_noise(n_samples, n_features):
     ratio = n_features / n_samples
     end = float(np.clip(ratio**0.5 / 2, *INPUT_NOISE))
     return max(end, WIDE_NOISE * min(ratio, 1.0) ** 2), end
-
-
-def documented(estimator):
-    """Fill the lines {parameters} and {attributes} of a docstring from that of `SupervisedSSN`."""
-    if estimator.__doc__:
-        shared = inspect.cleandoc(SupervisedSSN.__doc__)
-        _, parameters, attributes = re.split("\n(?:Parameters|Attributes)\n-+\n", shared)
-        text = inspect.cleandoc(estimator.__doc__)
-        text = text.replace("{parameters}", parameters.strip())
-        estimator.__doc__ = text.replace("{attributes}", attributes.strip())
-    return estimator
 
 
 class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):

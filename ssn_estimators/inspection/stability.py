@@ -270,7 +270,7 @@ def stability_report(
     rng, held = check_random_state(random_state), drive
     if in_time:
         held = drive.reshape(-1, circuit.n_neurons)
-        drive = np.tile(drive, (-(-trials.n_drives // len(drive)), 1, 1))[: trials.n_drives]
+        drive = trials.shown_again(drive)
     n_inputs = drive.shape[-2]
 
     def inputs():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from numbers import Real
 
 import numpy as np
@@ -21,22 +19,11 @@ from ssn_estimators.sequences.data import check_lengths, check_sequences, valid_
 from ssn_estimators.training import Followed, Model, Penalties, TrialGuard
 from ssn_estimators.training.courses import means
 
-__all__ = ["SequenceSSN", "documented"]
+__all__ = ["SequenceSSN"]
 
 ROWS = 16  # that are simulated at once in prediction
 LEAST_ROLES = 5  # E cells at the start where only a share of them gets inputs or is read
 SHARE = [Interval(Real, 0, 1, closed="right")]
-
-
-def documented(estimator):
-    """Fill the lines {parameters} and {attributes} of a docstring from that of `SequenceSSN`."""
-    if estimator.__doc__:
-        shared = inspect.cleandoc(SequenceSSN.__doc__)
-        _, parameters, attributes = re.split("\n(?:Parameters|Attributes)\n-+\n", shared)
-        text = inspect.cleandoc(estimator.__doc__)
-        text = text.replace("{parameters}", parameters.strip())
-        estimator.__doc__ = text.replace("{attributes}", attributes.strip())
-    return estimator
 
 
 class SequenceSSN(BaseSSN):
@@ -630,9 +617,7 @@ class SequenceSSN(BaseSSN):
         X, lengths = self._checked(X, lengths)
         told = {"rates": True} | parameters | ({} if duration is None else {"duration": duration})
         trials = self._trials_in_time(X.shape[1], **told)
-        drive = self._drive(X, lengths)
-        again = -(-trials.n_drives // len(drive))
-        drive = np.tile(drive, (again, 1, 1))[: trials.n_drives]
+        drive = trials.shown_again(self._drive(X, lengths))
         seed = self.noise_seed_ if random_state is None else random_state
         return self._run(self.circuit_, drive, trials, seed, record)
 

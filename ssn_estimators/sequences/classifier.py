@@ -15,15 +15,16 @@ from ssn_estimators._classifiers import (
     refuse_one_class,
 )
 from ssn_estimators._sklearn import fit_context, with_callbacks
+from ssn_estimators.base import documented_by
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.sequences.base import SequenceSSN, documented
+from ssn_estimators.sequences.base import SequenceSSN
 from ssn_estimators.sequences.data import response_weights
 from ssn_estimators.training import SequenceClassification, run_together
 
 __all__ = ["SSNSequenceClassifier"]
 
 
-@documented
+@documented_by(SequenceSSN)
 class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
     r"""Classifier of sequences that trains a stochastic stabilized supralinear network (SSN).
 

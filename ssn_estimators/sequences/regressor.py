@@ -10,15 +10,16 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_consistent_length
 
 from ssn_estimators._sklearn import check_array, fit_context, with_callbacks
+from ssn_estimators.base import documented_by
 from ssn_estimators.exceptions import DivergenceError
-from ssn_estimators.sequences.base import SequenceSSN, documented
+from ssn_estimators.sequences.base import SequenceSSN
 from ssn_estimators.sequences.data import check_mask, response_weights
 from ssn_estimators.training import SequenceRegression, run_together
 
 __all__ = ["SSNSequenceRegressor"]
 
 
-@documented
+@documented_by(SequenceSSN)
 class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
     r"""Regressor of sequences that trains a stochastic stabilized supralinear network (SSN).
 

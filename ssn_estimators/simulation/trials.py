@@ -108,6 +108,10 @@ class Trials:
             return self.n_burn + self.n_window
         return -(-self.n_window // self.held)
 
+    def shown_again(self, drive):
+        """A drive in time, an array or tensor, from its start again until all is over."""
+        return drive[np.arange(self.n_drives) % len(drive)]
+
     @property
     def n_window(self):
         """Steps after burn-in."""
