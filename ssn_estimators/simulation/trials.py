@@ -60,15 +60,11 @@ class Trials:
             )
 
     def _check_times(self):
-        for name, low in (
-            ("dt", None),
-            ("duration", self.dt),
-            ("burn_in", 0),
-            ("drive_step", None),
-        ):
+        least = {"dt": None, "duration": self.dt, "burn_in": 0}
+        if self.drive_step is not None:
+            least["drive_step"] = None
+        for name, low in least.items():
             value = getattr(self, name)
-            if name == "drive_step" and value is None:
-                continue
             legal = isinstance(value, Real) and -math.inf < value < math.inf
             if not legal or (value <= 0 if low is None else value < low):
                 bound = "> 0" if low is None else f">= {low:g}" + (" (one step dt)" if low else "")
@@ -80,9 +76,7 @@ class Trials:
                 f"{n_steps:.3g} steps of dt={self.dt:g} ms, more than can be simulated."
             )
 
-        for name in ("duration", "burn_in", "drive_step"):
-            if name == "drive_step" and self.drive_step is None:
-                continue
+        for name in list(least)[1:]:
             n_steps = getattr(self, name) / self.dt
             if not is_whole(n_steps):
                 below, above = (f"{x * self.dt:.6g}" for x in (int(n_steps), int(n_steps) + 1))
