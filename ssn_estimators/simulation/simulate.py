@@ -227,8 +227,8 @@ def simulate(
     initial : State, or array of shape (n_neurons,), (n_inputs, n_neurons) or \
             (n_inputs, n_trials, n_neurons), default=None
         Where to begin: the `final` state of a simulation, noise included; or potentials in mV (in
-        the rate form, rates in Hz), and noise as if it had always been there. A constant for the
-        gradient.
+        the rate form, rates in Hz), and noise as if it had always been there. Without burn-in,
+        the gradient reaches tensors of it, but not their noise.
 
     Returns
     -------
@@ -344,12 +344,12 @@ def _from(initial, setup, shape, circuits, like):
     states, noise, seeds = [], [], []
     for own, circuit, seed in zip(initial, circuits, setup.seeds, strict=True):
         given = isinstance(own, State)
-        state = to_tensor(own.state if given else own, name="initial").detach().to(like)
+        state = to_tensor(own.state if given else own, name="initial").to(like)
         state = state[:, None] if state.ndim == 2 else state
         n_states = circuit.n_states if given else shape[-1]
         try:
             state = state.expand(*shape[1:3], n_states)
-            states.append(state if given else circuit.state_at(state).detach())
+            states.append(state if given else circuit.state_at(state))
         except RuntimeError:
             raise ValueError(
                 f"initial must be a State, or an array of shape ({shape[-1]},), one for each of "
@@ -464,7 +464,9 @@ def _after_steps(drive, setup):
 
 def _moments(weights, noise_factors, drives, setup, record):
     """By the fused kernels where they run, else by library products."""
-    if drives.is_cuda and drives.dtype == torch.float32 and not record:
+    led_back = torch.is_grad_enabled() and setup.initial is not None
+    led_back = led_back and setup.initial[0].requires_grad
+    if drives.is_cuda and drives.dtype == torch.float32 and not (record or led_back):
         try:
             # only here, so that nobody else has to have Triton
             from ssn_estimators.simulation import gpu

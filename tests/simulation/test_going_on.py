@@ -6,6 +6,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ssn_estimators import Circuit, simulate, simulate_many
+from ssn_estimators.simulation import State
 from ssn_estimators.simulation.cpu import backend
 
 WEIGHTS = np.array([[1.25, -0.65], [1.2, -0.5]])
@@ -154,3 +155,74 @@ def test_times_are_whole_numbers_of_steps(name):
         simulate(pair(), DRIVE, **{"dt": 0.3, "duration": 9.0, "burn_in": 9.0, name: 10.0})
     for dt in (0.1, 0.2, 0.3, 0.7, 1 / 3):  # but for rounding
         simulate(pair(), DRIVE, dt=dt, duration=30 * dt, burn_in=10 * dt, n_trials=1)
+
+
+def loss_from(start, circuit, noise, **settings):
+    """Of a window that begins there, some of every answer."""
+    initial = State(start, noise)
+    found = simulate(circuit, torch.tensor(DRIVE), initial=initial, random_state=0, **settings)
+    generator = torch.Generator().manual_seed(0)
+    answers = found.mean, found.covariance, found.rates, found.u
+    return sum((x * torch.randn(x.shape, generator=generator)).sum() for x in answers)
+
+
+@pytest.mark.parametrize("solver", ["euler", "ab2", "heun"])
+@pytest.mark.parametrize("kind", ["voltage", "antithetic", "by cell", "rate", "long"])
+def test_gradients_of_the_start_are_differences(kind, solver, loops):
+    more = {"by cell": {"gamma": np.array([2.0, 1.8])}, "rate": {"dynamics": "rate"}}
+    circuit = pair(**more.get(kind, {})).to_torch()
+    settings = {"n_trials": 4, "duration": 300.0 if kind == "long" else 12.0, "burn_in": 0.0}
+    settings |= {"solver": solver, "record": "u", "antithetic": kind == "antithetic"}
+    rng = np.random.RandomState(0)
+    start = torch.tensor(1 + 3 * rng.uniform(size=(3, 4, 2)), requires_grad=True)
+    noise = torch.from_numpy(rng.normal(size=(3, 4, 2)))
+    if kind == "antithetic":
+        noise = torch.cat([noise[:, :2], -noise[:, :2]], 1)
+    (gradient,) = torch.autograd.grad(loss_from(start, circuit, noise, **settings), start)
+    direction = torch.from_numpy(rng.normal(size=start.shape))
+    with torch.no_grad():
+        ends = [
+            loss_from(start + sign * 1e-6 * direction, circuit, noise, **settings)
+            for sign in (1, -1)
+        ]
+    assert_allclose((gradient * direction).sum(), (ends[0] - ends[1]) / 2e-6, rtol=1e-6)
+
+
+def test_gradients_reach_the_start_of_each_of_many(loops):
+    settings = {"n_trials": 3, "duration": 20.0, "burn_in": 0.0, "record": "u"}
+    starts = [torch.tensor([value, 2.0], requires_grad=True) for value in (1.0, 3.0)]
+    circuits = [pair().to_torch(), pair(0.1).to_torch()]
+    drives = [torch.tensor(DRIVE)] * 2
+    both = simulate_many(circuits, drives, random_state=[0, 1], initial=starts, **settings)
+    sum(found.u[-1].sum() for found in both).backward()
+    for i, start in enumerate(starts):
+        own = start.detach().clone().requires_grad_()
+        simulate(circuits[i], drives[i], random_state=i, initial=own, **settings).u[
+            -1
+        ].sum().backward()
+        assert_allclose(start.grad, own.grad, rtol=1e-10)
+        assert own.grad.abs().min() > 0
+
+
+def test_burn_in_keeps_gradients_from_the_start(loops):
+    start = torch.tensor([1.0, 2.0], requires_grad=True)
+    weights = torch.tensor(WEIGHTS, requires_grad=True)
+    circuit = Circuit(weights, 1, torch.zeros(2, 2, dtype=torch.float64))
+    found = simulate(circuit, torch.tensor(DRIVE), initial=start, n_trials=2, duration=5.0)
+    found.mean.sum().backward()
+    assert weights.grad.abs().min() > 0
+    assert start.grad is None or not start.grad.any()
+
+
+def test_no_gradient_reaches_the_start_of_a_trial_that_diverges(loops):
+    wild = Circuit([[3.0]], 1, 0.0).to_torch()
+    start = torch.tensor([[[0.1], [200.0]]], dtype=torch.float64, requires_grad=True)
+    settings = {"n_trials": 2, "duration": 10.0, "burn_in": 0.0}
+    found = simulate(wild, torch.tensor([[0.1]], dtype=torch.float64), initial=start, **settings)
+    assert found.diverged.tolist() == [[False, True]]
+    alone = simulate(wild, [[0.1]], initial=start[:, :1].detach(), **settings | {"n_trials": 1})
+    for name in ("mean", "covariance", "rates"):
+        assert_allclose(getattr(found, name).detach(), getattr(alone, name), rtol=1e-12)
+    (found.mean.sum() + found.covariance.sum()).backward()
+    assert start.grad[0, 0] > 0
+    assert start.grad[0, 1] == 0

@@ -168,7 +168,8 @@ class Block:
         shape = (self.n, self.n_columns)
         u = self.arrays.zeros(shape)
         if self.initial is not None:
-            u = self.arrays.array(self.initial[0].reshape(shape).contiguous())
+            start = self.initial[0] if self.finite is None else self.initial[0] * self.finite
+            u = self.arrays.array(start.reshape(shape).contiguous())
         u, legal = self._burn_in(u, sums)
         if not legal and not self.record:
             return sums
@@ -296,11 +297,11 @@ class Block:
         self.adjoint, self.owe = Adjoint(self), owe
 
     def backward(self):
-        """Gradient of a loss with respect to A, e n and e f(h), of the shapes of these.
+        """Gradient of a loss with respect to A, e n, e f(h) and the start of the window.
 
-        Before, `prepare_backward` was given ``owe(path, first)``: what the loss owes directly
-        to the potentials after some steps of the window, of the shape of `path`, or of one
-        step for all.
+        They have the shapes of these. Before, `prepare_backward` was given ``owe(path, first)``:
+        what the loss owes directly to the potentials after some steps of the window, of the shape
+        of `path`, or of one step for all.
         """
         for checkpoint in reversed(range(len(self.checkpoints))):
             first = checkpoint * CHECKPOINT

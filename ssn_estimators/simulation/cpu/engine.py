@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ def moments(weights, noise_factor, drive, setup, record=()):
     drive : Tensor of shape (n_networks, [n_times,] n_inputs, n_neurons)
         f(h) in mV, constant or at times that :meth:`Setup.of_drive` tells.
     setup : Setup
-        Time grid, scheme, noise.
+        Time grid, scheme, noise. Without burn-in the gradient reaches the states of `initial`.
     record : sequence of {"path", "noise"}, default=()
         Trajectories to return.
 
@@ -54,7 +55,11 @@ def moments(weights, noise_factor, drive, setup, record=()):
         Potentials and unit noise after the last step, constants for the gradient, if they are
         wanted; NaN where a trial diverged.
     """
-    return _Moments.apply(weights, noise_factor, drive, setup, record)
+    initial = None
+    if setup.initial is not None:
+        initial, z = setup.initial
+        setup = replace(setup, initial=(initial.detach(), z))
+    return _Moments.apply(weights, noise_factor, drive, initial, setup, record)
 
 
 def runs_here(weights, noise_factor, drive, setup):
@@ -64,7 +69,7 @@ def runs_here(weights, noise_factor, drive, setup):
     """
     if setup.dynamics == "voltage" and setup.rate_function is None:
         return True
-    tensors = weights, noise_factor, drive
+    tensors = weights, noise_factor, drive, *(setup.initial or ())
     differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     if not _arrays_for(drive, setup).compiled or differentiable:
         return False
@@ -99,7 +104,7 @@ def seed_of(setup, network, inputs, draws):
 
 class _Moments(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, weights, noise_factor, drive, setup, record):
+    def forward(ctx, weights, noise_factor, drive, initial, setup, record):
         keep = any(ctx.needs_input_grad)
         run = _Run(weights, noise_factor, drive, setup)
         run.forward(keep, record)
@@ -279,6 +284,10 @@ class _Run:
         weights, noise_factor, drive = totals = [
             torch.zeros_like(x) for x in (self.recurrent, self.noise_factor, self.drive)
         ]
+        initial = None
+        if self.setup.initial is not None:
+            initial = torch.zeros_like(self.setup.initial[0])
+            of_trials = initial.unflatten(2, (self.signs, self.n_draws))
         places = iter(self.places)
 
         def prepared(i):
@@ -289,10 +298,12 @@ class _Run:
 
         def finish(parts, last):
             for part in parts:
-                network, inputs, _ = next(places)
+                network, inputs, draws = next(places)
                 weights[network] += part[0]
                 noise_factor[network] += part[1]
                 drive[network, ..., inputs] += part[2]
+                if initial is not None and not self.setup.n_burn:
+                    of_trials[network, inputs, :, draws] = part[3].permute(1, 2, 3, 0)
             if last:
                 for total in totals:
                     total *= self.relative_step
@@ -301,7 +312,7 @@ class _Run:
         _in_waves(
             range(len(self.places)), prepared, lambda block: block.backward(), finish, self.drive
         )
-        return weights, noise_factor, drive.mT
+        return weights, noise_factor, drive.mT, initial
 
     def _owe(self, network, inputs, draws, block, mean, covariance, rates, u):
         """What the loss owes to the potentials of a block directly, see `Block.backward`."""

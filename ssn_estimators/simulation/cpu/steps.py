@@ -152,10 +152,11 @@ class Adjoint:
             self.drive.index_add_(0, self.setup.of_drive(times, len(self.drive)), own)
 
     def result(self):
-        """Gradients of A, e n and e f(h)."""
+        """Gradients of A, e n, e f(h) and of u at the start of the window."""
         base, recurrent, noise = self.gradients
         drive = self._of_inputs(base)[0] if self.drive is None else self.drive
-        return self.arrays.tensor(recurrent), self.arrays.tensor(noise), drive
+        start = self.arrays.tensor(self.state.grad_u).view(self.block.shape)
+        return self.arrays.tensor(recurrent), self.arrays.tensor(noise), drive, start
 
     def _of_inputs(self, base):
         return self.arrays.tensor(base).view(*base.shape[:2], self.block.columns[0], -1).sum(3)
