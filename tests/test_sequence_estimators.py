@@ -229,6 +229,28 @@ def test_truncated_and_regularised():
     assert np.abs(heavy.circuit_.weights).sum() < np.abs(plain.circuit_.weights).sum()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("told", [{}, {"skip_from": "tangent", "dt": (5.0, 2.5)}])
+def test_skips(kind, told):
+    told = {"skip": 40.0, "skip_share": (0.5, 0.0), "max_iter": 20} | told
+    network, plain = fitted(kind, parameters=told), fitted(kind, parameters={"max_iter": 20})
+    assert np.isfinite(network.loss_)
+    assert network.growth_history_[-1]["n_iter"] == plain.growth_history_[-1]["n_iter"]
+    assert len(network.growth_history_) == len(plain.growth_history_) + 1
+    assert not np.array_equal(network.circuit_.weights, plain.circuit_.weights)
+    no_skip = fitted(kind, parameters={"skip": 40.0, "skip_share": 0.0, "max_iter": 20})
+    assert_array_equal(no_skip.circuit_.weights, plain.circuit_.weights)
+
+
+def test_skips_of_many_at_once():
+    told = {"skip": 20.0, "skip_share": (0.5, 0.0)}
+    alone = [fitted(parameters=told | {"random_state": seed}) for seed in (0, 1)]
+    networks = [brief(random_state=seed, **told) for seed in (0, 1)]
+    fit_many(networks, X, Y)
+    for one, other in zip(alone, networks, strict=True):
+        assert_allclose(other.loss_curve_, one.loss_curve_, rtol=1e-4)
+
+
 def test_a_lag_is_learned():
     X = RNG.uniform(size=(200, 8))
     y = np.column_stack([np.full(200, 0.5), X[:, :-1]])
@@ -307,6 +329,13 @@ def test_bad_responses_are_refused(response):
         ({"input_share": 0.0}, "'input_share' parameter"),
         ({"dt": 10.0}, "dt must be shorter than the time constants"),
         ({"truncation": 0.0}, "'truncation' parameter"),
+        ({"skip": 0.0}, "'skip' parameter"),
+        ({"skip": 40.0, "truncation": 40.0}, "exclude each other"),
+        ({"skip": 40.0, "skip_share": (0.5, 0.2)}, "the last of them 0"),
+        ({"skip": 40.0, "skip_share": (1.0, 0.0)}, "less than 1"),
+        ({"skip": 40.0, "skip_share": []}, "skip_share must be"),
+        ({"skip": 40.0, "skip_share": (np.nan, 0.0)}, "skip_share must be"),
+        ({"skip": 40.0, "dt": (5.0, 2.5)}, "as many, or one, got 2 and 4"),
     ],
 )
 def test_bad_parameters_are_refused(parameters, message):

@@ -10,13 +10,13 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._sklearn import COUNT, NOT_NEGATIVE, POSITIVE, Interval
+from ssn_estimators._sklearn import COUNT, NOT_NEGATIVE, POSITIVE, Interval, StrOptions
 from ssn_estimators._torch import in_blocks, is_whole, resolve_device, to_numbers, to_tensor
 from ssn_estimators.base import BaseSSN
 from ssn_estimators.circuit import CONSTANTS, Circuit
 from ssn_estimators.growth import choose_parents, split
 from ssn_estimators.sequences.data import check_lengths, check_sequences, valid_steps
-from ssn_estimators.training import Followed, Model, Penalties, TrialGuard
+from ssn_estimators.training import Followed, Model, Penalties, Skip, TrialGuard
 from ssn_estimators.training.courses import means
 
 __all__ = ["SequenceSSN"]
@@ -76,6 +76,14 @@ class SequenceSSN(BaseSSN):
         Time with the first input before a sequence, in ms; gradients do not reach into it.
     truncation : float or None, default=None
         Time in ms after which gradients no longer reach back; None is the whole sequence.
+    skip : float or None, default=None
+        In training the state is mixed with that of so long before, in ms, as often: a shortcut for
+        gradients through long delays [2]_.
+    skip_share : float or sequence of floats, default=(0.8, 0.5, 0.2, 0.0)
+        Share of the earlier state. Several are used one after the other, as several `dt`, of
+        which there are as many or one; the last is 0, the circuit as it is.
+    skip_from : {"state", "tangent"}, default="state"
+        What is mixed in: the earlier state, or where its velocity would have led to by now.
     n_trials_predict : int, default=4
         Trials per sequence in prediction, over which outputs are averaged.
     max_iter : int, default=1000
@@ -83,8 +91,8 @@ class SequenceSSN(BaseSSN):
     batch_size : int, default=256
         Sequences of a mini-batch; all of them if there are fewer.
     learning_rate : {"cosine", "constant"}, default="cosine"
-        How the rate goes on from `learning_rate_init` at the final size (with several `dt`, at the
-        last of them): down to 0 along a half cosine, or not at all.
+        How the rate goes on from `learning_rate_init` at the final size (with several `dt` or
+        `skip_share`, at the last of them): down to 0 along a half cosine, or not at all.
     learning_rate_init : float, default=0.01
         Rate of Adam.
     max_grad_norm : float, default=1.0
@@ -154,7 +162,7 @@ class SequenceSSN(BaseSSN):
     n_attempts_ : int
         Starts that were tried.
     growth_history_ : list of dict
-        Sizes, last step, loss and rejected steps of every stage, and of every `dt`.
+        Sizes, last step, loss and rejected steps of every stage, and of every `dt` or share.
     loss_curve_ : list of float
         Training loss at every accepted step, growth included.
     loss_ : float
@@ -186,6 +194,9 @@ class SequenceSSN(BaseSSN):
         "initial": [Circuit, None],
         "dt": [*POSITIVE, "array-like"],
         "truncation": [*POSITIVE, None],
+        "skip": [*POSITIVE, None],
+        "skip_share": [Interval(Real, 0, 1, closed="left"), "array-like"],
+        "skip_from": [StrOptions({"state", "tangent"})],
         "input_noise": NOT_NEGATIVE,
         "rate_penalty": NOT_NEGATIVE,
         "weight_penalty": NOT_NEGATIVE,
@@ -224,6 +235,9 @@ class SequenceSSN(BaseSSN):
         dt=2.0,
         burn_in=60.0,
         truncation=None,
+        skip=None,
+        skip_share=(0.8, 0.5, 0.2, 0.0),
+        skip_from="state",
         n_trials_predict=4,
         max_iter=1000,
         batch_size=256,
@@ -263,6 +277,9 @@ class SequenceSSN(BaseSSN):
         self.dt = dt
         self.burn_in = burn_in
         self.truncation = truncation
+        self.skip = skip
+        self.skip_share = skip_share
+        self.skip_from = skip_from
         self.n_trials_predict = n_trials_predict
         self.max_iter = max_iter
         self.batch_size = batch_size
@@ -294,7 +311,7 @@ class SequenceSSN(BaseSSN):
         X = check_sequences(self, X, reset=not going_on)
         lengths = check_lengths(lengths, X)
         known = self._checked_targets(going_on, X, y, lengths, **told)
-        phases_trials, sizes = self._trials_of_phases(X.shape[1]), self._target_sizes()
+        sources, sizes = self._sources(X.shape[1]), self._target_sizes()
         if going_on:
             self._check_size(sizes[-1])
         given, held_out = (X, y), None
@@ -322,8 +339,8 @@ class SequenceSSN(BaseSSN):
             start,
             task,
             data,
-            self._phases(sizes, phases_trials, X.shape[1], score),
-            trials=phases_trials[-1],
+            self._phases(sizes, sources, score),
+            trials=sources[-1].trials,
             held_out=self._inputs(*held_out[:2]).to(device) if held_out else None,
             samples=given,
             state=state,
@@ -350,38 +367,59 @@ class SequenceSSN(BaseSSN):
             raise ValueError(f"dt must be one or more positive numbers of ms, got {self.dt!r}.")
         return steps.tolist()
 
-    def _trials_of_phases(self, n_times):
-        """Trials of training at every `dt`, checked."""
-        found = []
-        for dt in self._steps:
+    @property
+    def _shares(self):
+        """Shares of skips, from the first to 0."""
+        if self.skip is None:
+            return [0.0]
+        shares = np.atleast_1d(np.asarray(self.skip_share, dtype=float))
+        legal = shares.ndim == 1 and len(shares) and ((shares >= 0) & (shares < 1)).all()
+        if not legal or shares[-1] != 0:
+            raise ValueError(
+                "skip_share must be one or more numbers of at least 0 and less than 1, the last of "
+                f"them 0, got {self.skip_share!r}."
+            )
+        return shares.tolist()
+
+    def _sources(self, n_times):
+        """Of gradients, in every phase of training; checked."""
+        steps, shares = self._steps, self._shares
+        n = max(len(steps), len(shares))
+        if not {len(steps), len(shares)} <= {1, n}:
+            raise ValueError(
+                f"dt and skip_share must be as many, or one, got {len(steps)} and {len(shares)}."
+            )
+        if self.skip is not None and self.truncation is not None:
+            raise ValueError("skip and truncation exclude each other: set one of them to None.")
+        length, found = self.truncation or self.skip, []
+        if length is not None:
+            length = max(1, round(length / self.time_step))
+        for dt, share in zip(steps * (n // len(steps)), shares * (n // len(shares)), strict=True):
             if not is_whole(self.time_step / dt):
                 raise ValueError(
                     f"time_step must be a multiple of dt={dt:g} ms, got {self.time_step:g} ms."
                 )
-            found.append(
-                self._trials_in_time(
-                    n_times,
-                    n_trials=1,
-                    dt=dt,
-                    shared_noise=False,
-                    increments="weak",
-                    covariance=False,
-                )
+            trials = self._trials_in_time(
+                n_times,
+                n_trials=1,
+                dt=dt,
+                shared_noise=False,
+                increments="weak",
+                covariance=False,
             )
+            skip = Skip(share, self.skip_from == "tangent") if share else None
+            own = length if skip or self.truncation else None
+            found.append(Followed(trials, n_times, own, skip))
         return found
 
-    def _phases(self, sizes, trials, n_times, score):
-        """Training at every `dt`, growth at the first."""
-        n, truncation = len(trials), None
-        if self.truncation is not None:
-            truncation = max(1, round(self.truncation / self.time_step))
-        phases = []
-        for i, own in enumerate(trials):
+    def _phases(self, sizes, sources, score):
+        """Training with every source, growth with the first."""
+        n, phases = len(sources), []
+        for i, source in enumerate(sources):
             last = i == n - 1
             n_steps = self.max_iter // n + (self.max_iter % n if last else 0)
             more = {} if last else {"learning_rate": "constant"}
             more |= {"score": score if last else None, "goes_on": i > 0, "max_iter": n_steps}
-            source = Followed(own, n_times, truncation)
             phases.append(self._phase(sizes if i == 0 else sizes[-1:], source, **more))
         return tuple(phases)
 

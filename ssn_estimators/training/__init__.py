@@ -2,7 +2,7 @@
 
 from ssn_estimators._torch import Patience
 from ssn_estimators.training.classification import Classification
-from ssn_estimators.training.gradients import Followed, Searched, Simulated, Solved
+from ssn_estimators.training.gradients import Followed, Searched, Simulated, Skip, Solved
 from ssn_estimators.training.guard import Guard, NoGuard, TrialGuard
 from ssn_estimators.training.loop import train
 from ssn_estimators.training.penalties import Penalties
@@ -30,6 +30,7 @@ __all__ = [
     "SequenceClassification",
     "SequenceRegression",
     "Simulated",
+    "Skip",
     "Solved",
     "TrialGuard",
     "random_circuit",

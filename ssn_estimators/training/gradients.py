@@ -12,12 +12,12 @@ from typing import NamedTuple
 import torch
 
 from ssn_estimators.evolution import estimate_gradient
-from ssn_estimators.simulation import Trials
+from ssn_estimators.simulation import State, Trials
 from ssn_estimators.stationary.moments import stationary_moments
 from ssn_estimators.training.courses import means, stretches
 from ssn_estimators.training.side_by_side import Backward, Forward
 
-__all__ = ["Followed", "Found", "Searched", "Simulated", "Solved"]
+__all__ = ["Followed", "Found", "Searched", "Simulated", "Skip", "Solved"]
 
 
 class Found(NamedTuple):
@@ -62,6 +62,32 @@ class Simulated:
 
 
 @dataclass(frozen=True)
+class Skip:
+    """Shortcuts of gradients through time: now and then a state is partly that of long before.
+
+    Parameters
+    ----------
+    share : float
+        Of what is skipped from in the state that goes on.
+    tangent : bool, default=False
+        Skip from where the velocity of long before would have led to, not from the state.
+    """
+
+    share: float
+    tangent: bool = False
+
+    def state(self, before, simulation):
+        """State to go on from; `before` is that from which the simulation did, or None."""
+        end = simulation.u[-1]
+        if before is not None:
+            source = before.state
+            if self.tangent:
+                source = source + len(simulation.u) * (simulation.u[0] - source)
+            end = end + self.share * (source - end)
+        return State(end, simulation.final.noise)
+
+
+@dataclass(frozen=True)
 class Followed:
     """By backpropagation through trials in which inputs and outputs change.
 
@@ -73,13 +99,17 @@ class Followed:
         As long as the inputs.
     n_times : int
         Time steps of the inputs.
-    truncation : int, default=None
-        Time steps after which the gradient no longer reaches back; None is all.
+    stretch : int, default=None
+        Time steps of a stretch of time; None is all.
+    skip : Skip, default=None
+        What happens at the end of stretches, the first apart; None: the gradient does not reach
+        from one into another.
     """
 
     trials: Trials
     n_times: int
-    truncation: int | None = None
+    stretch: int | None = None
+    skip: Skip | None = None
     looks_always = False
 
     def find(self, descent, objective, inputs, targets, rng):
@@ -88,22 +118,23 @@ class Followed:
         if drive is None:
             return REFUSED
         forwards, seen, state = [], [], None
-        for trials, own in stretches(drive, self.trials, self.truncation):
-            record = ("u",) if self.truncation is None else ("u", "final")
+        for trials, own in stretches(drive, self.trials, self.stretch):
+            record = ("u",) if self.stretch is None else ("u", "final")
             forward = Forward(made[0], own, trials, rng, record=record, initial=state)
             forwards.append(forward)
             simulation = yield forward
             if simulation.diverged.any():
                 break
-            state = simulation.final
+            state = self.skip.state(state, simulation) if self.skip else simulation.final
             seen.append(simulation.u)
         loss = None
         if len(seen) == len(forwards):
             moments = replace(simulation, mean=means(torch.cat(seen), self.n_times))
             loss, penalty = objective(made, drive, moments, targets, descent.caution)
             descent.backward(loss + penalty, retain_graph=True)
-        for forward in forwards:
-            yield Backward(forward, more=forward is not forwards[-1])
+        # what a stretch leads back to its start, an earlier one leads on
+        for forward in reversed(forwards):
+            yield Backward(forward, more=forward is not forwards[0])
         return REFUSED if loss is None else Found(loss.item())
 
 

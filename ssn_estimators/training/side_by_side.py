@@ -44,7 +44,7 @@ class Forward:
     record : tuple of str, default=()
         Trajectories that are wanted: a loss may be one of "u".
     initial : State, default=None
-        Where to begin.
+        Where to begin; `Backward` leads to its potentials too, if they have a graph.
     """
 
     circuit: object
@@ -60,7 +60,14 @@ class Forward:
         circuit = self.circuit
         arrays = circuit.weights.dtype, circuit.weights.device, tuple(self.drive.shape)
         how = self.gradient, self.trials, self.record, self.initial is None
-        return (kind_of(circuit), *arrays, *how)
+        return (kind_of(circuit), *arrays, *how, len(self.sources()))
+
+    def sources(self):
+        """What it is made of, with a graph of the training."""
+        given = [self.circuit.weights, self.circuit.noise_factor, self.drive]
+        if self.initial is not None and self.initial.state.requires_grad:
+            given.append(self.initial.state)
+        return given
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,18 +86,21 @@ class _Batch:
 
     def __init__(self, forwards, simulate):
         gradient = forwards[0].gradient
-        self.sources = [_sources(forward) for forward in forwards]
-        self.leaves, circuits, drives = [], [], []
+        self.sources = [forward.sources() for forward in forwards]
+        self.leaves, circuits, drives, initial = [], [], [], []
         for forward, sources in zip(forwards, self.sources, strict=True):
             leaves = [x.detach().requires_grad_(gradient) for x in sources]
             self.leaves += leaves
             arrays = {"weights": leaves[0], "noise_factor": leaves[1]}
             circuits.append(forward.circuit.with_checked(arrays))
             drives.append(leaves[2])
+            if forward.initial is not None:
+                state = leaves[3] if len(leaves) == 4 else forward.initial.state
+                initial.append(forward.initial._replace(state=state))
         first, random_states = forwards[0], [forward.random_state for forward in forwards]
         more = {"record": first.record} if first.record else {}
-        if first.initial is not None:
-            more["initial"] = [forward.initial for forward in forwards]
+        if initial:
+            more["initial"] = initial
         simulations = simulate(circuits, drives, first.trials, random_states, **more)
         self.moments, self.answers = [], []
         for simulation in simulations:
@@ -113,13 +123,10 @@ class _Batch:
         found = torch.autograd.grad(moments, self.leaves, gradients)
         for i, sources in enumerate(self.sources):
             if wanted[i]:
-                pairs = zip(sources, found[3 * i : 3 * i + 3], strict=True)
+                own = found[i * len(sources) : (i + 1) * len(sources)]
+                pairs = zip(sources, own, strict=True)
                 pairs = [(source, gradient) for source, gradient in pairs if source.requires_grad]
                 torch.autograd.backward(*zip(*pairs, strict=True), retain_graph=more)
-
-
-def _sources(forward):
-    return forward.circuit.weights, forward.circuit.noise_factor, forward.drive
 
 
 class _Batches:

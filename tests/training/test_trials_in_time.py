@@ -8,9 +8,15 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ssn_estimators import Circuit, simulate
-from ssn_estimators.simulation import Trials
+from ssn_estimators.simulation import State, Trials
 from ssn_estimators.structures import Unconstrained
-from ssn_estimators.training import Followed, Model, SequenceClassification, SequenceRegression
+from ssn_estimators.training import (
+    Followed,
+    Model,
+    SequenceClassification,
+    SequenceRegression,
+    Skip,
+)
 from ssn_estimators.training.courses import means, stretches
 from ssn_estimators.training.descent import Descent
 from ssn_estimators.training.guard import TrialGuard
@@ -85,12 +91,12 @@ def test_gradient_through_2000_steps_is_that_of_finite_differences():
         assert_allclose((gradient * direction).sum().item(), expected, rtol=1e-5)
 
 
-def problem(task, n_outputs=2):
+def problem(task, n_outputs=2, dtype=np.float32):
     inputs = torch.from_numpy(RNG.uniform(size=(N_INPUTS, N_TIMES, N_CHANNELS)).astype(np.float32))
     cells = np.ones(N_E + N_I, np.float32), np.ones(N_E, np.float32)
     arrays = task.start(cells, inputs.flatten(0, 1), n_outputs, RNG)
     arrays["coef"] = RNG.normal(size=arrays["coef"].shape).astype(np.float32)
-    return Model(circuit(np.float32), arrays), inputs
+    return Model(circuit(dtype), arrays), inputs
 
 
 def trials(**others):
@@ -98,23 +104,32 @@ def trials(**others):
     return Trials(**usual | {"covariance": False, "rates": False} | others)
 
 
-def gradients(truncation, weights):
+def followed(source, weights, moved=0.0, direction=None, dtype=np.float32, noise=0.3):
+    """Loss and gradients of a batch, at parameters that are moved that far."""
     task = SequenceRegression(N_TIMES)
     RNG.seed(3)
-    model, inputs = problem(task)
+    model, inputs = problem(task, dtype=dtype)
+    model = replace(model, circuit=replace(model.circuit, noise_factor=noise * np.eye(N_E + N_I)))
     targets = task.targets(np.ones((N_INPUTS, N_TIMES, 2)), weights)
+    inputs, targets = (torch.from_numpy(x.numpy().astype(dtype)) for x in (inputs, targets))
     descent = Descent(model, Unconstrained, nonnegative=task.nonnegative)
+    with torch.no_grad():
+        for key in direction or ():
+            descent.parameters[key] += moved * direction[key]
     objective = _Objective(task, Penalties(), False)
 
     def training():
-        # other schemes look at the drive after the last step of a stretch, or begin anew
-        source = Followed(trials(solver="euler"), N_TIMES, truncation)
         return (yield from source.find(descent, objective, inputs, targets, 7))
 
     found = run_together([training()])[0]
     return found.loss, {
         k: v.grad.clone() for k, v in descent.parameters.items() if v.grad is not None
     }
+
+
+def gradients(stretch, weights, skip=None):
+    # other schemes look at the drive after the last step of a stretch, or begin anew
+    return followed(Followed(trials(solver="euler"), N_TIMES, stretch, skip), weights)
 
 
 def test_truncated_gradients_are_whole_ones_where_nothing_is_cut():
@@ -129,6 +144,49 @@ def test_truncated_gradients_are_whole_ones_where_nothing_is_cut():
     key = ("circuit", "weights")
     assert not np.allclose(shorter[1][key], whole[1][key], rtol=1e-3)
     assert ("arrays", "input_cells") not in whole[1]
+
+
+def test_gradients_reach_from_stretch_to_stretch():
+    """Nothing of the past is mixed in, so it is the whole that one stretch would be."""
+    sources = [Followed(trials(solver="euler"), N_TIMES, *how) for how in ((), (3, Skip(0.0)))]
+    weights = np.ones((N_INPUTS, N_TIMES, 2))
+    whole, parts = (followed(source, weights, noise=0.0) for source in sources)
+    assert_allclose(parts[0], whole[0], rtol=1e-6)
+    del whole[1]["circuit", "noise_factor"]  # of other draws
+    for key, value in whole[1].items():
+        assert_allclose(parts[1][key], value, rtol=1e-4, atol=1e-7, err_msg=str(key))
+
+
+@pytest.mark.parametrize("solver", ["heun", "euler"])
+@pytest.mark.parametrize("skip", [Skip(0.8), Skip(0.3, tangent=True)])
+def test_gradients_through_skips_are_finite_differences(skip, solver):
+    source = Followed(trials(solver=solver, burn_in=0.0), N_TIMES, 2, skip)
+    weights = np.zeros((N_INPUTS, N_TIMES, 2))
+    weights[:, -1] = 1  # all that comes before acts by skips, or by the cells
+    _, found = followed(source, weights, dtype=np.float64)
+    rng = np.random.RandomState(4)
+    for key, gradient in found.items():
+        value = rng.normal(size=tuple(gradient.shape))
+        if key == ("circuit", "weights"):
+            value *= circuit().weights != 0
+        direction = {key: torch.from_numpy(value)}
+        sides = [followed(source, weights, x, direction, np.float64)[0] for x in (1e-5, -1e-5)]
+        difference = (sides[0] - sides[1]) / 2e-5
+        assert_allclose((gradient * direction[key]).sum(), difference, rtol=1e-5, atol=1e-9)
+
+
+def test_what_skips_mix_in():
+    end, start, first = 4.0, 1.0, 1.5
+    u = torch.linspace(first, end, 6)[:, None, None, None]
+
+    class Stretch:
+        final = State(None, torch.zeros(1))
+
+    Stretch.u = u
+    before = State(torch.full((1, 1, 1), start), None)
+    assert Skip(0.25).state(None, Stretch).state == end
+    assert Skip(0.25).state(before, Stretch).state == 0.75 * end + 0.25 * start
+    assert Skip(0.25, True).state(before, Stretch).state == 0.75 * end + 0.25 * (start + 6 * 0.5)
 
 
 def test_stretches_are_the_whole():
