@@ -5,7 +5,8 @@
 Tables of 50 features: a fit on 200,000 rows, and what follows from it on 1,000,000; and steps of
 training through 64 trials of 2,000 time steps, with 100 cells. Every row is a process of its own;
 memory is the largest that it had, less what it had with the data made, in MB. Fits are short, since
-what a step takes does not depend on their number.
+what a step takes does not depend on their number. A file that is there keeps the rows that are not
+asked for; each names its commit.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from machine import machine, save
+from machine import code, machine, save
 
 N_FIT, N_PREDICT, N_FEATURES, N_CLASSES = 200_000, 1_000_000, 50, 4
 ROWS = {
@@ -83,10 +84,15 @@ def main():
         print(json.dumps(figures_of_trials() if args.one == TRIALS else figures(args.one)))
         return
     results = {"machine": machine(), "rows": []}
+    if args.out and args.out.exists():
+        known = json.loads(args.out.read_text())
+        commit = known["machine"]["code"]
+        kept = [row for row in known["rows"] if row["row"] not in args.rows]
+        results["rows"] = [{"code": commit} | row for row in kept]
     for row in args.rows:
         command = [sys.executable, __file__, "--one", row]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        results["rows"].append(json.loads(output.splitlines()[-1]))
+        results["rows"].append({"code": code()} | json.loads(output.splitlines()[-1]))
         print(results["rows"][-1], flush=True)
         if args.out:
             save(results, args.out)
