@@ -35,6 +35,7 @@ SSN = {
     "batch_size": 32,
     "input_noise": 0.05,
     "learning_rate_init": 0.004,
+    "potential_penalty": 1.0,
     "n_trials_predict": 1,
     "max_iter": 2500,
 }
@@ -65,6 +66,10 @@ ROWS |= {
     "dlygo, from small weights": row("dlygo", growth=None),
     "dlygo, rates clipped": row("dlygo", model="clipped"),
     "dlygo, delays of 1 s only": row("dlygo") | {"mixture": False},
+    "dlygo, 1 s only, skips": row("dlygo", skip=200.0) | {"mixture": False},
+    "dlygo, 1 s only, skips by tangents": row("dlygo", skip=200.0, skip_from="tangent")
+    | {"mixture": False},
+    "dlygo, skips": row("dlygo", skip=200.0),
     "dlygo, input and output apart": row("dlygo", input_share=0.4, output_share=0.4),
     "dlygo, delay .2 s": row("dlygo", 200.0),
     "dlygo, delay 2 s": row("dlygo", 2000.0),
