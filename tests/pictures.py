@@ -11,7 +11,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 # in these names a quantity with a unit is meant, unless it is relative to another
 QUANTITIES = re.compile(
@@ -45,6 +45,8 @@ def faults_of(axes):
 
 def _has_numbers(axis):
     """Whether tick labels are seen, and are numbers."""
+    if not axis.get_visible():
+        return False
     labels = [label.get_text() for label in axis.get_ticklabels() if label.get_visible()]
     labels = [label.replace("\N{MINUS SIGN}", "-") for label in labels if label]
     return bool(labels) and all(re.fullmatch(r"\$?[-+\d.e{}^\\a-z]*\$?", s) for s in labels)
