@@ -185,6 +185,7 @@ class SequenceSSN(BaseSSN):
     """
 
     weight_structure = None
+    _new_parameters = ("skip", "skip_share", "skip_from")  # that older files do not have
 
     _parameter_constraints: dict = BaseSSN._parameter_constraints | {
         "n_excitatory": COUNT,
