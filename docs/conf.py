@@ -1,10 +1,14 @@
 """Sphinx configuration; build with ``python -m sphinx docs docs/_build/html``."""
 
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 from urllib.request import urlopen
 
 from ssn_estimators import __version__
 from ssn_estimators._sklearn import DOCUMENTATION
+
+sys.path.insert(0, str(Path(__file__).parent))  # of gallery_order.py
 
 project = "ssn_estimators"
 author = "The ssn_estimators developers"
@@ -77,6 +81,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     # the page of sbi is shown, but not run, where there is no sbi
     "filename_pattern": "/plot_" if find_spec("sbi") else "/plot_(?!posterior_with_sbi)",
+    "within_subsection_order": "gallery_order.TutorialsFirst",
     "doc_module": ("ssn_estimators",),
     "backreferences_dir": "generated/backreferences",
     "remove_config_comments": True,

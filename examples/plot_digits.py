@@ -1,6 +1,6 @@
 """
-Growing a circuit that reads digits
-===================================
+From digits to an E/I circuit you can probe
+===========================================
 
 An autoencoder brings 8x8 images to 30 numbers, which a circuit of 30 excitatory and 8 inhibitory
 cells reads, grown from one pair of cells while it learns.

@@ -1,6 +1,6 @@
 """
-Fit recorded traces
-===================
+Fit your own recordings: traces of four cell types
+==================================================
 
 The Allen Institute recorded four types of cells in visual cortex of mice that saw images flash by,
 familiar ones in one session and new ones in another, every 750 ms, but for one that was left out.

@@ -1,6 +1,6 @@
 """
-Posterior sampling: a circuit that infers what is in an image
-=============================================================
+Sampling as perception: a circuit that infers what is in an image
+=================================================================
 
 A Gaussian scale mixture explains patches of photographs as sums of Gabor filters at some
 contrast. A recurrent circuit is trained so that its noisy activity samples the posterior of that

@@ -28,7 +28,7 @@ def faults_of(axes):
     if not (bar or axes.has_data() or axes.texts):
         yield "is empty"
         return
-    names = [axes.get_xlabel(), axes.get_ylabel()]
+    names = [axes.get_xlabel() or _of_grid(axes, "x"), axes.get_ylabel() or _of_grid(axes, "y")]
     if bar:
         if not any(names):
             yield "is a colour bar without a name"
@@ -41,6 +41,21 @@ def faults_of(axes):
             yield "has numbers but no name along an axis"
         if wanted and QUANTITIES.search(name.lower()) and not UNIT.search(name):
             yield f"has no unit in {name!r}"
+
+
+def _of_grid(axes, direction):
+    """The name of an axis that others in its row or column have, or the whole figure."""
+    whole = getattr(axes.figure, f"get_sup{direction}label")()
+    place = axes.get_subplotspec()
+    if whole or place is None:
+        return whole
+    span = "colspan" if direction == "x" else "rowspan"
+    for other in axes.figure.axes:
+        own = other.get_subplotspec()
+        if own is not None and own.get_gridspec() is place.get_gridspec():
+            if getattr(own, span) == getattr(place, span):
+                whole = whole or getattr(other, f"get_{direction}label")()
+    return whole
 
 
 def _has_numbers(axis):
