@@ -39,7 +39,7 @@ class TrajectoryDisplay:
 
         Parameters
         ----------
-        estimator : SSNClassifier, SSNRegressor or Pipeline
+        estimator : SSNClassifier, SSNRegressor, or Pipeline or search with one
             Fitted.
         X : array-like of shape (n_samples, n_features)
             Inputs.

@@ -43,7 +43,7 @@ class StimulusSwitchDisplay:
 
         Parameters
         ----------
-        estimator : SSNSampler
+        estimator : SSNSampler, or Pipeline or search with one
             Fitted, with a generative model.
         X_old, X_new : array-likes of shape (n_pairs, n_features)
             Stimuli before and after the switch.

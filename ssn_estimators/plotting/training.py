@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from ssn_estimators._sklearn import unwrapped
 from ssn_estimators.plotting.style import EXCITATORY, INHIBITORY, NEUTRAL, axes_of
 
 __all__ = ["GrowthDisplay"]
@@ -34,11 +35,11 @@ class GrowthDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None):
-        """Draw the growth of a fitted `SSNClassifier` (or of a Pipeline's).
+        """Draw the growth of a fitted `SSNClassifier` (or one in a Pipeline or search).
 
         Parameters
         ----------
-        estimator : SSNClassifier, SSNRegressor or Pipeline
+        estimator : SSNClassifier, SSNRegressor, or Pipeline or search with one
             Fitted.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
@@ -47,7 +48,7 @@ class GrowthDisplay:
         -------
         display : GrowthDisplay
         """
-        estimator = _last_step(estimator)
+        estimator, _ = unwrapped(estimator)
         check_is_fitted(estimator)
         display = cls(loss_curve=estimator.loss_curve_, growth_history=estimator.growth_history_)
         return display.plot(ax=ax)
@@ -79,7 +80,3 @@ class GrowthDisplay:
         handles = [h for a in (ax, self.size_ax_) for h in a.get_legend_handles_labels()[0]]
         ax.legend(handles=handles, loc="center right", frameon=False)
         return self
-
-
-def _last_step(estimator):
-    return estimator[-1] if hasattr(estimator, "steps") else estimator

@@ -111,7 +111,7 @@ class TrialDisplay:
 
         Parameters
         ----------
-        estimator : SSNSequenceRegressor, SSNSequenceClassifier or Pipeline
+        estimator : SSNSequenceRegressor, SSNSequenceClassifier, or Pipeline or search with one
             Fitted.
         X : array-like of shape (n_samples, n_timesteps, n_channels) or (n_samples, n_timesteps)
             Sequences, which all have a path in the plane: that of the first two principal
