@@ -1,4 +1,4 @@
-"""Helpers and displays look at the network in a pipeline, in a search, and in any nesting of them."""
+"""Helpers and displays look at networks in pipelines, in searches, and in any nesting of them."""
 
 import numpy as np
 import pytest
@@ -13,6 +13,8 @@ from ssn_estimators import (
     GrowthDisplay,
     StabilityDisplay,
     TrajectoryDisplay,
+    TuningDisplay,
+    WeightsDisplay,
     stability_report,
     stability_score,
 )
@@ -50,6 +52,10 @@ USES = {
     "stability_report": lambda e, X: str(stability_report(e, X, **REPORT)),
     "GrowthDisplay": lambda e, X: GrowthDisplay.from_estimator(e).loss_curve,
     "StabilityDisplay": lambda e, X: str(StabilityDisplay.from_estimator(e, X, **REPORT).report),
+    "TuningDisplay": lambda e, X: (
+        TuningDisplay.from_estimator(e, X[:6], range(6), duration=30.0).rates
+    ),
+    "WeightsDisplay": lambda e, X: WeightsDisplay.from_estimator(e).weights,
     "TrajectoryDisplay": lambda e, X: (
         TrajectoryDisplay.from_estimator(e, X, duration=30.0).potentials
     ),
@@ -102,7 +108,7 @@ def test_searches(small_ssn, blobs, kind):
 def test_a_search_that_kept_no_estimator(small_ssn, blobs, use):
     search = GridSearchCV(small_ssn(max_iter=4, growth_iter=1), {}, cv=2, refit=False)
     for model in (search, piped(search)):
-        with pytest.raises(ValueError, match="GridSearchCV has no best estimator .* refit=True"):
+        with pytest.raises(ValueError, match=r"GridSearchCV has no best estimator .* refit=True"):
             USES[use](model, blobs[0])
 
 

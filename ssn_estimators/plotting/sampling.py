@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 
 from ssn_estimators._sklearn import check_matplotlib_support
+from ssn_estimators.inspection.stability import network_and_inputs
 from ssn_estimators.inspection.switching import stimulus_switch
-from ssn_estimators.plotting.style import EXCITATORY, NEUTRAL
+from ssn_estimators.plotting.style import EXCITATORY, INHIBITORY, NEUTRAL, axes_of
 
-__all__ = ["StimulusSwitchDisplay"]
+__all__ = ["PosteriorDisplay", "StimulusSwitchDisplay"]
 
 
 class StimulusSwitchDisplay:
@@ -118,3 +121,156 @@ class StimulusSwitchDisplay:
             self.figure_.suptitle(f"90% of the way: {', '.join(ways)}", fontsize="medium")
         self.axes_[-2, 0].legend(frameon=False, fontsize="small")
         return self
+
+
+class PosteriorDisplay:
+    """Two latents under a network's samples, and under the posterior that these should have.
+
+    Parameters
+    ----------
+    mean, target_mean : array-like of shape (n_latents,)
+        Of the samples and of the posterior, in mV.
+    covariance, target_covariance : array-like of shape (n_latents, n_latents)
+        Of the samples and of the posterior, in mV**2.
+    samples : array-like of shape (n_samples, n_latents), default=None
+        Samples of the network, in mV.
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib Axes and Figure
+    ellipses_ : dict of str to list of matplotlib lines
+        At one and at two standard deviations, of "network" and of "posterior".
+    dots_ : matplotlib line, or None
+        The samples.
+
+    Examples
+    --------
+    >>> from ssn_estimators import PosteriorDisplay
+    >>> display = PosteriorDisplay(
+    ...     mean=[1.0, 2.0],
+    ...     covariance=[[1.0, 0.2], [0.2, 0.5]],
+    ...     target_mean=[1.1, 2.0],
+    ...     target_covariance=[[1.0, 0.4], [0.4, 0.6]],
+    ... )
+    >>> display.plot()  # doctest: +SKIP
+    """
+
+    def __init__(self, *, mean, covariance, target_mean, target_covariance, samples=None):
+        self.mean = mean
+        self.covariance = covariance
+        self.target_mean = target_mean
+        self.target_covariance = target_covariance
+        self.samples = samples
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, X, *, target=None, index=0, n_samples=200, random_state=0, ax=None, **how
+    ):
+        """Draw samples of a fitted network for one input, their moments and those of the posterior.
+
+        Parameters
+        ----------
+        estimator : SSNSampler, or Pipeline or search with one
+            Fitted.
+        X : array-like of shape (n_inputs, n_features)
+            Inputs.
+        target : (array-like, array-like), default=None
+            Means (n_inputs, n_latents) and covariances (n_inputs, n_latents, n_latents) of the
+            posterior; None takes those of the generative model.
+        index : int, default=0
+            The input.
+        n_samples : int, default=200
+            Samples that are drawn, every 20 ms; 0 draws none.
+        random_state : int, RandomState instance or None, default=0
+            Source of the samples' noise.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        **how
+            Parameters of :meth:`plot`.
+
+        Returns
+        -------
+        display : PosteriorDisplay
+
+        Raises
+        ------
+        TypeError
+            If the network does not sample.
+        ValueError
+            If there are no posteriors, or there is no such input.
+        DivergenceError
+            If the network diverges.
+        """
+        sampler, X = network_and_inputs(estimator, X)
+        if not hasattr(sampler, "sample"):
+            raise TypeError(f"an SSNSampler is needed, got {type(sampler).__name__}.")
+        X = sampler._check_X(X)
+        if not isinstance(index, Integral) or not -len(X) <= index < len(X):
+            raise ValueError(f"index must be that of one of {len(X)} inputs, got {index!r}.")
+        one = [index % len(X)]
+        if target is not None:
+            target = [np.asarray(moment)[one] for moment in target]
+        elif sampler.generative_model_ is None:
+            raise ValueError("there is no posterior to compare with: give its target moments.")
+        else:
+            target = sampler._posterior_moments(X[one])
+        mean, covariance = sampler.predict(X[one], return_cov=True)
+        samples = None
+        if n_samples:
+            samples = sampler.sample(X[one], n_samples, random_state=random_state)[0]
+        display = cls(
+            mean=mean[0],
+            covariance=covariance[0],
+            target_mean=target[0][0],
+            target_covariance=target[1][0],
+            samples=samples,
+        )
+        return display.plot(ax=ax, **how)
+
+    def plot(self, *, ax=None, latents=(0, 1)):
+        """Draw; see `from_estimator`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        latents : (int, int), default=(0, 1)
+            Those along x and y.
+
+        Returns
+        -------
+        display : PosteriorDisplay
+
+        Raises
+        ------
+        ValueError
+            If there are no such two latents.
+        """
+        n, pair = len(self.mean), list(latents)
+        if len(set(pair)) != 2 or not all(isinstance(k, Integral) and 0 <= k < n for k in pair):
+            raise ValueError(f"latents must be two of {n}, counted from 0, got {latents!r}.")
+        ax, self.ellipses_, self.dots_ = axes_of(self, ax), {}, None
+        if self.samples is not None:
+            x, y = np.asarray(self.samples)[:, pair].T
+            self.dots_ = ax.plot(x, y, ".", ms=3, color=NEUTRAL, alpha=0.5, label="samples")[0]
+        for name, mean, covariance, colour in (
+            ("posterior", self.target_mean, self.target_covariance, INHIBITORY),
+            ("network", self.mean, self.covariance, EXCITATORY),
+        ):
+            mean, covariance = np.asarray(mean)[pair], np.asarray(covariance)[np.ix_(pair, pair)]
+            ax.plot(*mean, "+", color=colour)
+            self.ellipses_[name] = [
+                ax.plot(*_ellipse(mean, covariance, k), color=colour, ls=style, label=label)[0]
+                for k, style, label in ((1, "-", name), (2, "--", None))
+            ]
+        ax.set(xlabel=f"latent {pair[0]} (mV)", ylabel=f"latent {pair[1]} (mV)", aspect="equal")
+        ax.legend(title="1 and 2 sd", frameon=False, fontsize="small")
+        return self
+
+
+def _ellipse(mean, covariance, k):
+    """Points that are k standard deviations from the mean, array of shape (2, n_points)."""
+    values, vectors = np.linalg.eigh(covariance)
+    angles = np.linspace(0, 2 * np.pi, 181)
+    circle = np.sqrt(values.clip(0))[:, None] * [np.cos(angles), np.sin(angles)]
+    return mean[:, None] + k * vectors @ circle

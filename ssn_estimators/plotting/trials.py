@@ -12,7 +12,7 @@ from ssn_estimators._torch import to_numbers
 from ssn_estimators.inspection.operating_point import fixed_points
 from ssn_estimators.inspection.populations import means_by_population, types_of
 from ssn_estimators.inspection.stability import network_and_inputs
-from ssn_estimators.plotting.style import NEUTRAL, TYPES
+from ssn_estimators.plotting.style import NEUTRAL, TYPES, band
 
 __all__ = ["TrialDisplay"]
 
@@ -271,8 +271,7 @@ class TrialDisplay:
         ax = self.axes_[name]
         for (kind, values), colour in zip(curves.items(), TYPES, strict=False):
             mean, spread = np.mean(values, axis=1), np.std(values, axis=1)
-            ax.plot(times, mean, color=colour, label=kind)
-            ax.fill_between(times, mean - spread, mean + spread, color=colour, alpha=0.2, lw=0)
+            band(ax, times, mean, spread, colour=colour, label=kind)
         ax.set_ylabel(label)
         ax.set_ylim(bottom=0)
         beside[name].set_axis_off()
