@@ -364,7 +364,7 @@ def test_tuning_around_what_cells_prefer():
     x, y = display.lines_[0].get_xydata().T
     np.testing.assert_allclose(x, np.arange(-90, 90, 22.5), atol=1e-6)
     np.testing.assert_allclose(y, curve(x))
-    assert display.ax_.get_xlabel() == "orientation (deg), relative to the preferred"
+    assert display.ax_.get_xlabel() == "orientation (deg), from the preferred"
     band = display.ax_.collections[0].get_paths()[0].vertices
     np.testing.assert_allclose(band[:, 1], curve(band[:, 0]), atol=1e-6)
     # in radians, and cells without a preference are left out

@@ -338,7 +338,7 @@ class TuningDisplay:
             look = {"colour": TYPES[i % len(TYPES)], "label": str(name)}
             self.lines_ += band(ax, x, mean, spread, marker="o", **look)
         if self.preferred is not None:
-            label = f"{label or 'stimulus'}, relative to the preferred"
+            label = f"{label or 'stimulus'}, from the preferred"
         ax.set(xlabel=label or "stimulus", ylabel="firing rate (Hz)")
         ax.set_ylim(bottom=0)
         ax.legend(frameon=False)

@@ -12,6 +12,7 @@ from ssn_estimators.plotting.style import TYPES, axes_of, band
 
 __all__ = ["RobustnessDisplay"]
 
+MODELS = (*TYPES[2:], *TYPES[:2])  # those of E and I cells last
 STRENGTHS = {
     "gaussian": "standard deviation of the noise",
     "salt_pepper": "share of noisy pixels",
@@ -126,7 +127,7 @@ class RobustnessDisplay:
         ax, self.lines_ = axes_of(self, ax), []
         for i, (name, values) in enumerate(scores.items()):
             spread = values.std(1, ddof=1) if values.shape[1] > 1 else 0.0
-            look = {"colour": TYPES[i % len(TYPES)], "label": name, "marker": "o"}
+            look = {"colour": MODELS[i % len(MODELS)], "label": name, "marker": "o"}
             self.lines_ += band(ax, levels, values.mean(1), spread, **look)
         ax.set(xlabel=strength or "strength of the noise", ylabel=label)
         ax.legend(frameon=False)

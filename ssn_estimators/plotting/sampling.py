@@ -9,9 +9,11 @@ import numpy as np
 from ssn_estimators._sklearn import check_matplotlib_support
 from ssn_estimators.inspection.stability import network_and_inputs
 from ssn_estimators.inspection.switching import stimulus_switch
-from ssn_estimators.plotting.style import EXCITATORY, INHIBITORY, NEUTRAL, axes_of
+from ssn_estimators.plotting.style import EXCITATORY, NEUTRAL, TYPES, axes_of
 
 __all__ = ["PosteriorDisplay", "StimulusSwitchDisplay"]
+
+NETWORK = TYPES[2]  # neither E nor I
 
 
 class StimulusSwitchDisplay:
@@ -252,10 +254,10 @@ class PosteriorDisplay:
         ax, self.ellipses_, self.dots_ = axes_of(self, ax), {}, None
         if self.samples is not None:
             x, y = np.asarray(self.samples)[:, pair].T
-            self.dots_ = ax.plot(x, y, ".", ms=3, color=NEUTRAL, alpha=0.5, label="samples")[0]
+            self.dots_ = ax.plot(x, y, ".", ms=3, color=NETWORK, alpha=0.5, label="samples")[0]
         for name, mean, covariance, colour in (
-            ("posterior", self.target_mean, self.target_covariance, INHIBITORY),
-            ("network", self.mean, self.covariance, EXCITATORY),
+            ("posterior", self.target_mean, self.target_covariance, NEUTRAL),
+            ("network", self.mean, self.covariance, NETWORK),
         ):
             mean, covariance = np.asarray(mean)[pair], np.asarray(covariance)[np.ix_(pair, pair)]
             ax.plot(*mean, "+", color=colour)
@@ -264,7 +266,8 @@ class PosteriorDisplay:
                 for k, style, label in ((1, "-", name), (2, "--", None))
             ]
         ax.set(xlabel=f"latent {pair[0]} (mV)", ylabel=f"latent {pair[1]} (mV)", aspect="equal")
-        ax.legend(title="1 and 2 sd", frameon=False, fontsize="small")
+        beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+        ax.legend(title="1 and 2 sd", frameon=False, fontsize="small", **beside)
         return self
 
 
