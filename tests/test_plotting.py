@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -214,6 +215,16 @@ def test_a_trial(of_sequences, kind):
     drive = estimator.drive(SEQUENCES[:7], LENGTHS[:7])[2, 1]
     assert len(u)
     np.testing.assert_allclose(drive + circuit.rates(u) @ circuit.weights.T, u, atol=1e-4)
+
+
+def test_a_trial_of_a_network_in_a_search(of_sequences):
+    estimator, _ = of_sequences[2]
+    pipeline = make_pipeline(FunctionTransformer(lambda X: X + 1), estimator)
+    search = GridSearchCV(pipeline, {})
+    search.best_estimator_ = pipeline
+    shown = TrialDisplay.from_estimator(search, SEQUENCES[:5] - 1)
+    expected = TrialDisplay.from_estimator(estimator, SEQUENCES[:5] - 1 + 1)
+    np.testing.assert_array_equal(shown.outputs, expected.outputs)
 
 
 def test_outputs_of_a_trial_are_those_of_prediction(of_sequences):
