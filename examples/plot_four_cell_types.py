@@ -11,15 +11,14 @@ SST cells inhibit all others, and SST cells alone reach the other place as stron
 """
 
 # %%
-# Size tuning by type
-# -------------------
-# ``drive(contrast, size)`` gives the inputs of all eight cells. The first cell of each type is the
-# one at the centre.
+# The circuit
+# -----------
+# The first cell of each type is the one at the centre.
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ssn_estimators import Circuit, circuits
+from ssn_estimators import Circuit, WeightsDisplay, circuits
 from ssn_estimators.inspection import (
     is_inhibition_stabilized,
     perturb,
@@ -32,6 +31,14 @@ from ssn_estimators.inspection import (
 COLORS = {"E": "tab:red", "PV": "tab:blue", "SST": "tab:orange", "VIP": "tab:green"}
 
 circuit, _, drive = circuits.size_contrast()
+WeightsDisplay.from_circuit(circuit)
+plt.show()
+
+# %%
+# Size tuning by type
+# -------------------
+# ``drive(contrast, size)`` gives the inputs of all eight cells.
+
 centre = [circuit[name].start for name in COLORS]
 sizes = np.concatenate([np.arange(3.0, 30.0), np.arange(30.0, 62.0, 2.0)])
 contrasts = np.array([0.12, 0.25, 0.5, 1.0])

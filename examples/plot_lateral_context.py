@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 from ssn_estimators import (
     Circuit,
     LateralContext,
-    robustness_curve,
+    RobustnessDisplay,
     stationary_moments,
     with_inhibition,
 )
@@ -53,20 +53,21 @@ def pooled(F):
 # Trained on clean images, tested on noisy ones. Neighbours are three places away, so that no two
 # of them see the same pixels.
 levels = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-figure, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
+models = {}
 for label, alpha in (("without context", 0.0), ("with context", 1.0)):
     context = LateralContext((SIDE, SIDE), spacing=3, alpha=alpha)
-    model = make_pipeline(
+    models[label] = make_pipeline(
         FunctionTransformer(maps),
         context,
         FunctionTransformer(pooled),
         LogisticRegression(max_iter=1000),
     ).fit(X, y)
-    scores = robustness_curve(model, X_test, y_test, levels=levels, n_repeats=1).mean(1)
-    print(f"{label}: {scores.round(3)}")
-    ax.plot(levels, scores, "o-", label=label)
-ax.set(xlabel="standard deviation of the noise", ylabel="test accuracy", ylim=(0, 1))
-ax.legend()
+display = RobustnessDisplay.from_estimators(
+    models, X_test, y_test, levels=levels, n_repeats=1, label="test accuracy"
+)
+display.ax_.set_ylim(0, 1)
+for label, scores in display.scores.items():
+    print(f"{label}: {scores.mean(1).round(3)}")
 
 # %%
 # A weight says how much more often than by chance a feature is seen beside another: here that of
@@ -76,10 +77,11 @@ likes = np.diagonal(weights, axis1=1, axis2=2).mean(1).reshape(3, 3)
 limit = np.abs(likes).max()
 figure, ax = plt.subplots(figsize=(4, 3.2), layout="constrained")
 image = ax.imshow(likes, cmap="RdBu_r", vmin=-limit, vmax=limit)
-ax.set(xticks=range(3), yticks=range(3), title="weight between like features")
+ax.set(xticks=range(3), yticks=range(3))
 ax.set_xticklabels([-3, 0, 3])
 ax.set_yticklabels([-3, 0, 3])
-figure.colorbar(image, ax=ax)
+ax.set(xlabel="horizontal distance (pixels)", ylabel="vertical distance (pixels)")
+figure.colorbar(image, ax=ax, label="weight of like features (excess over chance)")
 plt.show()
 
 # %%

@@ -10,11 +10,17 @@ and compared with the posterior moments it was made to sample.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ssn_estimators import simulate
+from ssn_estimators import WeightsDisplay, simulate
 from ssn_estimators.datasets import make_ring_gsm, make_ring_network
 
 benchmark = make_ring_gsm()
 ring = make_ring_network()
+
+# %%
+# Cells of each type are in the order of the orientations that they prefer: those that prefer the
+# same are coupled, by excitation more strongly than by inhibition.
+WeightsDisplay.from_circuit(ring)
+plt.show()
 
 # %%
 # `simulate` returns moments over trials and time; no potential is clipped.

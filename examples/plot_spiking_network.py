@@ -12,7 +12,7 @@ excitatory and of inhibitory weights of each cell.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ssn_estimators import SpikingRegressor
+from ssn_estimators import RasterDisplay, SpikingRegressor
 from ssn_estimators.datasets import make_cued_sinusoids
 from ssn_estimators.spike_statistics import coupling_drift, dale_violations, isi_cv
 
@@ -25,21 +25,17 @@ after = network.simulate(X)
 print(f"Correlation of drives and targets after 30 loops: {network.score(X, y):.2f}")
 
 # %%
-# Spikes of some cells in one trial, sorted by the phase of their targets, and the drives of three
-# cells: single trials, their mean, and the target.
-cells = np.argsort(y[0].argmax(0))[::3]
-rank = np.full(300, -1)
-rank[cells] = np.arange(len(cells))
-
+# Spikes in one trial, cells of each type sorted by the phase of their targets, and the drives of
+# three cells: single trials, their mean, and the target.
+order = np.argsort(y[0].argmax(0))
 figure, axes = plt.subplots(2, 2, figsize=(9, 6), sharex=True, layout="constrained")
 for column, (title, simulation) in enumerate({"1 loop": before, "30 loops": after}.items()):
-    shown = (simulation.spike_trials == 0) & (rank[simulation.spike_neurons] >= 0)
-    shown &= simulation.spike_times > -200
     top, bottom = axes[:, column]
-    top.plot(simulation.spike_times[shown], rank[simulation.spike_neurons[shown]], "k.", ms=1.5)
+    end = simulation.times[-1]
+    RasterDisplay.from_simulation(simulation, order=order, window=(-200.0, end), ax=top)
     top.axvspan(-200, 0, color="tab:orange", alpha=0.2, lw=0)
-    top.set(title=f"{title} of training", ylabel="cell")
-    for i, cell in enumerate(cells[[0, 33, 66]]):
+    top.set(title=f"{title} of training", xlabel="")
+    for i, cell in enumerate(order[[0, 99, 198]]):
         drive = simulation.drive[0, :, :, cell] - network.baseline_[cell] + 3 * i
         bottom.plot(simulation.times, drive.T, color="0.8", lw=0.5)
         bottom.plot(simulation.times, drive.mean(0), color="tab:blue")

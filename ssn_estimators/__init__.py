@@ -66,12 +66,17 @@ _MODULES = {
     "save": "persistence",
     "ContrastResponseDisplay": "plotting",
     "GrowthDisplay": "plotting",
+    "PosteriorDisplay": "plotting",
+    "RasterDisplay": "plotting",
+    "RobustnessDisplay": "plotting",
     "SizeTuningDisplay": "plotting",
     "SpectrumDisplay": "plotting",
     "StabilityDisplay": "plotting",
     "StimulusSwitchDisplay": "plotting",
     "TrajectoryDisplay": "plotting",
     "TrialDisplay": "plotting",
+    "TuningDisplay": "plotting",
+    "WeightsDisplay": "plotting",
     "DivergenceError": "exceptions",
 }
 _SUBMODULES = (

@@ -71,12 +71,17 @@ from ssn_estimators.persistence import load as load
 from ssn_estimators.persistence import save as save
 from ssn_estimators.plotting import ContrastResponseDisplay as ContrastResponseDisplay
 from ssn_estimators.plotting import GrowthDisplay as GrowthDisplay
+from ssn_estimators.plotting import PosteriorDisplay as PosteriorDisplay
+from ssn_estimators.plotting import RasterDisplay as RasterDisplay
+from ssn_estimators.plotting import RobustnessDisplay as RobustnessDisplay
 from ssn_estimators.plotting import SizeTuningDisplay as SizeTuningDisplay
 from ssn_estimators.plotting import SpectrumDisplay as SpectrumDisplay
 from ssn_estimators.plotting import StabilityDisplay as StabilityDisplay
 from ssn_estimators.plotting import StimulusSwitchDisplay as StimulusSwitchDisplay
 from ssn_estimators.plotting import TrajectoryDisplay as TrajectoryDisplay
 from ssn_estimators.plotting import TrialDisplay as TrialDisplay
+from ssn_estimators.plotting import TuningDisplay as TuningDisplay
+from ssn_estimators.plotting import WeightsDisplay as WeightsDisplay
 from ssn_estimators.exceptions import DivergenceError as DivergenceError
 
 __version__: str

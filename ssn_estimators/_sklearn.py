@@ -18,11 +18,14 @@ from sklearn.base import BaseEstimator as _BaseEstimator
 from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin, ProgressBar, with_callbacks
 from sklearn.callback._callback_support import callback_management_context
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils._param_validation import Interval as _Interval
 from sklearn.utils._param_validation import validate_params as _validate_params
 from sklearn.utils.validation import check_array as _check_array
+from sklearn.utils.validation import check_is_fitted
 from sklearn.utils.validation import validate_data as _validate_data
 
 from ssn_estimators._torch import MOST, on_cpu
@@ -48,6 +51,7 @@ __all__ = [
     "fit_context",
     "fit_contexts",
     "record_of",
+    "unwrapped",
     "validate_data",
     "validate_params",
     "versions",
@@ -235,6 +239,47 @@ def _all_or_nothing(estimator):
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
+
+
+def unwrapped(estimator, X=None):
+    """What fitted pipelines and searches end with, however nested, and the inputs as it gets them.
+
+    Parameters
+    ----------
+    estimator : estimator, Pipeline or search
+        A search is asked for its best estimator.
+    X : array-like, default=None
+        Inputs, which the steps passed on the way transform.
+
+    Returns
+    -------
+    estimator : estimator
+        Whether it is fitted is not looked at.
+    X : array-like or None
+
+    Raises
+    ------
+    ValueError
+        If a search has not kept its best estimator.
+    NotFittedError
+        If a search, or a step that has to transform, is not fitted.
+    """
+    while True:
+        if isinstance(estimator, Pipeline):
+            if X is not None and len(estimator) > 1:
+                X = estimator[:-1].transform(X)
+            estimator = estimator[-1]
+        elif isinstance(estimator, BaseSearchCV):
+            if estimator.refit is False:
+                raise ValueError(
+                    f"this {type(estimator).__name__} has no best estimator to look at, because of "
+                    "refit=False: fit it with refit=True, or give an estimator with its "
+                    "best_params_ that is fitted."
+                )
+            check_is_fitted(estimator)
+            estimator = estimator.best_estimator_
+        else:
+            return estimator, X
 
 
 def record_of(estimator, data):

@@ -1,10 +1,10 @@
-"""Results as pandas and xarray know them, where these are installed."""
+"""Results as pandas, xarray and neo know them, where these are installed."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
-__all__ = ["data_frame", "data_set"]
+__all__ = ["data_frame", "data_set", "neo_with_units"]
 
 
 def data_frame(columns):
@@ -17,10 +17,15 @@ def data_set(variables, coordinates, attributes):
     return _imported("xarray").Dataset(variables, coordinates, attributes)
 
 
-def _imported(name):
+def neo_with_units():
+    """The modules neo and quantities, if there are any."""
+    return tuple(_imported(name, "neo") for name in ("neo", "quantities"))
+
+
+def _imported(name, extra="tables"):
     try:
         return import_module(name)
     except ImportError as error:
         raise ImportError(
-            f"this table needs {name}: python -m pip install 'ssn_estimators[tables]'."
+            f"this needs {name}: python -m pip install 'ssn_estimators[{extra}]'."
         ) from error

@@ -5,7 +5,9 @@ import sys
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -13,6 +15,7 @@ from ssn_estimators import (
     Circuit,
     ContrastResponseDisplay,
     GrowthDisplay,
+    RobustnessDisplay,
     SizeTuningDisplay,
     SpectrumDisplay,
     SSNSequenceClassifier,
@@ -20,6 +23,9 @@ from ssn_estimators import (
     StabilityDisplay,
     TrajectoryDisplay,
     TrialDisplay,
+    TuningDisplay,
+    WeightsDisplay,
+    robustness_curve,
 )
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -211,6 +217,16 @@ def test_a_trial(of_sequences, kind):
     np.testing.assert_allclose(drive + circuit.rates(u) @ circuit.weights.T, u, atol=1e-4)
 
 
+def test_a_trial_of_a_network_in_a_search(of_sequences):
+    estimator, _ = of_sequences[2]
+    pipeline = make_pipeline(FunctionTransformer(lambda X: X + 1), estimator)
+    search = GridSearchCV(pipeline, {})
+    search.best_estimator_ = pipeline
+    shown = TrialDisplay.from_estimator(search, SEQUENCES[:5] - 1)
+    expected = TrialDisplay.from_estimator(estimator, SEQUENCES[:5] - 1 + 1)
+    np.testing.assert_array_equal(shown.outputs, expected.outputs)
+
+
 def test_outputs_of_a_trial_are_those_of_prediction(of_sequences):
     for kind in (2, 9):
         estimator, _ = of_sequences[kind]
@@ -260,3 +276,171 @@ def test_what_does_not_fit_a_trial(of_sequences, how, message):
 def test_a_trial_needs_sequences(fitted, blobs):
     with pytest.raises(TypeError, match=r"SSNSequenceRegressor .* got SSNClassifier"):
         TrialDisplay.from_estimator(fitted, blobs[0])
+
+
+TYPED = Circuit(
+    np.arange(1, 26).reshape(5, 5) / 25 * [1, 1, 1, -1, -1],
+    populations={"E": 3, "PV": 1, "SST": 1},
+    noise_factor=0.1,
+)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch", "sparse"])
+def test_weights(kind):
+    circuit = TYPED.to_torch() if kind == "torch" else TYPED
+    if kind == "sparse":
+        circuit = Circuit(csr_array(TYPED.weights), populations=TYPED.populations)
+    _, axes = plt.subplots(1, 2)
+    order = [4, 2, 0, 3, 1]
+    display = WeightsDisplay.from_circuit(circuit, order=order, ax=axes[1])
+    assert display.ax_ is axes[1]
+    assert display.figure_ is axes[1].figure
+    assert not axes[0].has_data()
+    assert display.image_.get_clim() == (-1.0, 1.0)  # the largest is inhibitory
+    assert display.colorbar_.ax.get_ylabel() == "weight (mV s)"
+    assert (axes[1].get_xlabel(), axes[1].get_ylabel()) == ("presynaptic cell", "postsynaptic cell")
+    for axis in (axes[1].xaxis, axes[1].yaxis):
+        assert [label.get_text() for label in axis.get_ticklabels()] == ["E", "PV", "SST"]
+    lines = [line.get_xydata()[0] for line in axes[1].lines]
+    assert sorted(place for line in lines for place in line if place > 1) == [2.5, 2.5, 3.5, 3.5]
+    cells = [2, 0, 1, 3, 4]  # types stay together
+    expected = TYPED.weights[np.ix_(cells, cells)]
+    if kind == "sparse":
+        drawn = np.zeros((5, 5))
+        column, row = display.image_.get_offsets().astype(int).T
+        drawn[row, column] = display.image_.get_array()
+        assert axes[1].get_ylim() == (4.5, -0.5)
+    else:
+        drawn = display.image_.get_array()
+    np.testing.assert_allclose(drawn, expected, rtol=1e-6)
+    blue, white, red = display.image_.to_rgba([-1.0, 0.0, 1.0])
+    np.testing.assert_allclose(white, 1.0, atol=0.02)
+    assert red[0] > red[2]
+    assert blue[2] > blue[0]
+    assert display.plot(limit=3.0).image_.get_clim() == (-3.0, 3.0)
+    display.figure_.canvas.draw()
+
+
+def test_weights_of_an_estimator(fitted):
+    display = WeightsDisplay.from_estimator(make_pipeline(FunctionTransformer(), fitted))
+    np.testing.assert_array_equal(display.weights, fitted.circuit_.weights)
+    assert display.populations == dict(fitted.circuit_.populations)
+    other = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    with pytest.raises(TypeError, match="circuit_ is needed, got LogisticRegression"):
+        WeightsDisplay.from_estimator(other)
+    none = WeightsDisplay(weights=np.zeros((2, 2)), populations={"E": 1, "I": 1}).plot()
+    assert none.image_.get_clim() == (-1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"order": [0, 1]}, "order must have each of the 5 cells once"),
+        ({"order": [0, 1, 2, 3, 3]}, "order must have"),
+        ({"order": [[0, 1, 2, 3, 4]]}, "order must have"),
+        ({"limit": 0.0}, "limit must be positive"),
+    ],
+)
+def test_weights_that_cannot_be_drawn(how, message):
+    with pytest.raises(ValueError, match=message):
+        WeightsDisplay.from_circuit(TYPED, **how)
+    with pytest.raises(ValueError, match="weights must have shape"):
+        WeightsDisplay(weights=TYPED.weights, populations={"E": 3, "I": 1}).plot()
+
+
+def test_tuning_over_a_variable():
+    rates = [[1.0, 3.0, 5.0], [2.0, 6.0, 7.0], [4.0, 8.0, 9.0]]
+    _, axes = plt.subplots(1, 2)
+    display = TuningDisplay(values=[10.0, 0.0, 10.0], rates=rates, types=["E", "E", "I"])
+    display.plot(ax=axes[1], label="contrast")
+    assert display.ax_ is axes[1]
+    assert display.figure_ is axes[1].figure
+    assert (axes[1].get_xlabel(), axes[1].get_ylabel()) == ("contrast", "firing rate (Hz)")
+    excitatory, inhibitory = display.lines_
+    np.testing.assert_allclose(excitatory.get_xydata(), [[0, 4], [10, 4]])
+    np.testing.assert_allclose(inhibitory.get_xydata(), [[0, 7], [10, 7]])
+    assert [line.get_label() for line in display.lines_] == ["E", "I"]
+    display.plot(n_bins=1)
+    np.testing.assert_allclose(display.lines_[0].get_xydata(), [[5, 4]])
+
+
+def test_tuning_around_what_cells_prefer():
+    """All cells have the same curve, so there is no spread around it."""
+    preferred, values = np.arange(0, 180, 22.5), np.arange(0, 180, 45.0)
+    curve = lambda x: 2 + np.cos(np.radians(2 * x))  # noqa: E731
+    rates = curve(values[:, None] - preferred)
+    display = TuningDisplay(
+        values=values, rates=rates, types=["E"] * 8, preferred=preferred, period=180.0
+    ).plot(label="orientation (deg)")
+    x, y = display.lines_[0].get_xydata().T
+    np.testing.assert_allclose(x, np.arange(-90, 90, 22.5), atol=1e-6)
+    np.testing.assert_allclose(y, curve(x))
+    assert display.ax_.get_xlabel() == "orientation (deg), from the preferred"
+    band = display.ax_.collections[0].get_paths()[0].vertices
+    np.testing.assert_allclose(band[:, 1], curve(band[:, 0]), atol=1e-6)
+    # in radians, and cells without a preference are left out
+    display = TuningDisplay(
+        values=np.radians(values),
+        rates=np.column_stack([rates, rates[:, 0]]),
+        types=["E"] * 9,
+        preferred=[*np.radians(preferred), np.nan],
+        period=np.pi,
+    ).plot()
+    np.testing.assert_allclose(display.lines_[0].get_xdata(), np.radians(x), atol=1e-6)
+
+
+def test_tuning_of_circuits_and_networks(fitted, blobs):
+    drives, values = [[2.0, 2.0], [5.0, 5.0]], [1.0, 2.0]
+    display = TuningDisplay.from_circuit(CIRCUIT, drives, values, label="strength (mV)")
+    for cell, line in enumerate(display.lines_):
+        np.testing.assert_allclose(line.get_ydata(), display.rates[:, cell])
+    u = np.array(drives) + display.rates @ CIRCUIT.weights.T
+    np.testing.assert_allclose(CIRCUIT.rates(u), display.rates, rtol=1e-4)
+    X = blobs[0][:4]
+    display = TuningDisplay.from_estimator(fitted, X, [0, 0, 1, 1], duration=30.0, label="blob")
+    np.testing.assert_array_equal(display.rates, fitted.simulate(X, duration=30.0).rates)
+    assert display.ax_.get_xlabel() == "blob"
+    assert [len(line.get_xdata()) for line in display.lines_] == [2, 2]
+    with pytest.raises(ValueError, match=r"rates must have shape .* values of shape \(3,\)"):
+        TuningDisplay.from_circuit(CIRCUIT, drives, [1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="preferred must have shape"):
+        TuningDisplay.from_circuit(CIRCUIT, drives, values, preferred=[1.0])
+
+
+def test_robustness(blobs):
+    X, y = blobs
+    X = (X - X.min()) / np.ptp(X)
+    models = [LogisticRegression(C=c).fit(X, y) for c in (0.1, 1.0, 10.0)]
+    how = {"levels": (0.0, 0.3, 0.9), "n_repeats": 2}
+    figure, axes = plt.subplots(1, 2)
+    estimators = {"one": models[0], "several": models}
+    display = RobustnessDisplay.from_estimators(estimators, X, y, ax=axes[1], **how)
+    assert display.ax_ is axes[1]
+    assert display.figure_ is figure
+    labels = ("standard deviation of the noise", "accuracy")
+    assert (axes[1].get_xlabel(), axes[1].get_ylabel()) == labels
+    assert [line.get_label() for line in display.lines_] == ["one", "several"]
+    curves = np.stack([robustness_curve(model, X, y, **how) for model in models])
+    np.testing.assert_array_equal(display.scores["one"], curves[0])
+    np.testing.assert_allclose(display.lines_[0].get_ydata(), curves[0].mean(1))
+    np.testing.assert_allclose(display.scores["several"], curves.mean(2).T)
+    np.testing.assert_allclose(display.lines_[1].get_ydata(), curves.mean((0, 2)))
+    spread = curves.mean(2).std(0, ddof=1)
+    band = axes[1].collections[1].get_paths()[0].vertices
+    assert band[:, 1].max() == pytest.approx((curves.mean((0, 2)) + spread).max())
+    display = RobustnessDisplay.from_estimators(
+        estimators, X, y, noise="salt_pepper", label="balanced accuracy", **how
+    )
+    labels = ("share of noisy pixels", "balanced accuracy")
+    assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == labels
+    display.figure_.canvas.draw()
+
+
+def test_robustness_of_what_was_measured():
+    display = RobustnessDisplay(levels=[0.0, 1.0], scores={"only": [0.9, 0.4]}).plot()
+    np.testing.assert_array_equal(display.lines_[0].get_xydata(), [[0, 0.9], [1, 0.4]])
+    assert display.ax_.get_xlabel() == "strength of the noise"
+    with pytest.raises(ValueError, match="scores of 'only' must have shape"):
+        RobustnessDisplay(levels=[0.0, 1.0], scores={"only": [0.9]}).plot()
+    with pytest.raises(TypeError, match="estimators must be a mapping"):
+        RobustnessDisplay.from_estimators([LogisticRegression()], [[0.0]], [0])

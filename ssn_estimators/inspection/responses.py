@@ -27,6 +27,7 @@ __all__ = [
     "contrast_response",
     "normalization",
     "size_tuning",
+    "stable_rates",
 ]
 
 
@@ -157,7 +158,7 @@ class ContrastResponse:
 
         def rates(contrasts):
             drive = self.baseline + np.asarray(contrasts)[:, None] * self.pattern
-            return _stable_rates(self.circuit, drive)[:, cells].mean(1)
+            return stable_rates(self.circuit, drive)[:, cells].mean(1)
 
         return rates
 
@@ -208,7 +209,7 @@ def contrast_response(circuit, pattern, contrasts, *, baseline=0.0):
         raise ValueError(f"contrasts must rise, from 0 or above; got {contrasts.tolist()}.")
     pattern = _pattern(circuit, pattern, "pattern")
     baseline = _pattern(circuit, baseline, "baseline")
-    rates = _stable_rates(circuit, baseline + contrasts[:, None] * pattern)
+    rates = stable_rates(circuit, baseline + contrasts[:, None] * pattern)
     return ContrastResponse(contrasts, rates, circuit, pattern, baseline)
 
 
@@ -222,7 +223,7 @@ def _pattern(circuit, value, name):
     return np.broadcast_to(numbers, n)
 
 
-def _stable_rates(circuit, drive):
+def stable_rates(circuit, drive):
     """Rates in Hz of stable states from rest, NaN where there is none."""
     states = steady_states(circuit, drive)
     return np.where(states.stable[:, None], states.rates, np.nan)
@@ -357,7 +358,7 @@ def size_tuning(circuit, drives, sizes, *, cells=None, contrasts=None):
                 f"{drives.shape}; got {contrasts!r}."
             )
     chosen = choose_cells(circuit, cells)
-    rates = _stable_rates(circuit, drives.reshape(-1, n)).reshape(drives.shape)
+    rates = stable_rates(circuit, drives.reshape(-1, n)).reshape(drives.shape)
     return SizeTuning(sizes, rates[..., chosen], types_of(circuit)[chosen], contrasts)
 
 
@@ -438,7 +439,7 @@ def normalization(circuit, first, second, contrasts, *, baseline=0.0, cells=None
     second = pairs[:, 1:] * _pattern(circuit, second, "second")
     chosen = choose_cells(circuit, cells, slice(circuit.n_excitatory))
     drives = np.concatenate([first, second, first + second])
-    rates = _stable_rates(circuit, _pattern(circuit, baseline, "baseline") + drives)[:, chosen]
+    rates = stable_rates(circuit, _pattern(circuit, baseline, "baseline") + drives)[:, chosen]
     first, second, both = np.split(rates, 3)
     weights, weight = np.full((len(pairs), 2), np.nan), np.full(len(pairs), np.nan)
     for i, (one, other, together) in enumerate(zip(first, second, both, strict=True)):

@@ -74,7 +74,7 @@ def sampling_report(sampler, X, *, n_trials=8, duration=5000.0, interval=5.0, ra
 
     Parameters
     ----------
-    sampler : SSNSampler, or Pipeline that ends with one
+    sampler : SSNSampler, or Pipeline or search with one
         Fitted.
     X : array-like of shape (n_samples, n_features)
         Inputs.

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from numbers import Integral
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from ssn_estimators._sklearn import unwrapped
 from ssn_estimators._torch import resolve_device
 from ssn_estimators.inspection.operating_point import is_inhibition_stabilized, oscillations
 from ssn_estimators.simulation import Trials, simulate_trials
@@ -31,7 +31,7 @@ def stability_score(estimator, X, *, duration=2000.0, n_trials=1, random_state=0
 
     Parameters
     ----------
-    estimator : SSNClassifier, SSNRegressor or SSNSampler, or Pipeline that ends with one
+    estimator : SSNClassifier, SSNRegressor or SSNSampler, or Pipeline or search with one
         Fitted.
     X : array-like of shape (n_samples, n_features)
         Inputs, best not those of training.
@@ -227,7 +227,7 @@ def stability_report(
 
     Parameters
     ----------
-    estimator : SSNClassifier, SSNRegressor or SSNSampler, or Pipeline that ends with one
+    estimator : SSNClassifier, SSNRegressor or SSNSampler, or Pipeline or search with one
         Fitted.
     X : array-like of shape (n_samples, n_features)
         Inputs; every trial takes another one. Sequences are shown again until a trial is over; what
@@ -323,12 +323,10 @@ def random_surrogate(circuit, rng):
 
 def network_and_inputs(estimator, X):
     """The network, and the inputs as it gets them."""
-    if isinstance(estimator, Pipeline):
-        X = estimator[:-1].transform(X) if len(estimator) > 1 else X
-        estimator = estimator[-1]
+    estimator, X = unwrapped(estimator, X)
     if not hasattr(estimator, "simulate"):
         raise TypeError(
-            "a fitted SSN estimator, or a Pipeline that ends with one, is needed, got "
+            "a fitted SSN estimator, or a Pipeline or search that ends with one, is needed, got "
             f"{type(estimator).__name__}."
         )
     check_is_fitted(estimator)

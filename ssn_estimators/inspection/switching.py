@@ -103,7 +103,7 @@ def stimulus_switch(
 
     Parameters
     ----------
-    sampler : SSNSampler, or Pipeline that ends with one
+    sampler : SSNSampler, or Pipeline or search with one
         Fitted.
     X_old, X_new : array-likes of shape (n_pairs, n_features)
         Stimuli before and after the switch.

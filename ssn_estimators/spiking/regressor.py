@@ -544,6 +544,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
             times,
             *owners,
             self.n_excitatory_,
+            start=-self.dt * (round(self.burn_in / self.dt) + round(self.cue_duration / self.dt)),
         )
 
     def simulate(self, X=None, *, n_trials=None, duration=None, external=0.0, random_state=None):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssn_estimators._tables import neo_with_units
+
 __all__ = ["SpikingSimulation"]
 
 
@@ -25,6 +27,8 @@ class SpikingSimulation:
         Whose they are.
     n_excitatory : int
         The first cells are excitatory.
+    start : float or None
+        When trials begin, burn-in and cue included, in ms from the end of the cue, if known.
     """
 
     drive: np.ndarray
@@ -34,6 +38,12 @@ class SpikingSimulation:
     spike_trials: np.ndarray
     spike_neurons: np.ndarray
     n_excitatory: int
+    start: float | None = None
+
+    @property
+    def populations(self):
+        """Cell types in the order of the cells, and how many cells each has."""
+        return {"E": self.n_excitatory, "I": self.drive.shape[3] - self.n_excitatory}
 
     def counts(self, bin_width=None):
         """Spike counts after the cue.
@@ -65,3 +75,46 @@ class SpikingSimulation:
     def rates(self):
         """Mean rates after the cue in Hz, ndarray of shape (n_neurons,)."""
         return 1000 * self.counts().mean((0, 1, 2)) / self.times[-1]
+
+    def to_neo(self):
+        """Spikes as other tools of electrophysiology take them, with units.
+
+        Returns
+        -------
+        block : neo.Block
+            With a Segment for each condition and trial, condition by condition, which is annotated
+            with both (`condition`, `trial`) and has a SpikeTrain for each cell, silent ones
+            included. Trains are in ms from the end of the cue, from `start` (if that is not known,
+            from the first spike of all, or 0 if that is later) to the last of the `times`; they are
+            annotated with the number of the cell (`neuron`) and its type (`population`, "E" or
+            "I").
+
+        Raises
+        ------
+        ImportError
+            If there is no neo.
+
+        Examples
+        --------
+        >>> trains = simulation.to_neo().segments[0].spiketrains  # doctest: +SKIP
+        """
+        neo, units = neo_with_units()
+        n_conditions, n_trials, _, n = self.drive.shape
+        start = min(0.0, self.spike_times.min(initial=0.0)) if self.start is None else self.start
+        span = {"t_start": start * units.ms, "t_stop": self.times[-1] * units.ms}
+        types = np.repeat(list(self.populations), list(self.populations.values()))
+        # spikes of a cell in a trial lie side by side, in order
+        owner = (self.spike_conditions, self.spike_trials, self.spike_neurons)
+        flat = np.ravel_multi_index(owner, (n_conditions, n_trials, n))
+        order = np.lexsort((self.spike_times, flat))
+        ends = np.cumsum(np.bincount(flat, minlength=n_conditions * n_trials * n))
+        trains = iter(np.split(self.spike_times[order], ends[:-1]))
+        block = neo.Block(name="spikes of a simulation")
+        for condition, trial in np.ndindex(n_conditions, n_trials):
+            segment = neo.Segment(index=len(block.segments), condition=condition, trial=trial)
+            for i, kind in enumerate(types):
+                owner = {"neuron": i, "population": str(kind)}
+                train = neo.SpikeTrain(next(trains), units="ms", **span, **owner)
+                segment.spiketrains.append(train)
+            block.segments.append(segment)
+        return block

@@ -4,12 +4,14 @@ import copy
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from ssn_estimators import Circuit, SSNSampler, energy_distance, sampling_report, stimulus_switch
 from ssn_estimators.inspection.switching import StimulusSwitch
-from ssn_estimators.plotting import StimulusSwitchDisplay
+from ssn_estimators.plotting import PosteriorDisplay, StimulusSwitchDisplay
 
 RNG = np.random.RandomState
 
@@ -133,3 +135,74 @@ def test_display_of_a_switch(sampler):
     assert len(display.axes_) == 3
     assert display.axes_.shape[1] == len(display.times_)
     plt.close(display.figure_)
+
+
+def shifted_search(sampler):
+    """A search that has found a pipeline with the sampler, whose inputs are one less."""
+    pipeline = make_pipeline(FunctionTransformer(lambda X: X + 1), sampler)
+    search = GridSearchCV(pipeline, {})
+    search.best_estimator_ = pipeline
+    return search
+
+
+def test_samplers_in_searches(sampler):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    search, old, new = shifted_search(sampler), np.array([[4.0, 6.0]]), np.array([[6.0, 5.0]])
+    short = {"n_trials": 5, "before": 20.0, "after": 30.0}
+    for of in (
+        lambda e, *X: stimulus_switch(e, *X, **short).mean,
+        lambda e, *X: StimulusSwitchDisplay.from_estimator(e, *X, **short).switch.mean,
+        lambda e, X, _: PosteriorDisplay.from_estimator(e, X).mean,
+    ):
+        np.testing.assert_array_equal(of(search, old - 1, new - 1), of(sampler, old, new))
+    plt.close("all")
+    pytest.importorskip("arviz_stats")
+    reports = [
+        sampling_report(e, X, n_trials=2, duration=200.0)
+        for e, X in ((search, old - 1), (sampler, old))
+    ]
+    np.testing.assert_array_equal(*[report.effective_samples for report in reports])
+
+
+def test_display_of_a_posterior(sampler):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    X = np.array([[4.0, 6.0], [5.0, 7.0]])
+    _, axes = plt.subplots(1, 2)
+    display = PosteriorDisplay.from_estimator(sampler, X, index=1, latents=(1, 0), ax=axes[1])
+    assert display.ax_ is axes[1]
+    assert display.figure_ is axes[1].figure
+    assert not axes[0].has_data()
+    assert (axes[1].get_xlabel(), axes[1].get_ylabel()) == ("latent 1 (mV)", "latent 0 (mV)")
+    # the posterior has means of 0 and 2 and variances of 1/2
+    for k, ellipse in enumerate(display.ellipses_["posterior"], 1):
+        distance = np.hypot(ellipse.get_xdata() - 2.0, ellipse.get_ydata())
+        np.testing.assert_allclose(distance, k * np.sqrt(0.5))
+    mean, covariance = sampler.predict(X[1:], return_cov=True)
+    np.testing.assert_array_equal(display.mean, mean[0])
+    for k, ellipse in enumerate(display.ellipses_["network"], 1):
+        away = ellipse.get_xydata() - mean[0][::-1]
+        whitened = np.linalg.solve(covariance[0][::-1, ::-1], away.T).T
+        np.testing.assert_allclose((away * whitened).sum(1), k**2, rtol=1e-5)
+    samples = sampler.sample(X[1:], 200, random_state=0)[0]
+    np.testing.assert_array_equal(display.dots_.get_xydata(), samples[:, ::-1])
+    again = PosteriorDisplay.from_estimator(sampler, X, n_samples=0, target=(X, [np.eye(2)] * 2))
+    assert again.dots_ is None
+    np.testing.assert_array_equal(again.target_mean, X[0])
+    again.figure_.canvas.draw()
+    plt.close("all")
+
+
+def test_posteriors_that_cannot_be_drawn(sampler):
+    pytest.importorskip("matplotlib")
+    X = np.array([[4.0, 6.0]])
+    with pytest.raises(ValueError, match="index must be that of one of 1 inputs"):
+        PosteriorDisplay.from_estimator(sampler, X, index=1)
+    for latents in ((0, 2), (0, 0), (0, 0.5), (-1, 0)):
+        with pytest.raises(ValueError, match="latents must be two of 2"):
+            PosteriorDisplay.from_estimator(sampler, X, latents=latents)
+    without = copy.copy(sampler)
+    without.generative_model_ = None
+    with pytest.raises(ValueError, match="give its target moments"):
+        PosteriorDisplay.from_estimator(without, X)
+    with pytest.raises(TypeError, match="got LogisticRegression"):
+        PosteriorDisplay.from_estimator(LogisticRegression(), X)

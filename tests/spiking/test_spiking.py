@@ -1,14 +1,19 @@
 """Spiking networks: cells, synapses, training, and the measures of both."""
 
 import pickle
+import sys
 import warnings
+from unittest import mock
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
 
+from ssn_estimators import RasterDisplay
 from ssn_estimators.datasets import make_cued_sinusoids
 from ssn_estimators.spike_statistics import (
     coupling_drift,
@@ -351,3 +356,95 @@ def test_a_fitted_network_refuses_other_sizes(task, network):
         fano_factor(network.simulate(task[0], n_trials=1))
     with pytest.raises(ValueError, match="duration"):
         network.simulate(task[0], duration=1.0)
+
+
+def test_spike_trains_for_neo(network, task):
+    neo = pytest.importorskip("neo")
+    simulation = network.simulate(np.repeat(task[0], 2, axis=0), n_trials=3, duration=200.0)
+    block = simulation.to_neo()
+    assert isinstance(block, neo.Block)
+    assert len(block.segments) == 6
+    found = 0
+    for i, segment in enumerate(block.segments):
+        condition, trial = divmod(i, 3)
+        assert segment.annotations == {"condition": condition, "trial": trial}
+        assert len(segment.spiketrains) == 120
+        for neuron, train in enumerate(segment.spiketrains):
+            kind = "E" if neuron < network.n_excitatory_ else "I"
+            assert train.annotations == {"neuron": neuron, "population": kind}
+            assert train.units.dimensionality.string == "ms"
+            # 200 ms of burn-in, and as long a cue
+            assert (float(train.t_start), float(train.t_stop)) == (-400.0, 200.0)
+            own = simulation.spike_conditions == condition
+            own &= (simulation.spike_trials == trial) & (simulation.spike_neurons == neuron)
+            assert_array_equal(train.magnitude, np.sort(simulation.spike_times[own]))
+            found += len(train)
+    assert found == len(simulation.spike_times) > 0
+    counts = [[len(train.time_slice(0, None)) for train in s.spiketrains] for s in block.segments]
+    assert_array_equal(np.reshape(counts, (2, 3, 120)), simulation.counts()[:, :, 0])
+
+
+def test_spike_trains_whose_start_is_not_known():
+    pytest.importorskip("neo")
+    columns = np.array([-30.0, 50.0]), np.array([0, 0]), np.array([1, 0])
+    block = recorded(*columns, shape=(1, 1, 3)).to_neo()
+    first, second, silent = block.segments[0].spiketrains
+    assert (first.tolist(), second.tolist(), silent.tolist()) == ([50.0], [-30.0], [])
+    assert {float(train.t_start) for train in (first, second, silent)} == {-30.0}
+    assert {float(train.t_stop) for train in (first, second, silent)} == {1000.0}
+
+
+def test_neo_is_an_extra():
+    nothing = recorded(np.empty(0), *np.empty((2, 0), int), shape=(1, 1, 2))
+    wanted = r"needs neo: .*ssn_estimators\[neo\]"
+    with mock.patch.dict(sys.modules, {"neo": None}), pytest.raises(ImportError, match=wanted):
+        nothing.to_neo()
+
+
+def test_rasters(network, task):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    X = task[0]
+    simulation = network.simulate(X, n_trials=2)
+    _, axes = plt.subplots(1, 2)
+    display = RasterDisplay.from_simulation(simulation, trial=1, ax=axes[1])
+    assert display.ax_ is axes[1]
+    assert display.figure_ is axes[1].figure
+    assert not axes[0].has_data()
+    assert (axes[1].get_xlabel(), axes[1].get_ylabel()) == ("time (ms)", "neuron")
+    own = simulation.spike_trials == 1
+    drawn = np.concatenate([line.get_xydata() for line in display.lines_])
+    spikes = np.stack([simulation.spike_times[own], simulation.spike_neurons[own]], 1)
+    assert {tuple(spike) for spike in drawn} == {tuple(spike) for spike in spikes}
+    excitatory, inhibitory = (line.get_ydata() for line in display.lines_)
+    assert excitatory.max() < network.n_excitatory_ <= inhibitory.min()
+    assert [line.get_label() for line in display.lines_] == ["E", "I"]
+    # in seconds, in part, and the other way round within each type
+    display.plot(unit="s", window=(-100.0, 50.0), order=np.arange(120)[::-1])
+    assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("time (s)", "neuron (sorted)")
+    assert display.ax_.get_xlim() == (-0.1, 0.05)
+    n_excitatory = network.n_excitatory_
+    shown = own & (simulation.spike_times >= -100) & (simulation.spike_times <= 50)
+    shown &= simulation.spike_neurons < n_excitatory
+    assert_array_equal(
+        display.lines_[0].get_ydata(), n_excitatory - 1 - simulation.spike_neurons[shown]
+    )
+    display.figure_.canvas.draw()
+    once = RasterDisplay.from_estimator(make_pipeline(network), X)
+    assert_array_equal(once.spike_times, network.simulate(X, n_trials=1).spike_times)
+    plt.close("all")
+
+
+def test_rasters_that_cannot_be_drawn(network):
+    pytest.importorskip("matplotlib")
+    raster = RasterDisplay(spike_times=[1.0], spike_neurons=[0], populations={"E": 1, "I": 1})
+    with pytest.raises(ValueError, match="unit must be one of"):
+        raster.plot(unit="min")
+    with pytest.raises(ValueError, match="order must have each of the 2 cells once"):
+        raster.plot(order=[0, 0])
+    simulation = network.simulate(n_trials=1, duration=20.0)
+    with pytest.raises(ValueError, match="trial must be from 0 to 0"):
+        RasterDisplay.from_simulation(simulation, trial=1)
+    with pytest.raises(NotFittedError):
+        RasterDisplay.from_estimator(SpikingRegressor())
+    with pytest.raises(TypeError, match="got LinearRegression"):
+        RasterDisplay.from_estimator(LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]))
