@@ -11,18 +11,22 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
+from torch.nn.functional import cross_entropy
 
 __all__ = [
     "MOST",
     "Minibatches",
     "Patience",
+    "chance_of_labels",
     "check_parameters",
     "check_trained",
     "draw_parameters",
     "in_blocks",
     "in_pieces",
     "is_whole",
+    "labels_and_weights",
     "learning_rate",
+    "loss_of_labels",
     "on_cpu",
     "resolve_device",
     "restore",
@@ -223,6 +227,40 @@ def draw_parameters(module, rng, dtype):
             bound = own["weight"][0].numel() ** -0.5
             values = torch.from_numpy(rng.uniform(-bound, bound, tuple(empty.shape)))
             setattr(layer, name, torch.nn.Parameter(values.to(dtype)))
+
+
+def labels_and_weights(labels, weights):
+    """Integer labels and weights of a mean of 1, arrays of one shape, as one tensor of targets.
+
+    Weights stand beside labels on a last axis, unless all are alike: then there are labels alone.
+    """
+    labels = torch.from_numpy(labels)
+    if (weights == weights.flat[0]).all():
+        return labels
+    return torch.stack([labels, torch.from_numpy(weights)], -1).float()
+
+
+def loss_of_labels(logits, targets):
+    """Mean of the weighted cross-entropies: not over a sum of weights, as theirs is 1 per target.
+
+    That would prefer batches of small weights.
+    """
+    logits = logits.flatten(0, -2)
+    if not targets.is_floating_point():
+        return cross_entropy(logits, targets.flatten())
+    labels, weights = targets.flatten(0, -2).unbind(-1)
+    return (weights * cross_entropy(logits, labels.long(), reduction="none")).mean()
+
+
+def chance_of_labels(targets):
+    """Loss of the (weighted) frequencies of the classes, whatever the input."""
+    labels, weights = targets, None
+    if targets.is_floating_point():
+        labels, weights = targets.double().unbind(-1)
+    counts = labels.long().bincount(weights)
+    shares = counts / counts.sum()
+    scale = 1.0 if weights is None else weights.mean()
+    return float(-scale * (shares * shares.clamp_min(1e-12).log()).sum())
 
 
 @contextmanager
