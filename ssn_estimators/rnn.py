@@ -158,6 +158,8 @@ class RNNClassifier(
         "class_weight": CLASS_WEIGHT,
     }
 
+    _new_parameters = ("class_weight",)  # of which the first files of format 2 do not know
+
     _fitted_shapes = {
         "classes_": ("classes",),
         "input_weights_": ("cells", "inputs"),

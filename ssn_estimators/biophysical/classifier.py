@@ -226,6 +226,8 @@ class MorrisLecarClassifier(
         ),
     }
 
+    _new_parameters = ("class_weight",)  # of which the first files of format 2 do not know
+
     _fitted_shapes = {
         "classes_": ("classes",),
         "input_scale_": float,

@@ -177,6 +177,8 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         OnlyWith("lateral", lambda form: form is not None, "lateral gates"),
     )
 
+    _new_parameters = ("class_weight",)  # of which the first files of format 2 do not know
+
     _fitted_shapes = {
         "classes_": ("classes",),
         "input_mean_": float,

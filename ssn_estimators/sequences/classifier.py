@@ -82,6 +82,8 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
         "class_weight": CLASS_WEIGHT
     }
 
+    _new_parameters = (*SequenceSSN._new_parameters, "class_weight")
+
     _fitted_shapes = SequenceSSN._fitted_shapes | {"classes_": ("outputs",)}
 
     @extending(SequenceSSN)
