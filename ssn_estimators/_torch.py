@@ -230,14 +230,12 @@ def draw_parameters(module, rng, dtype):
 
 
 def labels_and_weights(labels, weights):
-    """Integer labels and weights of a mean of 1, arrays of one shape, as one tensor of targets.
+    """Integer labels and weights, arrays of one shape, as one tensor of targets.
 
-    Weights stand beside labels on a last axis, unless all are alike: then there are labels alone.
+    Weights stand beside labels on a last axis, unless all are 1: then there are labels alone.
     """
-    labels = torch.from_numpy(labels)
-    if (weights == weights.flat[0]).all():
-        return labels
-    return torch.stack([labels, torch.from_numpy(weights)], -1).float()
+    labels, weights = torch.from_numpy(labels), torch.from_numpy(weights.astype(np.float32))
+    return labels if (weights == 1).all() else torch.stack([labels, weights], -1)
 
 
 def loss_of_labels(logits, targets):
@@ -254,9 +252,9 @@ def loss_of_labels(logits, targets):
 
 def chance_of_labels(targets):
     """Loss of the (weighted) frequencies of the classes, whatever the input."""
-    labels, weights = targets, None
+    labels, weights = targets.flatten(), None
     if targets.is_floating_point():
-        labels, weights = targets.double().unbind(-1)
+        labels, weights = targets.double().flatten(0, -2).unbind(-1)
     counts = labels.long().bincount(weights)
     shares = counts / counts.sum()
     scale = 1.0 if weights is None else weights.mean()

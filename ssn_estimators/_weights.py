@@ -57,7 +57,7 @@ def of_labels(class_weight, y, weights, more=()):
     classes, labels = classes_of(y)
     labels = labels.reshape(y.shape)
     if isinstance(class_weight, dict):
-        unknown = set(class_weight) - set(classes.tolist()) - set(np.asarray(more).tolist())
+        unknown = set(class_weight) - set(classes.tolist()) - set(np.ravel(more).tolist())
         if unknown:
             raise ValueError(
                 f"class_weight names {sorted(unknown, key=str)}, which are not among the classes "

@@ -77,7 +77,7 @@ class SequenceReadout(Readout):
 class SequenceClassification(SequenceReadout):
     """Softmax of the outputs' mean over a part of the time, and the cross-entropy.
 
-    Targets of an input are the number of its class, its weight (unless all are alike), and the
+    Targets of an input are the number of its class, its weight (unless all are 1), and the
     weights of time steps, which add up to 1.
     """
 
