@@ -180,7 +180,7 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         them for every sample.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the samples, keep the network that
-        has the best `score` on them and stop when it no longer grows. Validation data passed to
+        has the best `score` on them (by weight) and stop when it no longer grows. Validation data passed to
         `fit` are used in the same way.
     validation_fraction : float, default=0.1
         Share of the samples held out; in classification, of each class.

@@ -114,7 +114,7 @@ class SequenceSSN(BaseSSN):
         Training gives up when more steps than this have to be undone in a row.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the sequences, keep the network that
-        has the best `score` on them and stop when it no longer grows.
+        has the best `score` on them (by weight) and stop when it no longer grows.
     validation_fraction : float, default=0.1
         Share of the sequences held out; in classification, of each class.
     n_iter_no_change : int, default=10
