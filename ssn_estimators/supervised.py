@@ -180,8 +180,8 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         them for every sample.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the samples, keep the network that
-        has the best `score` on them (by weight) and stop when it no longer grows. Validation data passed to
-        `fit` are used in the same way.
+        has the best `score` on them (by weight) and stop when it no longer grows. Validation data
+        passed to `fit` are used in the same way.
     validation_fraction : float, default=0.1
         Share of the samples held out; in classification, of each class.
     n_iter_no_change : int, default=10
