@@ -16,13 +16,18 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+import matplotlib
 import numpy as np
 import torch
 from machine import machine, n_cores, save
+from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.datasets import load_digits
 
 from ssn_estimators import SSNClassifier, simulate
 from ssn_estimators.datasets import make_ring_gsm, make_ring_network
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 
 SCHEMES = {"euler": 1, "heun": 2, "ab2": 1}  # evaluations of the right-hand side in a step
 NAMES = {"euler": "Euler", "heun": "Heun", "ab2": "Adams-Bashforth 2"}
@@ -138,12 +143,6 @@ def converged_moments(name, circuit, drive, args):
 
 
 def plot(results, path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     colours = {"euler": "#d1495b", "heun": "#1f6f8b", "ab2": "#e0a030"}
     markers = {"euler": "o", "heun": "s", "ab2": "D"}
     networks = results["networks"]

@@ -8,6 +8,7 @@ nothing bounds. A network is trained on trials whose delays are a mixture, from 
 200 new trials with the longest delay test it, one run of each, by the accuracy of responses alone:
 fixation, which is most of a trial, is easy. It also runs through two test trials, one after the
 other, without a pause: trials that diverge are counted. A seed draws the trials and the network.
+Where there is a delay, fixed points under its input are looked for from states that trials visit.
 
 `--rows` chooses: names of rows begin with their task. What is there already is not done again.
 """
@@ -22,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ssn_estimators import SSNSequenceRegressor, simulate
 from ssn_estimators.datasets import cognitive_task_scores, make_cognitive_task
+from ssn_estimators.inspection import fixed_points
 
 N_TRAIN, N_TEST, N_RING, LEARNED = 4000, 200, 32, 0.1
 SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1)  # of the longest delay
@@ -35,6 +37,7 @@ SSN = {
     "batch_size": 32,
     "input_noise": 0.05,
     "learning_rate_init": 0.004,
+    "potential_penalty": 1.0,
     "n_trials_predict": 1,
     "max_iter": 2500,
 }
@@ -65,6 +68,10 @@ ROWS |= {
     "dlygo, from small weights": row("dlygo", growth=None),
     "dlygo, rates clipped": row("dlygo", model="clipped"),
     "dlygo, delays of 1 s only": row("dlygo") | {"mixture": False},
+    "dlygo, 1 s only, skips": row("dlygo", skip=200.0) | {"mixture": False},
+    "dlygo, 1 s only, skips by tangents": row("dlygo", skip=200.0, skip_from="tangent")
+    | {"mixture": False},
+    "dlygo, skips": row("dlygo", skip=200.0),
     "dlygo, input and output apart": row("dlygo", input_share=0.4, output_share=0.4),
     "dlygo, delay .2 s": row("dlygo", 200.0),
     "dlygo, delay 2 s": row("dlygo", 2000.0),
@@ -268,7 +275,40 @@ def figures(name, seed):
             "mean_rate": float(outcome.rates.mean()),
             "most_rate": float(outcome.rates.max()),
         }
+        delay = test.period_names.index("delay")
+        if isinstance(settings["task"], str) and (np.diff(test.periods[:, delay]) > 1).all():
+            found["delay_points"] = points_in_delay(network, drive, test.periods[:, delay], seed)
     return found
+
+
+def points_in_delay(network, drive, periods, seed):
+    """Fixed points under the input of the delay, the same in all trials."""
+    step, middle = network.time_step, periods.mean(1).astype(int)
+    seen = simulate(
+        network.circuit_,
+        drive,
+        n_trials=1,
+        duration=len(drive) * step,
+        drive_step=step,
+        dt=np.min(network.dt),
+        burn_in=network.burn_in,
+        covariance=False,
+        record="u",
+        random_state=seed,
+    ).u[:, :, 0]
+    n_steps, trials = len(seen) // len(drive), np.arange(len(middle))
+    visited = np.concatenate(
+        [seen[when * n_steps - 1, trials] for when in (middle, periods[:, 1])]
+    )[::4]
+    visited = visited[np.isfinite(visited).all(1)]
+    points = fixed_points(network.circuit_, drive[middle[0], :1], n_starts=0, start=visited)[0]
+    stable = points.stable
+    return {
+        "stable": int(stable.sum()),
+        "unstable": int((~stable).sum()),
+        "slowest_ms": float(points.time_constant[stable].max()) if stable.any() else None,
+        "fastest_turn_hz": float(points.frequency[stable].max()) if stable.any() else None,
+    }
 
 
 def summary(results):

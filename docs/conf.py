@@ -29,6 +29,7 @@ html_title = "ssn_estimators"
 html_baseurl = f"{DOCUMENTATION}/"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}  # or the theme complains in the console
 html_theme_options = {
     "github_url": "https://github.com/ssn-estimators/ssn_estimators",
     "header_links_before_dropdown": 6,
@@ -79,6 +80,7 @@ sphinx_gallery_conf = {
     "doc_module": ("ssn_estimators",),
     "backreferences_dir": "generated/backreferences",
     "remove_config_comments": True,
+    "write_computation_times": False,  # its table needs a script of another site
     "reference_url": {"ssn_estimators": None},
 }
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 import warnings
 import zipfile
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from ssn_estimators import AutoencoderEncoder, SSNClassifier, stability_report
 from ssn_estimators._sklearn import versions
 
 SSN, PIXELS = "SSN", "logistic regression on pixels"
+QUICK_TRAIN, QUICK_TEST = 5000, 1000  # images
 MOST_BYTES = 2**30  # of a copy of MNIST, which has 55 million in integers
 
 
@@ -154,7 +155,7 @@ def load(args):
         return X, y, list(folds.split(X, y))[: 1 if args.quick else None]
     split = np.split(np.arange(len(X)), [n_train])
     if args.quick:
-        split[0], split[1] = split[0][:5000], split[1][:1000]
+        split[0], split[1] = split[0][:QUICK_TRAIN], split[1][:QUICK_TEST]
     return X, y, [split]
 
 
@@ -169,8 +170,10 @@ def main(arguments=None):
     if args.mnist is not None and not args.mnist.is_file():
         parser.error(f"--mnist: there is no file {args.mnist}")
     if args.out is not None:  # rather now than after all training
-        if find_spec("matplotlib") is None:
-            parser.error("--out needs matplotlib: pip install 'ssn_estimators[plot]'")
+        try:
+            import_module("matplotlib")  # which may be there, and yet not fit the other packages
+        except ImportError as error:
+            parser.error(f"--out needs matplotlib: pip install 'ssn_estimators[plot]' ({error})")
         try:
             args.out.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=args.out):
@@ -199,7 +202,10 @@ def main(arguments=None):
     seconds = time.perf_counter() - start
     about = f"{platform.processor() or platform.machine()}, {versions()}; {seconds:.0f} s in all"
     if args.quick:
-        about += "\n--quick is a first look: one split, and training far too short to be judged by."
+        about += (
+            f"\n--quick is a first look: one split, of at most {QUICK_TRAIN} training images, and "
+            "training far too short to be judged by."
+        )
     print(f"\n{text}\n\n{about}")
     if args.out is not None:
         (args.out / "table.txt").write_text(f"{text}\n\n{about}\n")

@@ -6,7 +6,9 @@ import platform
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator as _BaseEstimator
 from sklearn.base import _fit_context
-from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.callback import CallbackSupportMixin, ProgressBar, with_callbacks
 from sklearn.callback._callback_support import callback_management_context
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import HasMethods, StrOptions
@@ -243,6 +245,19 @@ def record_of(estimator, data):
     return None
 
 
+def _heed_notebook(callbacks):
+    """Warn where rich, which draws the bars, could show none, and names no way out."""
+    if any(isinstance(callback, ProgressBar) for callback in callbacks):
+        in_notebook = import_module("rich").get_console().is_jupyter
+        if in_notebook and find_spec("ipywidgets") is None:
+            warnings.warn(
+                "ProgressBar shows nothing in a notebook without ipywidgets: pip install "
+                "ipywidgets, and restart the kernel. Or verbose=True says how the fit goes.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+
 class FitProgress:
     """Tells scikit-learn's callbacks how far a fit has come: stages, then iterations.
 
@@ -262,7 +277,9 @@ class FitProgress:
         self.estimator, self.data, self.attributes = estimator, {"X": X, "y": y}, attributes
         self.fit = estimator._init_callback_context(max_subtasks=n_stages)
         self.fit.call_on_fit_task_begin(estimator=estimator, **self.data)
-        self.listening = bool(getattr(estimator, "_skl_callbacks", []))
+        callbacks = getattr(estimator, "_skl_callbacks", [])
+        self.listening = bool(callbacks)
+        _heed_notebook(callbacks)
 
     def begin_again(self, n_stages):
         """There will be as many stages more than were announced."""

@@ -8,6 +8,7 @@ from numbers import Real
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
+from ssn_estimators._logging import is_due, tell
 from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
@@ -48,7 +49,7 @@ class StepwiseMixin(CallbackSupportMixin):
         OnlyWith("early_stopping", bool, "early_stopping=True"),
     )
 
-    _look_every = 50  # steps between two scores, and two lines of `verbose`
+    _look_every = 50  # steps between two scores, and two lines of `verbose=True`
     _checks_loss = True  # whether one that is not finite ends the fit
 
     @staticmethod
@@ -78,6 +79,12 @@ class StepwiseMixin(CallbackSupportMixin):
     def _told(self):
         """What is told of training so far, for an estimator of now."""
         return {"loss_curve_": list(self.loss_curve_), "n_iter_": self.n_iter_}
+
+    def _is_told(self, step, look):
+        """Whether there is a line after this step, which may be one to look at the score."""
+        if self.verbose > 1:
+            return is_due(self.verbose, step) or step == self.max_iter
+        return self.verbose and look
 
     def _completed(self, attributes):
         """Fitted attributes with what follows from them, and is not worth it at every step."""
@@ -150,15 +157,14 @@ class StepwiseMixin(CallbackSupportMixin):
                 self.loss_curve_.append(loss)
                 self.n_iter_ += 1
                 stop = progress.step(lambda: self._told() | attributes())
-                if (i + 1) % self._look_every == 0 or i + 1 == self.max_iter:
-                    if self.verbose:
-                        name = type(self).__name__
-                        print(f"[{name}] step {self.n_iter_:6d}   loss {loss:.4f}", flush=True)
-                    if score:
-                        scores.append(score())
-                        if scores[-1] > max(scores[:-1], default=-math.inf):
-                            best = attributes()
-                        stop |= patience.exhausted(scores)
+                look = (i + 1) % self._look_every == 0 or i + 1 == self.max_iter
+                if self._is_told(i + 1, look):
+                    tell(f"[{type(self).__name__}] step {self.n_iter_:6d}   loss {loss:.4f}")
+                if score and look:
+                    scores.append(score())
+                    if scores[-1] > max(scores[:-1], default=-math.inf):
+                        best = attributes()
+                    stop |= patience.exhausted(scores)
                 if stop:
                     break
             interrupted = False

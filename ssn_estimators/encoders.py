@@ -68,8 +68,9 @@ class AutoencoderEncoder(
         Torch device; "auto" takes a GPU where there is one.
     random_state : int, RandomState instance or None, default=None
         Source of initial weights, batches and the validation split.
-    verbose : bool, default=False
-        Whether to print a line every 100 steps.
+    verbose : bool or int, default=False
+        Whether to print a line every 100 steps; an int above 1 is another number of steps. See
+        :ref:`verbose`.
 
     Attributes
     ----------

@@ -195,8 +195,9 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Torch device; "auto" takes a GPU where there is one.
     random_state : int, RandomState instance or None, default=None
         Source of initial weights, batches, noise and the validation split.
-    verbose : bool, default=False
-        Whether to print a line for each stage of growth.
+    verbose : bool or int, default=False
+        Whether to print a line for each stage of growth; an int above 1 asks for another one every
+        so many steps. See :ref:`verbose`.
 
     Attributes
     ----------

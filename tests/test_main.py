@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 
@@ -44,7 +46,7 @@ def test_what_is_missing_is_noticed_before_work_starts(tmp_path, capsys, monkeyp
     small = {"x_train": np.zeros((2, 5, 5)), "y_train": [0, 1]}
     np.savez(tmp_path / "small.npz", **small, x_test=np.zeros((2, 5, 5)), y_test=[0, 1])
     assert "images of shape" in refused("--mnist", tmp_path / "small.npz")
-    monkeypatch.setattr("ssn_estimators.__main__.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert "pip install" in refused("--out", tmp_path)
 
 

@@ -135,8 +135,9 @@ class MorrisLecarClassifier(
         Torch device; "auto" takes a GPU where there is one.
     random_state : int, RandomState instance or None, default=None
         Source of initial weights, potentials, batches, perturbations and the validation split.
-    verbose : bool, default=False
-        Whether to print a line every 10 steps.
+    verbose : bool or int, default=False
+        Whether to print a line every 10 steps; an int above 1 is another number of steps. See
+        :ref:`verbose`.
 
     Attributes
     ----------

@@ -117,8 +117,9 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         Whether `fit` goes on from the fitted density.
     random_state : int, RandomState instance or None, default=None
         Source of initial weights, batches and the validation split.
-    verbose : bool, default=False
-        Whether to print a line every 50 steps.
+    verbose : bool or int, default=False
+        Whether to print a line every 50 steps; an int above 1 is another number of steps. See
+        :ref:`verbose`.
 
     Attributes
     ----------

@@ -119,8 +119,9 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         Torch device of training; "auto" takes a GPU where there is one.
     random_state : int, RandomState instance or None, default=None
         Source of initial weights, batches, dropout and the validation split.
-    verbose : bool, default=False
-        Whether to print a line every 50 steps.
+    verbose : bool or int, default=False
+        Whether to print a line every 50 steps; an int above 1 is another number of steps. See
+        :ref:`verbose`.
 
     Attributes
     ----------

@@ -128,8 +128,9 @@ class SequenceSSN(BaseSSN):
         Torch device; "auto" takes a GPU where there is one.
     random_state : int, RandomState instance or None, default=None
         Source of initial weights, batches, noise and the validation split.
-    verbose : bool, default=False
-        Whether to print a line for each stage of growth.
+    verbose : bool or int, default=False
+        Whether to print a line for each stage of growth; an int above 1 asks for another one every
+        so many steps. See :ref:`verbose`.
 
     Attributes
     ----------
@@ -186,6 +187,7 @@ class SequenceSSN(BaseSSN):
     """
 
     weight_structure = None
+    _new_parameters = ("skip", "skip_share", "skip_from")  # that older files do not have
 
     _parameter_constraints: dict = BaseSSN._parameter_constraints | {
         "n_excitatory": COUNT,

@@ -11,6 +11,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from ssn_estimators._logging import is_due, tell
 from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
@@ -97,8 +98,9 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         Precision of the regression.
     random_state : int, RandomState instance or None, default=None
         Source of connectivity, initial potentials and the order of conditions.
-    verbose : bool, default=False
-        Whether to print a line for each training loop.
+    verbose : bool or int, default=False
+        Whether to print a line for each training loop; an int above 1 asks for another one every so
+        many updates of the weights. See :ref:`verbose`.
 
     Attributes
     ----------
@@ -494,6 +496,11 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
                     errors.append(np.mean(error**2))
                     self._rls.update(state.plastic_traces(), error)
                     state.set_plastic_weights(self._rls.weights.astype(float))
+                    if is_due(self.verbose, len(errors)):
+                        tell(
+                            f"[spiking] loop {self.n_iter_ + 1:4d}   {len(errors)} of "
+                            f"{len(X) * len(target)} updates   error {errors[-1]:.4f}"
+                        )
         finally:  # also of a loop that is interrupted
             if self.dale == "freeze":
                 self._keep_dale()
@@ -506,9 +513,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         self.loss_curve_.append(error)
         self.n_iter_ += 1
         if self.verbose:
-            print(
-                f"[spiking] loop {self.n_iter_:4d}   error {self.loss_curve_[-1]:.4f}", flush=True
-            )
+            tell(f"[spiking] loop {self.n_iter_:4d}   error {self.loss_curve_[-1]:.4f}")
 
     def _keep_dale(self):
         signs = self._signs()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from ssn_estimators._logging import is_due, tell
 from ssn_estimators._torch import Minibatches, falling, learning_rate
 from ssn_estimators.growth import choose_parents, gain_of_splits, shares_of
 from ssn_estimators.training.checkpoints import (
@@ -392,7 +393,7 @@ class _Run:
         if self.gave_up_learning and not interrupted:
             outcome.at_chance = True
             if plan.verbose:
-                print("[SSN] nothing learned so far: another attempt", flush=True)
+                tell("[SSN] nothing learned so far: another attempt")
             return not self._stops()
         try:
             kept = yield from self._keep(descent, place["best"], start, last)
@@ -437,7 +438,17 @@ class _Run:
                 "loss {loss:.4f}   rejected {n_rejected_steps}"
             )
             n_iter = self.notes.n_before + record["n_iter"]
-            print(line.format(**record | {"n_iter": n_iter}), flush=True)
+            tell(line.format(**record | {"n_iter": n_iter}))
+
+    def _tell_step(self, circuit, step, n_steps, rejected_before):
+        """Say how far a stage has come."""
+        outcome = self.outcome
+        loss = outcome.loss_curve[-1] if outcome.loss_curve else math.nan
+        tell(
+            f"[SSN] {circuit.n_excitatory:4d} E + {circuit.n_inhibitory:4d} I   "
+            f"{step} of {n_steps} steps   loss {loss:.4f}   "
+            f"rejected {outcome.n_rejected_steps - rejected_before}"
+        )
 
     def _keep(self, descent, best, start, last):
         """Keep the best model of a stage that is stable in the long run."""
@@ -499,6 +510,8 @@ class _Run:
             batch, done = next(self.batches), step / n_steps if last else 0.0
             rate = learning_rate(self.phase, done) * min(1.0, (step + 1) / warm_up)
             accepted = yield from self._step(descent, batch, rate, done)
+            if is_due(self.plan.verbose, step + 1):
+                self._tell_step(descent.like, step + 1, n_steps, place["rejected_before"])
             if descent.gave_up:
                 return
             if accepted:

@@ -152,7 +152,8 @@ class Plan:
     whole : bool, default=True
         Or one of many short calls, which are not judged as thoroughly.
     device : str, default="cpu"
-    verbose : bool, default=False
+    verbose : bool or int, default=False
+        Whether to say how a stage has ended; above 1, also how it goes every so many steps.
     """
 
     start: Model
@@ -176,7 +177,7 @@ class Plan:
     grows_fully: bool = False
     whole: bool = True
     device: str = "cpu"
-    verbose: bool = False
+    verbose: bool | int = False
 
     @property
     def n_stages(self):
