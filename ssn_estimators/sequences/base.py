@@ -206,9 +206,6 @@ class SequenceSSN(BaseSSN):
         "weight_penalty": NOT_NEGATIVE,
     }
 
-    # of which the first files of format 2 do not know
-    _new_parameters = ("skip", "skip_share", "skip_from")
-
     _fitted_shapes = BaseSSN._fitted_shapes | {
         "readout_weights_": ("outputs", "circuit_.n_excitatory"),
         "readout_bias_": ("outputs",),
