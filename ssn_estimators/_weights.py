@@ -28,7 +28,16 @@ CLASS_WEIGHT = [dict, StrOptions({"balanced"}), None]  # constraint of the param
 
 def check_weights(sample_weight, X):
     """Weights of the rows of `X` as floats: finite, not negative and not all 0; None is 1."""
-    return _check_sample_weight(sample_weight, X, dtype=float, ensure_non_negative=True)
+    weights = _check_sample_weight(sample_weight, X, dtype=float, ensure_non_negative=True)
+    return _of_finite_sum(weights, "sample_weight")
+
+
+def _of_finite_sum(weights, name):
+    with np.errstate(over="ignore"):
+        total = weights.sum()
+    if not 0 < total < np.inf:
+        raise ValueError(f"{name} must not be all zero, nor add up to more than a float can hold.")
+    return weights
 
 
 def of_labels(class_weight, y, weights, more=()):
@@ -83,9 +92,7 @@ def weights_of_labels(estimator, X, y, sample_weight=None, more=()):
     if y.ndim == 2:  # of every step
         weights = np.repeat(weights[:, None], y.shape[1], axis=1)
     found = weights * of_labels(estimator.class_weight, y, weights, more)
-    if not found.any():
-        raise ValueError("weights of samples times those of their classes are all zero.")
-    return found
+    return _of_finite_sum(found, "sample_weight times class_weight")
 
 
 def counting(*arrays):

@@ -201,7 +201,8 @@ BAD = [
     (None, {"class_weight": {"a": -1}}, "at least 0, got -1 for 'a'"),
     (None, {"class_weight": {"a": np.nan}}, "at least 0, got nan"),
     (None, {"class_weight": {"a": "much"}}, "at least 0, got 'much'"),
-    (None, {"class_weight": dict.fromkeys("abc", 0)}, "all zero"),
+    (None, {"class_weight": dict.fromkeys("abc", 0)}, "class_weight must not be all zero"),
+    (np.full(60, 1e308), {}, "more than a float can hold"),
     (None, {"class_weight": "equal"}, "'class_weight' parameter"),
 ]
 
