@@ -11,18 +11,22 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
+from torch.nn.functional import cross_entropy
 
 __all__ = [
     "MOST",
     "Minibatches",
     "Patience",
+    "chance_of_labels",
     "check_parameters",
     "check_trained",
     "draw_parameters",
     "in_blocks",
     "in_pieces",
     "is_whole",
+    "labels_and_weights",
     "learning_rate",
+    "loss_of_labels",
     "on_cpu",
     "resolve_device",
     "restore",
@@ -223,6 +227,38 @@ def draw_parameters(module, rng, dtype):
             bound = own["weight"][0].numel() ** -0.5
             values = torch.from_numpy(rng.uniform(-bound, bound, tuple(empty.shape)))
             setattr(layer, name, torch.nn.Parameter(values.to(dtype)))
+
+
+def labels_and_weights(labels, weights):
+    """Integer labels and weights, arrays of one shape, as one tensor of targets.
+
+    Weights stand beside labels on a last axis, unless all are 1: then there are labels alone.
+    """
+    labels, weights = torch.from_numpy(labels), torch.from_numpy(weights.astype(np.float32))
+    return labels if (weights == 1).all() else torch.stack([labels, weights], -1)
+
+
+def loss_of_labels(logits, targets):
+    """Mean of the weighted cross-entropies: not over a sum of weights, as theirs is 1 per target.
+
+    That would prefer batches of small weights.
+    """
+    logits = logits.flatten(0, -2)
+    if not targets.is_floating_point():
+        return cross_entropy(logits, targets.flatten())
+    labels, weights = targets.flatten(0, -2).unbind(-1)
+    return (weights * cross_entropy(logits, labels.long(), reduction="none")).mean()
+
+
+def chance_of_labels(targets):
+    """Loss of the (weighted) frequencies of the classes, whatever the input."""
+    labels, weights = targets.flatten(), None
+    if targets.is_floating_point():
+        labels, weights = targets.double().flatten(0, -2).unbind(-1)
+    counts = labels.long().bincount(weights)
+    shares = counts / counts.sum()
+    scale = 1.0 if weights is None else weights.mean()
+    return float(-scale * (shares * shares.clamp_min(1e-12).log()).sum())
 
 
 @contextmanager

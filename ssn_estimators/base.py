@@ -42,7 +42,7 @@ from ssn_estimators.training import (
     train,
 )
 
-__all__ = ["BaseSSN", "documented_by"]
+__all__ = ["BaseSSN", "documented_by", "extending"]
 
 METHODS = ("simulation", "closure", "moments")  # the last two are the same
 
@@ -58,6 +58,21 @@ def documented_by(base):
             text = text.replace("{parameters}", parameters.strip())
             estimator.__doc__ = text.replace("{attributes}", attributes.strip())
         return estimator
+
+    return decorate
+
+
+def extending(base):
+    """Decorator of an `__init__` with ``**parameters`` of a base's, which scikit-learn must see.
+
+    Its own parameters, by keyword only, come after them.
+    """
+
+    def decorate(init):
+        shared, own = inspect.signature(base.__init__), inspect.signature(init).parameters.values()
+        more = [p for p in own if p.kind is p.KEYWORD_ONLY]
+        init.__signature__ = shared.replace(parameters=[*shared.parameters.values(), *more])
+        return init
 
     return decorate
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
 
@@ -14,7 +13,14 @@ from ssn_estimators._classifiers import (
     refuse_one_class,
 )
 from ssn_estimators._sklearn import fit_context, validate_data, with_callbacks
-from ssn_estimators.base import documented_by
+from ssn_estimators._weights import (
+    CLASS_WEIGHT,
+    counting,
+    joined,
+    of_labels,
+    weights_of_labels,
+)
+from ssn_estimators.base import documented_by, extending
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.supervised import SupervisedSSN
 from ssn_estimators.training import Classification, run_together
@@ -56,9 +62,15 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
     stable pair of cells by dynamics-neutral splitting [1]_. No potential is ever clipped: a
     step that makes the circuit diverge is undone.
 
+    Where all different samples make one batch, equal ones are one, of the sum of their weights: an
+    integer weight is as good as so many copies.
+
     Parameters
     ----------
     {parameters}
+    class_weight : dict, "balanced" or None, default=None
+        What the classes count, by label; those that are not named count 1. "balanced" ones count
+        as much as each other, however many samples they have.
 
     Attributes
     ----------
@@ -95,9 +107,18 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
 
     _task = Classification
 
-    __init__ = SupervisedSSN.__init__  # for editors that look no further than the first base
+    _parameter_constraints: dict = SupervisedSSN._parameter_constraints | {
+        "class_weight": CLASS_WEIGHT
+    }
+
+    _new_parameters = ("class_weight",)  # of which the first files of format 2 do not know
 
     _fitted_shapes = SupervisedSSN._fitted_shapes | {"classes_": ("outputs",)}
+
+    @extending(SupervisedSSN)
+    def __init__(self, n_excitatory=None, n_inhibitory=None, *, class_weight=None, **parameters):
+        super().__init__(n_excitatory, n_inhibitory, **parameters)
+        self.class_weight = class_weight
 
     @classmethod
     def from_paper(cls, name, **parameters):
@@ -126,7 +147,7 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, X_val=None, y_val=None):
+    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
         """Grow and train the network.
 
         Parameters
@@ -135,6 +156,9 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
             Training inputs.
         y : array-like of shape (n_samples,)
             Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, not negative and relative to each other; None is 1 for each.
+            Those of weight 0 are left out.
         X_val, y_val : array-likes, default=None
             Validation data, on which the best network is chosen and training stopped. They
             must be encoded as `X` is; a Pipeline does so with ``transform_input=["X_val"]``
@@ -144,6 +168,11 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
         -------
         self : SSNClassifier
 
+        Raises
+        ------
+        ValueError
+            If data, weights or parameters are not legal, or samples that count are of one class.
+
         Warns
         -----
         ConvergenceWarning
@@ -151,11 +180,11 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
             if the loss ends at that of the frequencies of the classes, or if cells are silent on
             all inputs.
         """
-        return run_together([self._training(X, y, X_val, y_val)])[0]
+        return run_together([self._training(X, y, X_val, y_val, sample_weight=sample_weight)])[0]
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, classes=None):
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Go on training for one pass over the data, at a constant rate.
 
         The first call grows the network, with `growth_iter` steps at each size, on the data
@@ -169,6 +198,9 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
             Class labels.
         classes : array-like of shape (n_classes,), default=None
             All labels that will ever occur; needed in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, not negative; None is 1 for each. They are taken as they are,
+            since other calls may bring smaller or larger ones; so are those of `class_weight`.
 
         Returns
         -------
@@ -176,16 +208,27 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
         """
         if not hasattr(self, "circuit_") and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
-        return self._one_pass(X, y, classes=classes)
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' needs the frequencies of all classes, which partial_fit "
+                "does not know; give their weights as a dict."
+            )
+        return self._one_pass(X, y, classes=classes, sample_weight=sample_weight)
 
-    def _labelled(self, going_on, X, y, classes=None):
-        """Samples that have been checked."""
+    def _labelled(self, going_on, X, y, classes=None, sample_weight=None):
+        """Samples that have been checked and count."""
         X, y = validate_data(self, X, y, reset=not going_on)
+        more = self.classes_ if going_on else () if classes is None else classes
+        X, y, weights = counting(X, y, weights_of_labels(self, X, y, sample_weight, more))
         self.classes_ = self._known_classes(y, classes, going_on)
-        return X, self._refuse_unknown(y, "y")
+        return X, self._refuse_unknown(y, "y"), weights
 
     def _held_out_targets(self, y_val):
-        return (self._refuse_unknown(column_or_1d(y_val, warn=True), "y_val"),)
+        y_val = self._refuse_unknown(column_or_1d(y_val, warn=True), "y_val")
+        return y_val, of_labels(self.class_weight, y_val, np.ones(y_val.shape), self.classes_)
+
+    def _joined(self, *known):
+        return joined(self.batch_size, *known)
 
     def _refuse_unknown(self, y, name):
         unknown = np.setdiff1d(y, self.classes_)
@@ -195,8 +238,8 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
             )
         return y
 
-    def _targets(self, going_on, y):
-        return torch.from_numpy(np.searchsorted(self.classes_, y))
+    def _targets(self, going_on, y, weights):
+        return self._task.targets(np.searchsorted(self.classes_, y), weights)
 
     @property
     def _n_outputs(self):
@@ -216,15 +259,15 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
         refuse_one_class(known, self)
         return known
 
-    def _scorer(self, X, y):
-        """Accuracy on held-out data, of a model."""
+    def _scorer(self, X, y, weights):
+        """Weighted accuracy on held-out data, of a model."""
 
         def score(model):
             try:
                 logits = self._respond(X, model)
             except DivergenceError:  # without an answer, none is right
                 return 0.0
-            return float(np.mean(self.classes_[logits.argmax(1)] == y))
+            return float(np.average(self.classes_[logits.argmax(1)] == y, weights=weights))
 
         return score
 

@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.validation import _check_sample_weight
 
 from ssn_estimators._sklearn import check_array, fit_context, validate_data, with_callbacks
+from ssn_estimators._weights import check_weights, distinct
 from ssn_estimators.base import documented_by
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.supervised import SupervisedSSN
@@ -153,15 +153,13 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
         X, y = validate_data(
             self, X, y, reset=not going_on, multi_output=True, y_numeric=True, ensure_min_samples=1
         )
-        weights = _check_sample_weight(sample_weight, X, dtype=float, ensure_non_negative=True)
+        weights = check_weights(sample_weight, X)
         y = y.astype(float)
         if going_on:
             self._check_targets(y, "y")
         self._one_target, self.n_outputs_ = y.ndim == 1, y[:1].size
         used = np.flatnonzero(weights)
-        rows = np.column_stack([X[used], y[used]]) + 0.0  # no negative zeros
-        whole = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
-        _, first, which = np.unique(whole, return_index=True, return_inverse=True)
+        first, which = distinct(X[used], y[used])
         return X[used][first], y[used][first], np.bincount(which, weights[used])
 
     def _check_targets(self, y, name):

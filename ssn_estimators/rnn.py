@@ -9,7 +9,6 @@ import torch
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted
-from torch.nn.functional import cross_entropy
 
 from ssn_estimators._classifiers import (
     LogitsMixin,
@@ -36,7 +35,10 @@ from ssn_estimators._torch import (
     check_trained,
     in_blocks,
     in_pieces,
+    labels_and_weights,
+    loss_of_labels,
 )
+from ssn_estimators._weights import CLASS_WEIGHT, counting, joined, weights_of_labels
 from ssn_estimators.initial_weights import initial_matrix, low_rank_init
 
 __all__ = ["RNNClassifier"]
@@ -62,6 +64,9 @@ class RNNClassifier(
     from :math:`h_0 = 0`, without biases. The network of studies of rich and lazy learning
     [1]_, in which the structure of the initial W is what is varied.
 
+    Where all different samples make one batch, equal ones are one, of the sum of their weights: an
+    integer weight is as good as so many copies.
+
     Parameters
     ----------
     n_hidden : int, default=300
@@ -83,6 +88,9 @@ class RNNClassifier(
         Rate of stochastic gradient descent.
     momentum : float, default=0.9
         Its momentum.
+    class_weight : dict, "balanced" or None, default=None
+        What the classes count, by label; those that are not named count 1. "balanced" ones count
+        as much as each other, however many samples they have.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the samples, stop when accuracy on
         them no longer grows, and keep what was best on them.
@@ -112,7 +120,7 @@ class RNNClassifier(
     loss_curve_ : list of float
         Cross-entropy in nats of every step.
     validation_scores_ : list of float or None
-        Accuracy on the held-out samples at every look.
+        Weighted accuracy on the held-out samples at every look.
     best_validation_score_ : float or None
         The largest of them.
     n_iter_ : int
@@ -148,7 +156,10 @@ class RNNClassifier(
         "tau": POSITIVE,
         "max_iter": [Interval(Integral, 0, MOST, closed="both")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
+        "class_weight": CLASS_WEIGHT,
     }
+
+    _new_parameters = ("class_weight",)  # of which the first files of format 2 do not know
 
     _fitted_shapes = {
         "classes_": ("classes",),
@@ -170,6 +181,7 @@ class RNNClassifier(
         batch_size=32,
         learning_rate_init=0.003,
         momentum=0.9,
+        class_weight=None,
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
@@ -187,6 +199,7 @@ class RNNClassifier(
         self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
         self.momentum = momentum
+        self.class_weight = class_weight
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -197,7 +210,7 @@ class RNNClassifier(
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         """Train the network.
 
         Parameters
@@ -206,6 +219,9 @@ class RNNClassifier(
             Sequences, step after step.
         y : array-like of shape (n_samples,) or (n_samples, n_steps)
             Labels of the last step, or of every step.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, not negative and relative to each other; None is 1 for each.
+            Those of weight 0 are left out.
 
         Returns
         -------
@@ -214,36 +230,37 @@ class RNNClassifier(
         Raises
         ------
         ValueError
-            If shapes do not fit together, or there is only one class.
+            If shapes do not fit together, weights are not legal, or there is only one class.
         FloatingPointError
             If the loss is no longer finite.
         """
         going_on = self._goes_on("readout_weights_")
         X, n_steps = self._rows(X, fitted=going_on)
         X, y = validate_data(self, X, y, multi_output=True, reset=not going_on)
-        rng, record = self._begin(X, y)
-        sequences, labels = self._prepared(self._sequences(X, n_steps), y, rng, going_on)
+        rng, record = self._begin(X, y, sample_weight)
         samples = (X, y)
+        data = self._prepared(self._sequences(X, n_steps), y, sample_weight, rng, going_on)
         score = None
         if self.early_stopping:
-            stratify = labels if labels.ndim == 1 else None
-            sequences, held_out, labels, right = self._split(
-                rng, sequences, labels, stratify=stratify
-            )
+            stratify = data[1] if data[1].ndim == 1 else None
+            parts = self._split(rng, *data, stratify=stratify)
+            data, (held_out, right, counts) = parts[::2], parts[1::2]
 
             def score():
                 with torch.no_grad():
-                    found = self._logits(held_out, weights).argmax(-1)
-                return float((found.view(right.shape) == right).float().mean())
+                    found = self._logits(torch.from_numpy(held_out), weights).argmax(-1)
+                hits = found.view(right.shape).numpy() == right
+                return float(np.average(hits, weights=counts))
 
+        sequences, *labels = joined(self.batch_size, *data)
+        sequences, targets = torch.from_numpy(sequences), labels_and_weights(*labels)
         weights = [torch.tensor(getattr(self, name), requires_grad=True) for name in WEIGHTS]
         optimizer = torch.optim.SGD(weights, self.learning_rate_init, momentum=self.momentum)
         batches = Minibatches(len(sequences), self.batch_size, rng)
 
         def step(_):
             batch = next(batches)
-            logits = self._logits(sequences[batch], weights)
-            loss = cross_entropy(logits.flatten(0, -2), labels[batch].flatten())
+            loss = loss_of_labels(self._logits(sequences[batch], weights), targets[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -267,8 +284,8 @@ class RNNClassifier(
             setattr(self, name, value)
         return self
 
-    def _prepared(self, sequences, y, rng, going_on):
-        """Sequences and labels as tensors, and a network to train on them, all checked."""
+    def _prepared(self, sequences, y, sample_weight, rng, going_on):
+        """Sequences, labels and weights, and a network to train on them, all checked."""
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         n_steps, n_inputs = sequences.shape[1:]
@@ -277,6 +294,8 @@ class RNNClassifier(
                 f"y has labels for {y.shape[1]} steps, but n_steps={n_steps}; give one label "
                 "for each sequence or for each step."
             )
+        weights = weights_of_labels(self, sequences, y, sample_weight)
+        sequences, y, weights = counting(sequences, y, weights)
         known, labels = classes_of(y)
         refuse_one_class(known, self)
         if going_on:
@@ -292,7 +311,7 @@ class RNNClassifier(
         if not going_on:
             self._start(known, n_inputs, rng)
         self._every_step = y.ndim == 2
-        return torch.from_numpy(sequences), torch.from_numpy(labels.reshape(y.shape))
+        return sequences, labels.reshape(y.shape), weights
 
     def _completed(self, attributes):
         others = ("classes_", "n_features_in_", "_every_step")

@@ -72,8 +72,8 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     r"""Base of `SSNClassifier` and `SSNRegressor`.
 
     They supply `_task`, a class of :mod:`~ssn_estimators.training`; `_labelled`, which checks
-    samples; `_targets` of these for the task; `_held_out_targets` and `_scorer`; `_n_outputs`;
-    and their answers, made of those of `_respond`.
+    samples and has their weights last; `_targets` of these for the task; `_held_out_targets` and
+    `_scorer`; `_n_outputs`; and their answers, made of those of `_respond`.
 
     Parameters
     ----------
@@ -180,8 +180,8 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         them for every sample.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the samples, keep the network that
-        has the best `score` on them and stop when it no longer grows. Validation data passed to
-        `fit` are used in the same way.
+        has the best `score` on them (by weight) and stop when it no longer grows. Validation data
+        passed to `fit` are used in the same way.
     validation_fraction : float, default=0.1
         Share of the samples held out; in classification, of each class.
     n_iter_no_change : int, default=10
@@ -389,6 +389,8 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         held_out, given_later = self._given_validation(X_val, y_val)
         if self.early_stopping and held_out is None:
             (X, *known), held_out = self._split(rng, X, *known)
+        if not one_pass:
+            X, *known = self._joined(X, *known)
         scaler = self.scaler_ if going_on else _scaler(dense).fit(X)
         for later in given_later + ([X] if going_on else []):
             self._heed_range(later, scaler)
@@ -438,6 +440,10 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             *known, test_size=self.validation_fraction, stratify=strata, random_state=rng
         )
         return parts[::2], tuple(parts[1::2])
+
+    def _joined(self, *known):
+        """Samples to train on, of which those that are equal may be made one."""
+        return known
 
     def _source(self):
         """Where gradients come from, and the trials of a step."""

@@ -39,11 +39,11 @@ def with_value(X, value):
         ({"init": np.eye(5)}, None, "init .* needs growth=None"),
         ({"init": np.eye(3), "growth": None}, None, r"init must have shape \(5, 5\)"),
         ({"init": np.eye(5) * -1.0, "growth": None}, None, "Dale"),
-        ({}, lambda X, y: (X, y, X), "X_val and y_val must be given together"),
-        ({}, lambda X, y: (X, y, None, y), "X_val and y_val must be given together"),
-        ({}, lambda X, y: (X, y, X, y[:9]), "X_val has 150 samples, y_val has 9"),
-        ({}, lambda X, y: (X, y, X[:, :3], y), "X has 3 features, but .* expecting 4"),
-        ({}, lambda X, y: (X, y, X, y + 1), r"y_val contains labels \[3\]"),
+        ({}, lambda X, y: (X, y, None, X), "X_val and y_val must be given together"),
+        ({}, lambda X, y: (X, y, None, None, y), "X_val and y_val must be given together"),
+        ({}, lambda X, y: (X, y, None, X, y[:9]), "X_val has 150 samples, y_val has 9"),
+        ({}, lambda X, y: (X, y, None, X[:, :3], y), "X has 3 features, but .* expecting 4"),
+        ({}, lambda X, y: (X, y, None, X, y + 1), r"y_val contains labels \[3\]"),
     ],
 )
 def test_fit_refuses(small_ssn, blobs, parameters, change, message):

@@ -29,16 +29,16 @@ from ssn_estimators import (
 )
 
 N_CHECKS = {
-    SSNClassifier: 61,
+    SSNClassifier: 69,
     SSNRegressor: 66,
-    SSNSequenceClassifier: 55,
-    SSNSequenceRegressor: 52,
-    MorrisLecarClassifier: 61,
-    RNNClassifier: 61,
+    SSNSequenceClassifier: 63,
+    SSNSequenceRegressor: 59,
+    MorrisLecarClassifier: 69,
+    RNNClassifier: 69,
     AutoencoderEncoder: 47,
     ContrastNormalizer: 47,
     LateralContext: 48,
-    CNNClassifier: 55,
+    CNNClassifier: 63,
     FokkerPlanckRegressor: 41,
     GMMFlow: 41,
     GaborEncoder: 47,

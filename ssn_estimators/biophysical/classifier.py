@@ -40,6 +40,7 @@ from ssn_estimators._torch import (
     restore,
     state_of,
 )
+from ssn_estimators._weights import CLASS_WEIGHT, counting, joined, weights_of_labels
 from ssn_estimators.biophysical.morris_lecar import MorrisLecar
 from ssn_estimators.evolution import ESTIMATORS, EvolutionStrategy
 
@@ -66,6 +67,9 @@ class MorrisLecarClassifier(
     The readout is fitted by logistic regression, to the untrained network and to the trained
     one, and follows by its exact gradient in between. Training samples start from potentials
     around -20 mV, drawn anew each time; prediction, and the last regression, from -20 mV.
+
+    Where all different samples make one batch, equal ones are one, of the sum of their weights: an
+    integer weight is as good as so many copies.
 
     Parameters
     ----------
@@ -94,7 +98,7 @@ class MorrisLecarClassifier(
         any steps.
     C : float, default=10.0
         Inverse strength of the regularisation of the readout, see
-        :class:`~sklearn.linear_model.LogisticRegression`.
+        :class:`~sklearn.linear_model.LogisticRegression`; for weights of a mean of 1.
     n_samples : int, default=32
         Losses per step of the evolution strategy.
     sigma : float, default=0.01
@@ -113,6 +117,9 @@ class MorrisLecarClassifier(
         Rate of Adam, for recurrent weights in units as under `sigma`.
     max_grad_norm : float, default=None
         Longer gradients are scaled down to it.
+    class_weight : dict, "balanced" or None, default=None
+        What the classes count, by label; those that are not named count 1. "balanced" ones count
+        as much as each other, however many samples they have.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the samples, stop when accuracy on
         them no longer grows, and keep what was best on them.
@@ -148,7 +155,7 @@ class MorrisLecarClassifier(
     loss_curve_ : list of float
         Cross-entropy of every step, under "es" the mean over perturbations.
     validation_scores_ : list of float or None
-        Accuracy on the held-out samples at every look.
+        Weighted accuracy on the held-out samples at every look.
     best_validation_score_ : float or None
         The largest of them.
     n_iter_ : int
@@ -203,6 +210,7 @@ class MorrisLecarClassifier(
         "estimator": [StrOptions(set(ESTIMATORS))],
         "learning_rate": [StrOptions({"cosine", "constant"})],
         "max_grad_norm": [*POSITIVE, None],
+        "class_weight": CLASS_WEIGHT,
         "device": [str],
     }
 
@@ -218,6 +226,8 @@ class MorrisLecarClassifier(
             ),
         ),
     }
+
+    _new_parameters = ("class_weight",)  # of which the first files of format 2 do not know
 
     _fitted_shapes = {
         "classes_": ("classes",),
@@ -250,6 +260,7 @@ class MorrisLecarClassifier(
         learning_rate="cosine",
         learning_rate_init=0.004,
         max_grad_norm=None,
+        class_weight=None,
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
@@ -278,6 +289,7 @@ class MorrisLecarClassifier(
         self.learning_rate = learning_rate
         self.learning_rate_init = learning_rate_init
         self.max_grad_norm = max_grad_norm
+        self.class_weight = class_weight
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -289,7 +301,7 @@ class MorrisLecarClassifier(
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         """Train the network.
 
         Parameters
@@ -298,6 +310,9 @@ class MorrisLecarClassifier(
             Sequences, word after word.
         y : array-like of shape (n_samples,)
             Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, not negative and relative to each other; None is 1 for each.
+            Those of weight 0 are left out.
 
         Returns
         -------
@@ -306,7 +321,8 @@ class MorrisLecarClassifier(
         Raises
         ------
         ValueError
-            If the features cannot be shared out among the words, or there is only one class.
+            If the features cannot be shared out among the words, weights are not legal, or there
+            is only one class.
         FloatingPointError
             If in a step no loss, or with backpropagation in ten steps in a row no gradient,
             is finite; or the responses to whole classes are not.
@@ -314,6 +330,8 @@ class MorrisLecarClassifier(
         going_on = self._goes_on("readout_weights_")
         X, n_words = self._rows(X, fitted=going_on)
         X, y = validate_data(self, X, y, reset=not going_on)
+        samples = (X, y)
+        X, y, weights = counting(X, y, weights_of_labels(self, X, y, sample_weight))
         known, labels = classes_of(y)
         if going_on:
             check_same_classes(known, self)
@@ -324,23 +342,23 @@ class MorrisLecarClassifier(
         sequences = self._sequences(X, n_words)
         if self.trainer == "es" and self.estimator == "antithetic" and self.n_samples % 2:
             raise ValueError(f"antithetic samples come in pairs, got n_samples={self.n_samples}.")
-        (rng, record), device = self._begin(X, y), resolve_device(self.device)
+        (rng, record), device = self._begin(*samples, sample_weight), resolve_device(self.device)
         if going_on:
             self._check_size(sequences.shape[2])
         else:
             self.classes_ = known
             self._start(sequences.shape[2], rng)
-        data = sequences, labels
+        data, held_out = (sequences, labels, weights), None
+        if self._weights_through_time() and self.early_stopping:
+            parts = self._split(rng, *data, stratify=labels)
+            data, held_out = parts[::2], parts[1::2]
+        data = joined(self.batch_size, *data)
         if self._weights_through_time():
-            held_out = None
-            if self.early_stopping:
-                parts = self._split(rng, sequences, labels, stratify=labels)
-                data, held_out = (parts[0], parts[2]), (parts[1], parts[3])
             if not going_on:
                 varied = self._potentials((len(data[0]), self.n_cells), rng)
                 self._fit_readout(*data, varied)
             trainer = _Trainer(self, self._grid(n_words), device, rng)
-            self._train(data, held_out, (X, y), trainer, going_on, record)
+            self._train(data, held_out, samples, trainer, going_on, record)
         self._fit_readout(*data, START)
         return self
 
@@ -364,7 +382,7 @@ class MorrisLecarClassifier(
             "readout": [],
         }[self.trained]
 
-    def _fit_readout(self, sequences, labels, start):
+    def _fit_readout(self, sequences, labels, weights, start):
         # in single precision steps are compiled, where that is there
         responses = self._respond(sequences, start, torch.float32).astype(float)
         self.n_forward_ += len(sequences)
@@ -376,7 +394,7 @@ class MorrisLecarClassifier(
             )
         # by Newton's method, since responses of cells are correlated
         readout = LogisticRegression(C=self.C, solver="newton-cholesky")
-        readout.fit(responses[sound], labels[sound])
+        readout.fit(responses[sound], labels[sound], sample_weight=weights[sound])
         coef, intercept = readout.coef_, readout.intercept_
         if len(self.classes_) == 2:  # of the log odds
             coef, intercept = (np.concatenate([-x, x]) / 2 for x in (coef, intercept))
@@ -389,6 +407,8 @@ class MorrisLecarClassifier(
         return rng.normal(START, self.start_sd, shape).astype(np.float32)
 
     def _train(self, data, held_out, samples, trainer, going_on, record):
+        sequences, labels, weights = data
+        data = (sequences, labels, weights.astype(np.float32))
         tensors = [torch.from_numpy(x) for x in data]
         batches = Minibatches(len(data[0]), self.batch_size, trainer.rng)
         n_forward, n_dropped = self.n_forward_, self.n_dropped_
@@ -642,28 +662,29 @@ class _Trainer:
         in_pairs = self.estimator.estimator == "antithetic"
         return torch.stack([next(batches) for _ in range(self.search.n_samples // (1 + in_pairs))])
 
-    def step(self, inputs, targets):
-        shape = (*targets.shape, self.estimator.n_cells)
+    def step(self, inputs, *targets):
+        """One with labels and their weights."""
+        shape = (*targets[0].shape, self.estimator.n_cells)
         start = torch.from_numpy(self.estimator._potentials(shape, self.rng)).to(inputs)
         self.optimizer.zero_grad()
         if self.by_search:
             return self.search.step(lambda free: self._population(free, inputs, targets, start))
-        loss = self._losses(self._respond(self.through_time, inputs, start), targets)
+        loss = self._losses(self._respond(self.through_time, inputs, start), *targets)
         loss.backward()
         self._descend()
         return loss.item()
 
     @torch.no_grad()
-    def accuracy(self, sequences, labels):
-        """Of the present weights and readout, from the potentials at which answers begin."""
-        right = 0
+    def accuracy(self, sequences, labels, weights):
+        """Of the present network and readout, from the potentials at which answers begin."""
+        right = []
         for rows in gen_batches(len(labels), SCORED):
             words = torch.from_numpy(sequences[rows]).to(self.device)
             start = words.new_full((len(words), self.estimator.n_cells), START)
             free = {name: value.detach() for name, value in self.through_time.items()}
             logits = self._logits(self._respond(free, words, start))
-            right += int((logits.argmax(-1).cpu().numpy() == labels[rows]).sum())
-        return right / len(labels)
+            right.append(logits.argmax(-1).cpu().numpy() == labels[rows])
+        return float(np.average(np.concatenate(right), weights=weights))
 
     def weights(self, free):
         """Arrays of the network, of what is trained."""
@@ -681,26 +702,26 @@ class _Trainer:
     def _logits(self, mean):
         return mean @ self.readout["readout_weights_"].T + self.readout["readout_bias_"]
 
-    def _losses(self, mean, targets):
-        """Cross-entropy, of each network."""
+    def _losses(self, mean, targets, weights):
+        """Weighted cross-entropy, of each network."""
         logits = self._logits(mean)
         losses = torch.nn.functional.cross_entropy(
             logits.flatten(0, -2), targets.flatten(), reduction="none"
         )
-        return losses.view(targets.shape).mean(-1)
+        return (weights * losses.view(targets.shape)).mean(-1)
 
     def _population(self, free, inputs, targets, start):
         """Losses of all networks of a step, and meanwhile a step of the readout."""
-        if targets.dim() > 1:  # the signs of perturbations on an axis before their samples
-            free = {name: value.unflatten(0, (-1, len(targets))) for name, value in free.items()}
+        if targets[0].dim() > 1:  # the signs of perturbations on an axis before their samples
+            free = {name: value.unflatten(0, (-1, len(targets[0]))) for name, value in free.items()}
         mean = self._respond(free, inputs, start)
-        targets = targets.expand(mean.shape[:-1]).flatten(0, -2)
+        targets = [x.expand(mean.shape[:-1]).flatten(0, -2) for x in targets]
         mean = mean.flatten(0, -3)
         sound = torch.isfinite(mean).flatten(1).all(1)
         found = torch.full((len(mean),), torch.nan, dtype=torch.float32)
         if sound.any():
             with torch.enable_grad():
-                losses = self._losses(mean[sound], targets[sound])
+                losses = self._losses(mean[sound], *(x[sound] for x in targets))
                 losses.mean().backward()
             self._descend()
             found[sound.cpu()] = losses.detach().cpu()

@@ -38,8 +38,17 @@ from ssn_estimators._torch import (
     draw_parameters,
     in_blocks,
     in_pieces,
+    labels_and_weights,
+    loss_of_labels,
     resolve_device,
     to_tensor,
+)
+from ssn_estimators._weights import (
+    CLASS_WEIGHT,
+    alike,
+    counting,
+    joined,
+    weights_of_labels,
 )
 from ssn_estimators.images.shape import image_shape_of
 from ssn_estimators.lateral.rule import CoActivation, gated, shares_of_features
@@ -58,6 +67,9 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
     from what is active together, without labels [1]_, see :class:`LateralContext`. They are
     learned first after half of the steps, and again as the filters go on changing under them,
     each time from the same 4,000 samples if there are more.
+
+    Where all different samples make one batch, equal ones are one, of the sum of their weights: an
+    integer weight is as good as so many copies. Lateral weights do not heed them.
 
     Parameters
     ----------
@@ -89,6 +101,9 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         Images in each.
     learning_rate_init : float, default=0.002
         Learning rate at first; it falls to 0 along a cosine.
+    class_weight : dict, "balanced" or None, default=None
+        What the classes count, by label; those that are not named count 1. "balanced" ones count
+        as much as each other, however many samples they have.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the samples, stop when accuracy on
         them no longer grows, and keep what was best on them.
@@ -117,11 +132,11 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
     lateral_weights_ : list of ndarray of shape (side, side, n_filters, n_filters)
         Weights of every layer, as in :class:`LateralContext`; empty without gates.
     input_mean_, input_scale_ : float
-        Mean and standard deviation of all pixels seen during fit.
+        Mean and standard deviation of all pixels seen during fit, by weight.
     loss_curve_ : list of float
         Cross-entropy of every step.
     validation_scores_ : list of float or None
-        Accuracy on the held-out samples at every look.
+        Weighted accuracy on the held-out samples at every look.
     best_validation_score_ : float or None
         The largest of them.
     n_iter_ : int
@@ -153,6 +168,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         "lateral_alpha": NOT_NEGATIVE,
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": NOT_NEGATIVE,
+        "class_weight": CLASS_WEIGHT,
         "image_shape": ["array-like", None],
         "device": [str],
     }
@@ -161,6 +177,8 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         ("lateral_extent", "lateral_alpha"),
         OnlyWith("lateral", lambda form: form is not None, "lateral gates"),
     )
+
+    _new_parameters = ("class_weight",)  # of which the first files of format 2 do not know
 
     _fitted_shapes = {
         "classes_": ("classes",),
@@ -186,6 +204,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         max_iter=2000,
         batch_size=128,
         learning_rate_init=0.002,
+        class_weight=None,
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
@@ -208,6 +227,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
+        self.class_weight = class_weight
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -219,7 +239,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         """Train the network.
 
         Parameters
@@ -228,6 +248,9 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
             Images, row after row, the channels of a pixel side by side.
         y : array-like of shape (n_samples,)
             Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, not negative and relative to each other; None is 1 for each.
+            Those of weight 0 are left out.
 
         Returns
         -------
@@ -236,22 +259,17 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the images do not fit `image_shape`, or there is only one class.
+            If the images do not fit `image_shape`, weights are not legal, or there is only one
+            class.
         FloatingPointError
             If the loss is not finite at some step.
         """
         going_on = self._goes_on("parameters_")
         X, y = validate_data(self, X, y, reset=not going_on)
-        known, labels = classes_of(y)
-        refuse_one_class(known, self)
-        if going_on:
-            check_same_classes(known, self)
         self._check_layers(X.shape[1])
-        (rng, record), device = self._begin(X, y), resolve_device(self.device)
-        if not going_on:
-            self.classes_, spread = known, float(X.std())
-            self.input_mean_, self.input_scale_ = float(X.mean()), spread if spread > 0 else 1.0
-        images, labels = torch.from_numpy(self._images(X)), torch.from_numpy(labels)
+        (rng, record), device = self._begin(X, y, sample_weight), resolve_device(self.device)
+        samples = (X, y)
+        data, known = self._prepared(X, y, sample_weight, going_on)
         network = self._network(X.shape[1], len(known))
         own = np.random.RandomState(rng.randint(2**31 - 1))
         draw_parameters(network, own, torch.float32)
@@ -261,12 +279,15 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         network.to(device).seed(int(own.randint(2**31 - 1)))
         score = None
         if self.early_stopping:
-            images, held_out, labels, right = self._split(rng, images, labels, stratify=labels)
-            score = partial(accuracy, network, held_out, right)
+            parts = self._split(rng, *data, stratify=data[1])
+            data, held_out = parts[::2], parts[1::2]
+            score = partial(accuracy, network, torch.from_numpy(held_out[0]), *held_out[1:])
+        images, *labels = joined(self.batch_size, *data)
+        images, targets = torch.from_numpy(images), labels_and_weights(*labels)
         # drawn without gates too: networks of one seed see the same batches
         seen = images[rng.permutation(len(images))[:MOST_SEEN]]
         batches = Minibatches(len(images), self.batch_size, rng)
-        step, parts = self._step(network, images, labels, seen, batches)
+        step, parts = self._step(network, images, targets, seen, batches)
 
         def attributes():
             parameters = {k: v.cpu().numpy().copy() for k, v in network.state_dict().items()}
@@ -275,7 +296,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         fitted = self._take_steps(
             step,
             attributes,
-            (X, y),
+            samples,
             score=score,
             going_on=going_on,
             record=record,
@@ -290,7 +311,23 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
             self.lateral_weights_ = attributes()["lateral_weights_"]
         return self
 
-    def _step(self, network, images, labels, seen, batches):
+    def _prepared(self, X, y, sample_weight, going_on):
+        """Images, labels and weights, all checked, and the classes."""
+        X, y, weights = counting(X, y, weights_of_labels(self, X, y, sample_weight))
+        known, labels = classes_of(y)
+        refuse_one_class(known, self)
+        if going_on:
+            check_same_classes(known, self)
+        else:
+            mean, spread = X.mean(), X.std()
+            if not alike(weights):
+                mean = np.average(X.mean(1, dtype=float), weights=weights)
+                spread = np.average(((X - mean) ** 2).mean(1), weights=weights) ** 0.5
+            self.classes_, self.input_mean_ = known, float(mean)
+            self.input_scale_ = float(spread) if spread > 0 else 1.0
+        return (self._images(X), labels, weights), known
+
+    def _step(self, network, images, targets, seen, batches):
         """A function that takes one step of training, and what it changes."""
         device = next(network.parameters()).device
         optimizer = torch.optim.AdamW(
@@ -305,7 +342,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
             if self.lateral is not None and i >= half and (i - half) % every == 0:
                 network.learn_context(seen)
             logits = network(images[batch].to(device))
-            loss = functional.cross_entropy(logits, labels[batch].to(device))
+            loss = loss_of_labels(logits, targets[batch].to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -409,14 +446,14 @@ class Gate(NamedTuple):
     spacing: int
 
 
-def accuracy(network, images, labels):
-    """Of a network as it predicts."""
+def accuracy(network, images, labels, weights):
+    """Of a network as it predicts, by weight."""
     network.eval()
     device = network.hidden.weight.device
     with torch.no_grad():
         parts = [network(block.to(device)).argmax(1).cpu() for block in images.split(256)]
     network.train()
-    return float((torch.cat(parts) == labels).float().mean())
+    return float(np.average(torch.cat(parts).numpy() == labels, weights=weights))
 
 
 class _Network(torch.nn.Module):

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._sklearn import COUNT, NOT_NEGATIVE, POSITIVE, Interval, StrOptions
 from ssn_estimators._torch import in_blocks, is_whole, resolve_device, to_numbers, to_tensor
+from ssn_estimators._weights import counting, joined
 from ssn_estimators.base import BaseSSN
 from ssn_estimators.circuit import CONSTANTS, Circuit
 from ssn_estimators.growth import choose_parents, split
@@ -30,7 +31,8 @@ class SequenceSSN(BaseSSN):
     r"""Base of `SSNSequenceClassifier` and `SSNSequenceRegressor`.
 
     They supply `_task`, a class of :mod:`~ssn_estimators.training`; `_checked_targets`, arrays with
-    a row for each sequence; `_targets` of these for the task; `_scorer`; and `_n_outputs`.
+    a row for each sequence, the last of which is their weights; `_targets` of these for the task;
+    `_scorer`; and `_n_outputs`.
 
     Parameters
     ----------
@@ -112,7 +114,7 @@ class SequenceSSN(BaseSSN):
         Training gives up when more steps than this have to be undone in a row.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the sequences, keep the network that
-        has the best `score` on them and stop when it no longer grows.
+        has the best `score` on them (by weight) and stop when it no longer grows.
     validation_fraction : float, default=0.1
         Share of the sequences held out; in classification, of each class.
     n_iter_no_change : int, default=10
@@ -312,13 +314,17 @@ class SequenceSSN(BaseSSN):
     def _plan(self, rng, going_on, X, y, lengths=None, **told):
         X = check_sequences(self, X, reset=not going_on)
         lengths = check_lengths(lengths, X)
-        known = self._checked_targets(going_on, X, y, lengths, **told)
+        given = X, y
+        X, lengths, *known = counting(
+            X, lengths, *self._checked_targets(going_on, X, y, lengths, **told)
+        )
         sources, sizes = self._sources(X.shape[1]), self._target_sizes()
         if going_on:
             self._check_size(sizes[-1])
-        given, held_out = (X, y), None
+        held_out = None
         if self.early_stopping:
             X, lengths, known, held_out = self._split(rng, X, lengths, known)
+        X, lengths, *known = joined(self.batch_size, X, lengths, *known)
         if not going_on:
             valid = X[valid_steps(lengths, X.shape[1])]
             self.scaler_ = MinMaxScaler(clip=True).set_output(transform="default").fit(valid)

@@ -15,7 +15,8 @@ from ssn_estimators._classifiers import (
     refuse_one_class,
 )
 from ssn_estimators._sklearn import fit_context, with_callbacks
-from ssn_estimators.base import documented_by
+from ssn_estimators._weights import CLASS_WEIGHT, weights_of_labels
+from ssn_estimators.base import documented_by, extending
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.sequences.base import SequenceSSN
 from ssn_estimators.sequences.data import response_weights
@@ -35,9 +36,15 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
     dynamics-neutral splitting [1]_ and is trained by backpropagation through whole sequences. No
     potential is ever clipped: a step that makes the circuit diverge is undone.
 
+    Where all different samples make one batch, equal ones are one, of the sum of their weights: an
+    integer weight is as good as so many copies.
+
     Parameters
     ----------
     {parameters}
+    class_weight : dict, "balanced" or None, default=None
+        What the classes count, by label; those that are not named count 1. "balanced" ones count
+        as much as each other, however many samples they have.
 
     Attributes
     ----------
@@ -71,13 +78,22 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
 
     _task = SequenceClassification
 
-    __init__ = SequenceSSN.__init__  # for editors that look no further than the first base
+    _parameter_constraints: dict = SequenceSSN._parameter_constraints | {
+        "class_weight": CLASS_WEIGHT
+    }
+
+    _new_parameters = (*SequenceSSN._new_parameters, "class_weight")
 
     _fitted_shapes = SequenceSSN._fitted_shapes | {"classes_": ("outputs",)}
 
+    @extending(SequenceSSN)
+    def __init__(self, n_excitatory=40, n_inhibitory=None, *, class_weight=None, **parameters):
+        super().__init__(n_excitatory, n_inhibitory, **parameters)
+        self.class_weight = class_weight
+
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, *, lengths=None, response=None):
+    def fit(self, X, y, sample_weight=None, *, lengths=None, response=None):
         """Grow and train the network.
 
         Parameters
@@ -86,6 +102,9 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
             Sequences; 2-D ones have one channel.
         y : array-like of shape (n_samples,)
             Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, not negative and relative to each other; None is 1 for each.
+            Those of weight 0 are left out.
         lengths : array-like of shape (n_samples,), default=None
             Valid time steps of sequences that have been padded; what follows them does not count.
         response : array-like of shape (n_samples, 2) or (2,), default=None
@@ -108,42 +127,43 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
             if the loss ends at that of the frequencies of the classes, or if cells are silent on
             all inputs.
         """
-        fit = self._training(X, y, lengths=lengths, response=response)
-        return run_together([fit])[0]
+        told = {"lengths": lengths, "response": response, "sample_weight": sample_weight}
+        return run_together([self._training(X, y, **told)])[0]
 
-    def _checked_targets(self, going_on, X, y, lengths, response=None):
+    def _checked_targets(self, going_on, X, y, lengths, response=None, sample_weight=None):
         if y is None:
             name = type(self).__name__
             raise ValueError(f"{name} requires y to be passed, but the target y is None.")
         y = column_or_1d(y, warn=True)
         check_consistent_length(X, y)
-        known = classes_of(y)[0]
+        weights = weights_of_labels(self, X, y, sample_weight)
+        known = classes_of(y[weights > 0])[0]
         refuse_one_class(known, self)
         if going_on:
             check_same_classes(known, self)
         self.classes_ = known
-        return y, response_weights(response, lengths, X.shape[1])
+        return y, response_weights(response, lengths, X.shape[1]), weights
 
     @staticmethod
-    def _strata(y, weights):
+    def _strata(y, *others):
         return y
 
-    def _targets(self, going_on, y, weights):
-        return self._task.targets(np.searchsorted(self.classes_, y), weights)
+    def _targets(self, going_on, y, response, weights):
+        return self._task.targets(np.searchsorted(self.classes_, y), response, weights)
 
     @property
     def _n_outputs(self):
         return len(self.classes_)
 
-    def _scorer(self, X, lengths, y, weights):
-        """Accuracy on held-out data, of a model."""
+    def _scorer(self, X, lengths, y, response, weights):
+        """Weighted accuracy on held-out data, of a model."""
 
         def score(model):
             try:
-                logits = self._logits(X, lengths, weights, model)
+                logits = self._logits(X, lengths, response, model)
             except DivergenceError:  # without an answer, none is right
                 return 0.0
-            return float(np.mean(self.classes_[logits.argmax(1)] == y))
+            return float(np.average(self.classes_[logits.argmax(1)] == y, weights=weights))
 
         return score
 

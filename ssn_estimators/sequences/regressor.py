@@ -10,6 +10,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_consistent_length
 
 from ssn_estimators._sklearn import check_array, fit_context, with_callbacks
+from ssn_estimators._weights import check_weights
 from ssn_estimators.base import documented_by
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.sequences.base import SequenceSSN
@@ -27,6 +28,9 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
     of E cells at every time step, and is trained on the squared error of standardised targets,
     weighted by a mask. It learns the tasks of
     :func:`~ssn_estimators.datasets.make_cognitive_task`: a stimulus, a delay, a response.
+
+    Where all different samples make one batch, equal ones are one, of the sum of their weights: an
+    integer weight is as good as so many copies.
 
     Parameters
     ----------
@@ -79,7 +83,7 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, *, lengths=None, mask=None):
+    def fit(self, X, y, sample_weight=None, *, lengths=None, mask=None):
         """Grow and train the network.
 
         Parameters
@@ -90,6 +94,9 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
                 (n_samples,)
             Targets at every time step, of one or more outputs; or one for each sequence, at its
             last valid time step.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the sequences, not negative and relative to each other; None is 1 for each.
+            Those of weight 0 are left out.
         lengths : array-like of shape (n_samples,), default=None
             Valid time steps of sequences that have been padded; what follows them does not count.
         mask : array-like of shape (n_samples, n_timesteps[, n_outputs]), default=None
@@ -111,9 +118,10 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
             if the loss ends at that of the mean course of the targets, or if cells are silent on
             all inputs.
         """
-        return run_together([self._training(X, y, lengths=lengths, mask=mask)])[0]
+        told = {"lengths": lengths, "mask": mask, "sample_weight": sample_weight}
+        return run_together([self._training(X, y, **told)])[0]
 
-    def _checked_targets(self, going_on, X, y, lengths, mask=None):
+    def _checked_targets(self, going_on, X, y, lengths, mask=None, sample_weight=None):
         if y is None:
             name = type(self).__name__
             raise ValueError(f"{name} requires y to be passed, but the target y is None.")
@@ -124,7 +132,11 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
                 f"goes on, got shape {y.shape}."
             )
         self._axes, self.n_outputs_ = y.ndim, y.shape[2] if y.ndim == 3 else 1
-        return self._in_time(X, y, lengths, mask)
+        y, mask = self._in_time(X, y, lengths, mask)
+        weights = check_weights(sample_weight, X)
+        if not mask[weights > 0].any():
+            raise ValueError("all weights are zero at the time steps that count by the mask.")
+        return y, mask, weights
 
     @staticmethod
     def _targets_of(X, y):
@@ -150,7 +162,8 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
             y = y[:, None, None]
         return np.broadcast_to(y.reshape(len(y), -1, shape[2]), shape), weights
 
-    def _targets(self, going_on, y, weights):
+    def _targets(self, going_on, y, mask, weights):
+        weights = mask * weights[:, None, None]
         flat, each = y.reshape(-1, y.shape[2]), weights.reshape(-1, y.shape[2])
         if not going_on:
             counts = each.max(1) > 0
@@ -163,7 +176,7 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
     def _n_outputs(self):
         return self.n_outputs_
 
-    def _scorer(self, X, lengths, y, weights):
+    def _scorer(self, X, lengths, y, mask, weights):
         """Coefficient of determination on held-out data, of a model."""
 
         def score(model):
@@ -171,7 +184,7 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
                 found = self._courses(X, lengths, model)
             except DivergenceError:  # no answer is worse than any
                 return -np.inf
-            return _explained(y, found, weights)
+            return _explained(y, found, mask * weights[:, None, None])
 
         return score
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
+from ssn_estimators._torch import chance_of_labels, labels_and_weights, loss_of_labels
 from ssn_estimators.training.readout import INPUT_MEAN, INPUT_SPREAD, Readout
 
 __all__ = ["SequenceClassification", "SequenceRegression"]
@@ -77,15 +77,22 @@ class SequenceReadout(Readout):
 class SequenceClassification(SequenceReadout):
     """Softmax of the outputs' mean over a part of the time, and the cross-entropy.
 
-    Targets of an input are the number of its class, and the weights of time steps, which add up to
-    1.
+    Targets of an input are the number of its class, its weight (unless all are 1), and the
+    weights of time steps, which add up to 1.
     """
 
     chance = "the frequencies of the classes"
 
     @staticmethod
-    def targets(labels, weights):
-        return torch.from_numpy(np.column_stack([labels, weights]).astype(np.float32))
+    def targets(labels, weights, sample_weights=None):
+        own = np.ones(len(labels)) if sample_weights is None else sample_weights
+        own = labels_and_weights(labels, own).reshape(len(labels), -1)
+        return torch.cat([own, torch.from_numpy(weights)], 1).float()
+
+    def _split(self, targets):
+        """Labels, maybe with weights, and the weights of time steps."""
+        own, weights = targets.split([targets.shape[1] - self.n_times, self.n_times], 1)
+        return own if own.shape[1] == 2 else own[:, 0].long(), weights
 
     @staticmethod
     def logits(outputs, weights):
@@ -93,13 +100,12 @@ class SequenceClassification(SequenceReadout):
         return torch.einsum("tik,it->ik", outputs, weights)
 
     def loss(self, moments, arrays, targets):
-        outputs = self.outputs(moments.mean, arrays)
-        return cross_entropy(self.logits(outputs, targets[:, 1:]), targets[:, 0].long())
+        own, weights = self._split(targets)
+        return loss_of_labels(self.logits(self.outputs(moments.mean, arrays), weights), own)
 
     def chance_loss(self, targets):
         """Loss of the frequencies of the classes, whatever the input."""
-        shares = targets[:, 0].long().bincount() / len(targets)
-        return float(-(shares * shares.clamp_min(1e-12).log()).sum())
+        return chance_of_labels(self._split(targets)[0])
 
 
 class SequenceRegression(SequenceReadout):
