@@ -11,6 +11,7 @@ cells reads, grown from one pair of cells while it learns.
 # -----
 # The pipeline is an ordinary scikit-learn estimator.
 import matplotlib.pyplot as plt
+import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
@@ -21,7 +22,9 @@ from ssn_estimators import (
     SSNClassifier,
     StabilityDisplay,
     TrajectoryDisplay,
+    WeightsDisplay,
 )
+from ssn_estimators.inspection import is_inhibition_stabilized, perturb
 
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
@@ -55,4 +58,39 @@ TrajectoryDisplay.from_estimator(pipeline, X_test)
 # quadrants or drawn at random, trials diverge: how many depends on how strong the weights have
 # become, so on the seed and on the length of training.
 StabilityDisplay.from_estimator(pipeline, X_test, n_surrogates=10, n_trials=50)
+
+# %%
+# Weights
+# -------
+# What an E cell sends is not negative, what an I cell sends not positive: Dale's law holds all
+# through training. Clones have shared out what their parents sent.
+WeightsDisplay.from_estimator(pipeline)
+
+# %%
+# Probe it
+# --------
+# The circuit is a value of its own, and can be asked what one would ask of a slice of cortex. Is
+# it stabilised by inhibition: would E cells run away if inhibition stood still? And what do rates
+# do when I cells, or E cells, get 1 mV more or less, as by optogenetics?
+ssn = pipeline[-1]
+circuit, drive = ssn.circuit_, ssn.drive(pipeline[:-1].transform(X_test[:100]))
+stabilised = is_inhibition_stabilized(circuit, drive)
+print(f"stabilised by inhibition on {stabilised.mean():.0%} of the digits")
+
+strengths = [-2.0, -1.0, -0.5, 0.5, 1.0, 2.0]  # mV
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
+for axis, perturbed in zip(axes, ("I", "E"), strict=True):
+    changes = [perturb(circuit, drive, perturbed, x).by_population() for x in strengths]
+    for cells, colour in (("E", "tab:red"), ("I", "tab:blue")):
+        means = [np.nanmean(change[cells]) for change in changes]
+        axis.plot(strengths, means, "o-", color=colour, label=f"{cells} cells")
+    axis.axhline(0, color="0.7", lw=1)
+    axis.set(xlabel=f"more drive to all {perturbed} cells (mV)", title=f"{perturbed} perturbed")
+axes[0].set_ylabel("change of mean rates (Hz)")
+axes[0].legend(frameon=False)
 plt.show()
+
+# %%
+# More drive to the I cells lowers the rates of E cells, and theirs hardly change: what they gain
+# they lose again from E cells that fall silent. That is the border of the paradoxical response, as
+# of a circuit that inhibition stabilises on some of its inputs and not on others.
