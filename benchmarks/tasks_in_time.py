@@ -57,10 +57,16 @@ def row(task, delay=1000.0, model="ssn", **others):
     return {"task": task, "delay": delay, "model": model, "mixture": True, "others": others}
 
 
-ROWS = {f"{task}, grown": row(task) for task in ("go", "dlygo")}
-ROWS |= {"dms, grown": row("dms", max_iter=5000)}
+IN_TURN = ("dms", "dlydm1", "ctxdlydm1", "dnms", "dmc")  # two stimuli to compare: more steps
+
+
+def grown(task):
+    return row(task, **({"max_iter": 5000} if task in IN_TURN else {}))
+
+
+ROWS = {f"{task}, grown": grown(task) for task in ("go", "dlygo", "dms")}
 ROWS |= {"dlygo, RNN without types": row("dlygo", model="rnn")}
-ROWS |= {f"{task}, grown": row(task) for task in FURTHER}
+ROWS |= {f"{task}, grown": grown(task) for task in FURTHER}
 ROWS |= {f"{task}, RNN without types": row(task, model="rnn") for task in ("dms", *FURTHER)}
 ROWS |= {
     "dlygo, .5 s, steps of 5 ms": row("dlygo", 500.0, dt=5.0, max_iter=1200),
