@@ -18,7 +18,8 @@ import warnings
 
 import numpy as np
 import torch
-from resumable import parser, timed, work
+from reliability import list_table, markdown
+from resumable import open_results, parser, run, timed
 from sklearn.preprocessing import StandardScaler
 
 from ssn_estimators import SSNSequenceRegressor, simulate
@@ -318,21 +319,49 @@ def points_in_delay(network, drive, periods, seed):
 
 
 def summary(results):
-    lines = [f"{'row':44s} seeds  response (least)  fixation  diverged    CPU s  steps to .1"]
+    head = ["", "networks", "right answers", "fewest", "fixation", "trials that diverge"]
+    rows = [[*head, "steps undone", f"steps to a loss of {LEARNED}", "CPU s", "stable states"]]
     for name in ROWS:
         own = [n for n in results["networks"] if n["row"] == name]
         if own:
-            response = [n["response"] for n in own]
-            steps = [n[f"steps_to_{LEARNED}"] for n in own]
-            steps = "-" if None in steps else f"{np.median(steps):.0f}"
-            lines.append(
-                f"{name:44s} {len(own):5d}  {np.mean(response):8.3f} ({min(response):.3f})"
-                f"  {np.mean([n['fixation'] for n in own]):8.3f}"
-                f"  {sum(n.get('diverged', 0) for n in own):8d}"
-                f"  {np.median([n['cpu_seconds'] for n in own]):7.0f}  {steps:>11s}"
+            each = {key: [n.get(key) for n in own] for key in {key for n in own for key in n}}
+            points = [points["stable"] for points in each.get("delay_points", []) if points]
+            some = "diverged" in each
+            rows.append(
+                [
+                    name,
+                    str(len(own)),
+                    f"{np.mean(each['response']):.3f}",
+                    f"{min(each['response']):.3f}",
+                    f"{np.mean(each['fixation']):.3f}",
+                    f"{sum(each['diverged'])} of {sum(each['trials'])}" if some else "",
+                    f"{np.mean(each['n_rejected']):.0f}" if some else "",
+                    median_of_known(each[f"steps_to_{LEARNED}"]),
+                    f"{np.median(each['cpu_seconds']):.0f}",
+                    ", ".join(map(str, points)),
+                ]
             )
-    return "\n".join(lines)
+    return rows
+
+
+def median_of_known(values):
+    """With how many of them are known, if not all."""
+    known = [value for value in values if value is not None]
+    some = f" ({len(known)} of {len(values)})" if 0 < len(known) < len(values) else ""
+    return f"{np.median(known):.0f}{some}" if known else "none"
+
+
+def main():
+    args = parser(__doc__, ROWS, seeds=5).parse_args()
+    results = open_results(args.out)
+    tasks = [(row, seed) for seed in range(args.seeds) for row in args.rows]
+    run(figures, tasks, results, SETTINGS, args)
+    print(markdown(summary(results)))
+    if args.out:
+        commits = sorted({str(network["code"]) for network in results["networks"]})
+        origin = f"{results['machine']['processor']}, commits {', '.join(commits)}."
+        args.out.with_suffix(".rst").write_text(f"{list_table(summary(results))}\n\n{origin}\n")
 
 
 if __name__ == "__main__":
-    work(parser(__doc__, ROWS, seeds=5).parse_args(), figures, SETTINGS, summary)
+    main()

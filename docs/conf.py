@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
+    "myst_parser",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
@@ -40,7 +41,9 @@ html_theme_options = {
     "show_toc_level": 2,
 }
 PAGES = ("index", "install", "start", "howto", "faq", "glossary", "reliability", "growth", "table1")
-html_sidebars = {page: [] for page in (*PAGES, "contributing")}  # without pages below them
+html_sidebars = {
+    page: [] for page in (*PAGES, "changelog", "contributing")
+}  # without pages below them
 
 autosummary_generate = True
 numpydoc_show_class_members = False
