@@ -40,10 +40,9 @@ html_theme_options = {
     "header_links_before_dropdown": 6,
     "show_toc_level": 2,
 }
-PAGES = ("index", "install", "start", "howto", "faq", "glossary", "reliability", "growth", "table1")
-html_sidebars = {
-    page: [] for page in (*PAGES, "changelog", "contributing")
-}  # without pages below them
+ALONE = ("index", "install", "start", "howto", "faq", "glossary")  # pages without others below them
+BEHIND = ("reliability", "growth", "tasks_in_time", "table1", "changelog", "contributing")
+html_sidebars = {page: [] for page in (*ALONE, *BEHIND)}
 
 autosummary_generate = True
 numpydoc_show_class_members = False
