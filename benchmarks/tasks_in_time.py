@@ -66,6 +66,7 @@ def grown(task):
 
 
 ROWS = {f"{task}, grown": grown(task) for task in ("go", "dlygo", "dms")}
+ROWS |= {"dms, default penalty": row("dms", max_iter=5000, potential_penalty=0.01)}
 ROWS |= {"dlygo, RNN without types": row("dlygo", model="rnn")}
 ROWS |= {f"{task}, grown": grown(task) for task in FURTHER}
 ROWS |= {f"{task}, RNN without types": row(task, model="rnn") for task in ("dms", *FURTHER)}
