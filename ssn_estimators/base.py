@@ -6,6 +6,7 @@ import inspect
 import re
 from dataclasses import replace
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -41,6 +42,12 @@ from ssn_estimators.training import (
     stable_pair,
     train,
 )
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ssn_estimators._typing import ArrayLike
+    from ssn_estimators.simulation import Simulation
 
 __all__ = ["BaseSSN", "documented_by", "extending"]
 
@@ -283,7 +290,7 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         check_is_fitted(self)
         return validate_data(self, X, reset=False)
 
-    def drive(self, X):
+    def drive(self, X: ArrayLike) -> np.ndarray:
         """External drive f(h) of every cell.
 
         Parameters
@@ -298,7 +305,7 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         """
         return self._drive(self._check_X(X))
 
-    def simulate(self, X, **parameters):
+    def simulate(self, X: ArrayLike, **parameters: Any) -> Simulation:
         """Simulate the fitted circuit on inputs.
 
         Parameters

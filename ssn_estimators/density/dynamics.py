@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ssn_estimators._torch import to_tensor
 from ssn_estimators.circuit import Circuit
+
+if TYPE_CHECKING:
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = ["Langevin", "circuit_dynamics"]
 
@@ -52,7 +56,7 @@ class Langevin:
             raise ValueError("diffusion must be positive semidefinite.")
         object.__setattr__(self, "diffusion", diffusion)
 
-    def drift_at(self, X):
+    def drift_at(self, X: ArrayLike) -> np.ndarray:
         """The drift, checked: an ndarray of the shape (n, d) of X.
 
         Parameters
@@ -68,7 +72,7 @@ class Langevin:
             )
         return drift
 
-    def diffusion_at(self, X):
+    def diffusion_at(self, X: ArrayLike) -> np.ndarray:
         """D at every row of X, as an ndarray of shape (n, d, d) or (1, d, d).
 
         Parameters
@@ -91,7 +95,7 @@ class Langevin:
         return diffusion
 
 
-def circuit_dynamics(circuit, drive):
+def circuit_dynamics(circuit: Circuit, drive: ArrayLike) -> Langevin:
     r"""Dynamics of a circuit's potentials and noise together, :math:`x = (u, \eta)`.
 
     .. math::

@@ -139,17 +139,17 @@ class Free:
         return f"Free({self.title} by {by}{each}, {'log' if self.is_log else 'linear'})"
 
     @property
-    def title(self):
+    def title(self) -> str:
         """What its parameters are called."""
         return self.quantity if self.name is None else self.name
 
     @property
-    def is_log(self):
+    def is_log(self) -> bool:
         """Whether logarithms are fitted."""
         return self.quantity not in LINEAR if self.scale is None else self.scale == "log"
 
     @property
-    def bounds(self):
+    def bounds(self) -> tuple[float, float]:
         """Bounds of the parameters, infinite or 0 where there are none."""
         low = (0.0 if self.is_log else -np.inf) if self.low is None else self.low
         return low, np.inf if self.high is None else self.high

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.fft import irfftn, rfftn
@@ -18,6 +19,11 @@ from ssn_estimators.geometry.connectivity import (
 )
 from ssn_estimators.geometry.space import Space, wrapped
 
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ssn_estimators._typing import ArrayLike, Function
+
 __all__ = ["convolution"]
 
 
@@ -28,17 +34,17 @@ __all__ = ["convolution"]
     reach=[*POSITIVE, None],
 )
 def convolution(
-    space,
-    amplitudes,
-    widths,
+    space: Space,
+    amplitudes: ArrayLike,
+    widths: ArrayLike,
     *,
-    signs=None,
-    profile="gaussian",
-    normalize=None,
-    local_share=0.0,
-    cutoff=0.0,
-    reach=None,
-):
+    signs: ArrayLike | None = None,
+    profile: str | Function | ArrayLike = "gaussian",
+    normalize: Literal["rows", "density"] | None = None,
+    local_share: ArrayLike = 0.0,
+    cutoff: float = 0.0,
+    reach: float | None = None,
+) -> LinearOperator:
     """The weights of :func:`.connect` as an operator, on a grid that is periodic throughout.
 
     All positions of such a space have the same neighbours, so that a product with rates takes
