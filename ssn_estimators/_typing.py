@@ -19,6 +19,7 @@ __all__ = [
     "ClassWeight",
     "Constant",
     "DTypeLike",
+    "Decorated",
     "Estimator",
     "Function",
     "Method",
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 Estimator = TypeVar("Estimator")  # what a function returns of the kind that it gets
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 Array: TypeAlias = np.ndarray | torch.Tensor  # what comes back, of the kind that was given
 AnyArray: TypeAlias = ArrayLike | torch.Tensor  # what is taken where both are

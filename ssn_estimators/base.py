@@ -44,9 +44,10 @@ from ssn_estimators.training import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-    from ssn_estimators._typing import ArrayLike
+    from ssn_estimators._typing import ArrayLike, Decorated
     from ssn_estimators.simulation import Simulation
 
 __all__ = ["BaseSSN", "documented_by", "extending"]
@@ -54,7 +55,7 @@ __all__ = ["BaseSSN", "documented_by", "extending"]
 METHODS = ("simulation", "closure", "moments")  # the last two are the same
 
 
-def documented_by(base):
+def documented_by(base: type) -> Callable[[Decorated], Decorated]:
     """Decorator that fills the lines {parameters} and {attributes} of a docstring from a base's."""
 
     def decorate(estimator):
@@ -69,7 +70,7 @@ def documented_by(base):
     return decorate
 
 
-def extending(base):
+def extending(base: type) -> Callable[[Decorated], Decorated]:
     """Decorator of an `__init__` with ``**parameters`` of a base's, which scikit-learn must see.
 
     Its own parameters, by keyword only, come after them.

@@ -141,11 +141,11 @@ class Circuit:
     tau_e: float | np.ndarray
     tau_i: float | np.ndarray
     tau_eta: float
-    populations: Mapping
+    populations: Mapping[str, int]
     dynamics: str
     rate_function: RateFunction | None
     receptors: Receptors | None
-    unconnected: tuple
+    unconnected: tuple[tuple[str, str], ...]
 
     def __init__(
         self,

@@ -65,7 +65,7 @@ class Published(NamedTuple):
 
     circuit: Circuit
     space: Space | None
-    drive: Callable
+    drive: Callable[..., np.ndarray]
 
 
 def _to_all(weights):

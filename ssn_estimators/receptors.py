@@ -62,8 +62,8 @@ class Receptors:
     (1, 8, 8)
     """
 
-    tau: Mapping
-    shares: Mapping
+    tau: Mapping[str, float]
+    shares: Mapping[str, Mapping[str, float]]
     external: str | None = None
 
     def __post_init__(self):

@@ -13,6 +13,8 @@ from ssn_estimators._torch import to_tensor
 from ssn_estimators.circuit import Circuit
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ssn_estimators._typing import ArrayLike
 
 __all__ = ["Langevin", "circuit_dynamics"]
@@ -37,8 +39,8 @@ class Langevin:
     >>> relaxation = Langevin(lambda x: -x, [[1.0]])  # its stationary density: N(0, 1)
     """
 
-    drift: Callable
-    diffusion: Callable | np.ndarray
+    drift: Callable[..., Any]
+    diffusion: Callable[..., Any] | ArrayLike
 
     def __post_init__(self):
         if not callable(self.drift):

@@ -120,7 +120,7 @@ class GeneratorMoments:
         Standard errors of the means; with autocorrelations where samples have an order.
     """
 
-    names: list
+    names: list[str]
     mean: np.ndarray
     standard_error: np.ndarray
 

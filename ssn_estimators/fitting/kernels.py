@@ -18,6 +18,8 @@ from ssn_estimators.geometry.profiles import gaussian
 from ssn_estimators.geometry.space import Space
 
 if TYPE_CHECKING:
+    from typing import Any, Literal
+
     from ssn_estimators._typing import ArrayLike
 
 __all__ = ["Connectivity", "Kernels"]
@@ -84,12 +86,12 @@ class Connectivity:
     """
 
     space: Space
-    amplitudes: object
-    widths: object
-    profile: object = "gaussian"
-    normalize: str | None = None
-    feature_widths: object = None
-    local_share: object = 0.0
+    amplitudes: Any  # ArrayLike; arrays where they have been fitted
+    widths: Any
+    profile: ArrayLike = "gaussian"
+    normalize: Literal["rows", "density"] | None = None
+    feature_widths: ArrayLike | None = None
+    local_share: ArrayLike = 0.0
 
     def __post_init__(self):
         if not isinstance(self.space, Space):

@@ -56,9 +56,9 @@ class Space:
     """
 
     positions: np.ndarray
-    periods: tuple | None = None
+    periods: tuple[float | None, ...] | None = None
     orientation: np.ndarray | None = None
-    shape: tuple | None = None
+    shape: tuple[int, ...] | None = None
     unit: str | None = None
 
     def __post_init__(self):

@@ -72,7 +72,7 @@ class Bifurcations:
     rates: np.ndarray
     stable: np.ndarray
     abscissa: np.ndarray
-    points: tuple
+    points: tuple[Bifurcation, ...]
 
 
 class _State(NamedTuple):

@@ -99,8 +99,8 @@ class PopulationResponse:
     """
 
     values: np.ndarray
-    responding: tuple
-    perturbed: tuple
+    responding: tuple[str, ...]
+    perturbed: tuple[str, ...]
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row for each input and responding population, perturbed ones in columns.

@@ -94,7 +94,7 @@ class Simulation:
     r: np.ndarray | torch.Tensor | None = None
     eta: np.ndarray | torch.Tensor | None = None
     final: State | None = None
-    populations: dict | None = None
+    populations: dict[str, int] | None = None
     dynamics: str = "voltage"
 
     @property
