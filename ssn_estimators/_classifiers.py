@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from ssn_estimators.exceptions import DivergenceError
 
 if TYPE_CHECKING:
-    from ssn_estimators._typing import ArrayLike
+    from ssn_estimators._typing import ArrayLike, Function
 
 __all__ = [
     "LogitsMixin",
@@ -80,6 +80,9 @@ def probabilities_of(decision):
 
 
 class LogitsMixin:
+    classes_: np.ndarray
+    decision_function: Function  # of the estimator
+
     """Labels and probabilities of classifiers that have a `decision_function`."""
 
     def predict(self, X: ArrayLike) -> np.ndarray:

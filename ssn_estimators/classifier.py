@@ -28,9 +28,9 @@ from ssn_estimators.supervised import SupervisedSSN
 from ssn_estimators.training import Classification, run_together
 
 if TYPE_CHECKING:
-    from typing import Any, Literal, Self
+    from typing import Any, Literal, Self, Unpack
 
-    from ssn_estimators._typing import ArrayLike, ClassWeight, Method
+    from ssn_estimators._typing import ArrayLike, ClassWeight, Method, SupervisedParameters
 
 __all__ = ["SSNClassifier"]
 
@@ -129,7 +129,7 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
         n_inhibitory: int | None = None,
         *,
         class_weight: ClassWeight = None,
-        **parameters: Any,
+        **parameters: Unpack[SupervisedParameters],
     ) -> None:
         super().__init__(n_excitatory, n_inhibitory, **parameters)
         self.class_weight = class_weight

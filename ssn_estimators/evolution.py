@@ -168,21 +168,7 @@ class EvolutionStrategy:
         random_state: RandomState = None,
     ) -> None:
         self.parameters = _named(parameters)
-        _check_estimator(estimator)
-        even = estimator == "antithetic"
-        if not isinstance(n_samples, Integral) or n_samples < 1 + even or (even and n_samples % 2):
-            kind = "even integer, as samples come in pairs" if even else "integer"
-            raise ValueError(f"n_samples must be a positive {kind}, got {n_samples!r}.")
-        if not isinstance(sigma, Real) or not sigma > 0:
-            raise ValueError(f"sigma must be positive, got {sigma!r}.")
-        if evaluation not in ("loop", "vmap", "batch"):
-            raise ValueError(f"evaluation must be 'loop', 'vmap' or 'batch', got {evaluation!r}.")
-        if not (block is None or block == "tensor" or (isinstance(block, Integral) and block > 0)):
-            raise ValueError(f"block must be None, 'tensor' or a positive integer, got {block!r}.")
-        if max_grad_norm is not None and not (
-            isinstance(max_grad_norm, Real) and max_grad_norm > 0
-        ):
-            raise ValueError(f"max_grad_norm must be None or positive, got {max_grad_norm!r}.")
+        _check_options(estimator, n_samples, sigma, evaluation, block, max_grad_norm)
         if callable(optimizer):
             self.optimizer = optimizer(list(self.parameters.values()))
         elif optimizer in OPTIMIZERS:
@@ -363,6 +349,22 @@ class EvolutionStrategy:
         }
         # copies: what is sent to a worker must not take the whole population with it
         return {name: value[0].clone() for name, value in split.items()} if single else split
+
+
+def _check_options(estimator, n_samples, sigma, evaluation, block, max_grad_norm):
+    _check_estimator(estimator)
+    even = estimator == "antithetic"
+    if not isinstance(n_samples, Integral) or n_samples < 1 + even or (even and n_samples % 2):
+        kind = "even integer, as samples come in pairs" if even else "integer"
+        raise ValueError(f"n_samples must be a positive {kind}, got {n_samples!r}.")
+    if not isinstance(sigma, Real) or not sigma > 0:
+        raise ValueError(f"sigma must be positive, got {sigma!r}.")
+    if evaluation not in ("loop", "vmap", "batch"):
+        raise ValueError(f"evaluation must be 'loop', 'vmap' or 'batch', got {evaluation!r}.")
+    if not (block is None or block == "tensor" or (isinstance(block, Integral) and block > 0)):
+        raise ValueError(f"block must be None, 'tensor' or a positive integer, got {block!r}.")
+    if max_grad_norm is not None and not (isinstance(max_grad_norm, Real) and max_grad_norm > 0):
+        raise ValueError(f"max_grad_norm must be None or positive, got {max_grad_norm!r}.")
 
 
 def _check_estimator(estimator):

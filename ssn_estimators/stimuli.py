@@ -72,8 +72,7 @@ def uniform(space: Space, *, contrast: ArrayLike = 1.0) -> np.ndarray:
     array([[0. , 0. , 0. ],
            [0.5, 0.5, 0.5]])
     """
-    contrast = _column("contrast", contrast)
-    return contrast * np.ones(space.n_positions)
+    return _column("contrast", contrast) * np.ones(space.n_positions)
 
 
 @validate_params(space=[Space], profile=[StrOptions({"gaussian", "von_mises"})])
@@ -207,7 +206,7 @@ def bar(
     step = _edge(edge, edge_width)
     offset = _offset(space, place)
     _check_lengths(length=length, contrast=contrast, place=offset[..., 0], edge_width=step.width)
-    pattern = contrast * np.ones(space.n_positions)
+    pattern = np.ones(space.n_positions) * contrast
     for x in np.moveaxis(offset, -1, 0):
         pattern = pattern * step(length / 2 + x) * step(length / 2 - x)
     return pattern

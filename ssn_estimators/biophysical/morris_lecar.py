@@ -13,6 +13,8 @@ from ssn_estimators._threads import share_out
 from ssn_estimators._torch import to_tensor
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ssn_estimators._typing import ArrayLike
 
 try:
@@ -204,7 +206,8 @@ class MorrisLecar:
         v = start.expand(shape)
         w = self.open_share(v)
         n_total = inputs.shape[-2] * n_steps
-        total, from_cells = 0.0, self.gain * recurrent_weights.mT
+        total: Any = 0.0
+        from_cells = self.gain * recurrent_weights.mT
         for i in range(n_total):
             if i % n_steps == 0:
                 words = inputs[..., i // n_steps, :]

@@ -172,7 +172,7 @@ def connect(
     (np.float64(3.512), np.float64(-1.836))
     """
     kernels = kernels_by_type(space, amplitudes, widths, profile, feature_widths, local_share)
-    parts = [[] for _ in kernels]
+    parts: list[list] = [[] for _ in kernels]
     # some rows at a time: what is made on the way is several times as large as the weights
     for rows in gen_batches(space.n_positions, max(1, MOST_PAIRS // space.n_positions)):
         pairs = _pairs(space, reach, rows)

@@ -23,7 +23,7 @@ from ssn_estimators.lateral.rule import CoActivation, gated, offsets, shares_of_
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Literal, Self
+    from typing import Any, Literal, Self
 
     from ssn_estimators._typing import ArrayLike
 
@@ -176,7 +176,8 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         first = not hasattr(self, "_sums")
         X = validate_data(self, X, reset=first)
         _refuse_negative(X)
-        sums = None if first else copy.deepcopy(self._sums)  # whole, if this one is interrupted
+        # whole, if this one is interrupted
+        sums: Any = None if first else copy.deepcopy(self._sums)
         if first:
             self._shape = image_shape_of(self.image_shape, X.shape[1], whole=False)
             self.n_channels_ = X.shape[1] // np.prod(self._shape)

@@ -68,8 +68,8 @@ def add_gaussian_noise(
         if clip.shape != (2,) or not clip[0] < clip[1]:
             raise ValueError(f"clip must be None or two numbers, the lower first, got {clip}.")
     noise = check_random_state(random_state).normal(size=X.shape).astype(X.dtype)
-    X = X + X.dtype.type(sigma) * noise
-    return X if clip is None else np.clip(X, *clip)
+    noisy = X + X.dtype.type(sigma) * noise
+    return noisy if clip is None else np.clip(noisy, *clip)
 
 
 @validate_params(

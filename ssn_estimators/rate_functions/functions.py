@@ -78,7 +78,7 @@ class RateFunction(ABC):
         -------
         gain : Tensor of the same shape
         """
-        value, pull = torch.func.vjp(self.value, u)
+        value, pull = torch.func.vjp(self.value, u)  # type: ignore[misc]
         return pull(torch.ones_like(value))[0]
 
     def _check(self, **least):

@@ -25,9 +25,9 @@ from ssn_estimators.sequences.data import response_weights
 from ssn_estimators.training import SequenceClassification, run_together
 
 if TYPE_CHECKING:
-    from typing import Any, Self
+    from typing import Self, Unpack
 
-    from ssn_estimators._typing import ArrayLike, ClassWeight
+    from ssn_estimators._typing import ArrayLike, ClassWeight, SequenceParameters
 
 __all__ = ["SSNSequenceClassifier"]
 
@@ -100,7 +100,7 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
         n_inhibitory: int | None = None,
         *,
         class_weight: ClassWeight = None,
-        **parameters: Any,
+        **parameters: Unpack[SequenceParameters],
     ) -> None:
         super().__init__(n_excitatory, n_inhibitory, **parameters)
         self.class_weight = class_weight
