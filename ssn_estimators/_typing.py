@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from scipy.sparse import sparray, spmatrix
 
 if TYPE_CHECKING:
+    from ssn_estimators.base import BaseSSN
     from ssn_estimators.circuit import Circuit
 
 __all__ = [
@@ -36,7 +37,9 @@ __all__ = [
     "SupervisedParameters",
 ]
 
-Estimator = TypeVar("Estimator")  # what a function returns of the kind that it gets
+Estimator = TypeVar(
+    "Estimator", bound="BaseSSN"
+)  # what a function returns of the kind that it gets
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 

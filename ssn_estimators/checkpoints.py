@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint"]
 
 
+def _is_count(value):
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+
+
 class Checkpoint:
     """Callback that writes the state of a fit to a folder, from which the fit goes on.
 
@@ -69,7 +73,7 @@ class Checkpoint:
     """
 
     def __init__(self, folder: StrPath, *, every: int = 50) -> None:
-        if not isinstance(every, Integral) or isinstance(every, bool) or every < 1:
+        if not _is_count(every):
             raise ValueError(f"every must be a positive integer, got {every!r}.")
         self.folder, self.every = folder, int(every)
 

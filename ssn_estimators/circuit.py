@@ -637,11 +637,11 @@ class Circuit:
             raise ValueError("drive must have at least one input, got none.")
         if not torch.isfinite(drive).all():
             raise ValueError("drive must be finite, got NaN or infinity.")
-        return drive
+        return drive  # type: ignore[return-value]
 
     def to_torch(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> Self:
+    ) -> Circuit:
         """The same circuit with torch tensors, on `device` and of `dtype` if given.
 
         Parameters
@@ -733,7 +733,7 @@ class Circuit:
             )
         return found
 
-    def with_checked(self, arrays: Mapping[str, Any]) -> Self:
+    def with_checked(self, arrays: Mapping[str, Any]) -> Circuit:
         """A copy with other arrays, whose values have passed the checks already.
 
         Parameters

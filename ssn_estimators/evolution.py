@@ -185,7 +185,7 @@ class EvolutionStrategy:
         self._generator = torch.Generator().manual_seed(int(seed))
         self._n_steps = 0
         self.n_dropped_ = self.n_evaluations_ = 0
-        self.loss_curve_ = []
+        self.loss_curve_: list[float] = []
 
     def state(self) -> dict:
         """All that a search over the same parameters needs to go on as this one.

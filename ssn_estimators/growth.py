@@ -20,7 +20,7 @@ from ssn_estimators._sklearn import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Literal
+    from typing import Any, Literal
 
     from ssn_estimators._typing import ArrayLike, Function, RandomState
     from ssn_estimators.circuit import Circuit
@@ -33,7 +33,7 @@ CONCENTRATION = 0.3  # of the Dirichlet distribution of random shares: mostly on
 
 def split(
     circuit: Circuit,
-    parents: Sequence[int],
+    parents: ArrayLike,
     *,
     shares: Literal["equal", "random"] = "equal",
     random_state: RandomState = None,
@@ -103,13 +103,13 @@ def split(
     if ((parents < 0) | (parents >= n)).any():
         raise ValueError(f"parents must be indices from 0 to {n - 1}, got {parents.tolist()}.")
 
-    origin, populations = [], {}
+    groups, populations = [], {}
     for name in circuit.populations:
         cells = np.arange(n)[circuit[name]]
         clones = parents[np.isin(parents, cells)]
-        origin += [cells, clones]
+        groups += [cells, clones]
         populations[name] = len(cells) + len(clones)
-    origin = np.concatenate(origin)
+    origin = np.concatenate(groups)
     n_excitatory = int((origin < circuit.n_excitatory).sum())
     parts = shares_of(origin, len(origin), "equal")
     # alike for siblings, which so get the same input, and whose differences go as they came
@@ -117,7 +117,9 @@ def split(
     weights = (circuit.weights[np.ix_(origin, origin)] * parts).astype(circuit.weights.dtype)
     noise = clone_noise(circuit.noise_factor, origin) if parents.size else circuit.noise_factor
     of_cells = ("k", "gamma") if circuit.rate_function is None else ("k",)
-    grown = {name: np.broadcast_to(getattr(circuit, name), n)[origin] for name in of_cells}
+    grown: dict[str, Any] = {
+        name: np.broadcast_to(getattr(circuit, name), n)[origin] for name in of_cells
+    }
     grown |= {"populations": populations, "tau": circuit.tau[origin]}
     grown |= {"weights": weights, "noise_factor": noise, "n_excitatory": n_excitatory}
     return replace(circuit, **grown), origin
@@ -214,7 +216,8 @@ def stage_sizes(
     """
     target = (n_excitatory, n_inhibitory)
     largest = max(target)
-    size, sizes = 1, []
+    size = 1
+    sizes: list = []
     while True:
         # ceil(target * size / largest) in integers
         sizes.append(tuple(-(-int(x) * size // int(largest)) for x in target))

@@ -82,7 +82,8 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
 
     _task = Regression
 
-    __init__ = SupervisedSSN.__init__  # for editors that look no further than the first base
+    if not TYPE_CHECKING:  # for editors that look no further than the first base
+        __init__ = SupervisedSSN.__init__
 
     _fitted_shapes = SupervisedSSN._fitted_shapes | {
         "n_outputs_": int,

@@ -206,7 +206,7 @@ def bar(
     step = _edge(edge, edge_width)
     offset = _offset(space, place)
     _check_lengths(length=length, contrast=contrast, place=offset[..., 0], edge_width=step.width)
-    pattern = np.ones(space.n_positions) * contrast
+    pattern: np.ndarray = np.ones(space.n_positions) * contrast
     for x in np.moveaxis(offset, -1, 0):
         pattern = pattern * step(length / 2 + x) * step(length / 2 - x)
     return pattern

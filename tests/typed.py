@@ -18,6 +18,8 @@ from ssn_estimators import (
     SSNRegressor,
     SSNSampler,
     SSNSequenceClassifier,
+    StabilityReport,
+    StationaryMoments,
     circuits,
     fit_many,
     gaussian_ring,
@@ -26,8 +28,7 @@ from ssn_estimators import (
     stability_report,
     stationary_moments,
 )
-from ssn_estimators.inspection import StabilityReport, contrast_response, steady_states
-from ssn_estimators.stationary import StationaryMoments
+from ssn_estimators.inspection import contrast_response, steady_states
 
 X, y = load_digits(return_X_y=True)
 

@@ -88,7 +88,7 @@ class Langevin:
                 raise ValueError(
                     f"diffusion has {len(self.diffusion)} dimensions, the samples have {d}."
                 )
-            return self.diffusion[None]
+            return self.diffusion[None]  # type: ignore[return-value]
         diffusion = np.asarray(self.diffusion(X), dtype=float)
         if diffusion.shape != (*X.shape, d):
             raise ValueError(

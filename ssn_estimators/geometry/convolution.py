@@ -91,7 +91,7 @@ def convolution(
     pairs = Pairs(np.zeros_like(near), near, distance[near], None)
     make = partial(block_of, pairs, space.n_positions, slice(0, 1), normalize, cutoff)
     onto_first = np.array([[make(kernel).toarray()[0] for kernel in row] for row in kernels])
-    onto_first = (onto_first * signs[:, None]).reshape(*onto_first.shape[:2], *space.shape)
+    onto_first = (onto_first * signs[:, None]).reshape(onto_first.shape[:2] + space.shape)
     spectra = rfftn(onto_first, axes=range(2, onto_first.ndim))
     product = partial(_product, spectra, space.shape)
     transposed = partial(_product, spectra.swapaxes(0, 1), space.shape)

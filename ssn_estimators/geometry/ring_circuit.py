@@ -30,7 +30,7 @@ def gaussian_ring(
     amplitudes: ArrayLike,
     widths: ArrayLike,
     *,
-    noise_variances: tuple[float, float] = (1.0, 1.0),
+    noise_variances: ArrayLike = (1.0, 1.0),
     noise_correlation: float = 0.0,
     noise_width: float = 0.5,
     noise_floor: float = 0.01,

@@ -16,7 +16,7 @@ from ssn_estimators.stationary.moments import moments_of_potentials
 if TYPE_CHECKING:
     from typing import Literal
 
-    from ssn_estimators._typing import ArrayLike
+    from ssn_estimators._typing import Array, ArrayLike
     from ssn_estimators.circuit import Circuit
 
 __all__ = ["jacobian", "local_dynamics", "spectral_abscissa"]
@@ -24,7 +24,7 @@ __all__ = ["jacobian", "local_dynamics", "spectral_abscissa"]
 
 def jacobian(
     circuit: Circuit, drive: ArrayLike, *, closure: Literal["gaussian", "linear"] = "gaussian"
-) -> np.ndarray:
+) -> Array:
     r"""Jacobian of the mean potentials at the stationary state.
 
     :math:`J = T^{-1} (W \mathrm{diag}(E[dr/du]) - I)`, which a small deviation of the mean
@@ -69,7 +69,7 @@ def jacobian(
 
 def spectral_abscissa(
     circuit: Circuit, drive: ArrayLike, *, closure: Literal["gaussian", "linear"] = "gaussian"
-) -> np.ndarray:
+) -> Array:
     """Largest real part of the eigenvalues of :func:`jacobian`.
 
     Its distance from 0 is the margin of stability, and its inverse the time in which the

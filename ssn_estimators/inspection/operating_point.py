@@ -119,7 +119,7 @@ def fixed_points(
         size = 10 ** rng.uniform(-1, 2, (n_starts, 1))
         starts = own + size * rng.standard_normal((n_starts, n))
         starts[:1] = own
-        found = []
+        found: list[Bunch] = []
         for begin in [*starts, *visited]:
             with np.errstate(over="ignore", invalid="ignore"):
                 solution = root(excess, begin, jac=slope, tol=1e-10)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
-    from ssn_estimators._typing import ArrayLike
+    from ssn_estimators._typing import Array, ArrayLike
     from ssn_estimators.circuit import Circuit
     from ssn_estimators.simulation import Simulation
 
@@ -43,7 +43,7 @@ def power_spectrum(
     cells: str | Sequence[int] | None = None,
     of: Literal["u", "r"] = "u",
     start: ArrayLike | None = None,
-) -> np.ndarray:
+) -> Array:
     r"""Power spectra of cells in the circuit linearised at its steady state.
 
     With the Jacobian J, :math:`T = \mathrm{diag}(\tau)` and the spectrum of the Ornstein-Uhlenbeck
@@ -106,7 +106,7 @@ def cross_spectrum(
     cells: str | Sequence[int] | None = None,
     of: Literal["u", "r"] = "u",
     start: ArrayLike | None = None,
-) -> np.ndarray:
+) -> Array:
     """Spectra and cross-spectra of cells in the circuit linearised at its steady state.
 
     Parameters
@@ -147,7 +147,7 @@ def coherence(
     *,
     of: Literal["u", "r"] = "u",
     start: ArrayLike | None = None,
-) -> np.ndarray:
+) -> Array:
     """Coherence between two cells, or the means of two groups of them.
 
     Parameters
@@ -196,7 +196,7 @@ def lfp_spectrum(
     *,
     of: Literal["u", "r"] = "u",
     start: ArrayLike | None = None,
-) -> np.ndarray:
+) -> Array:
     """Power spectrum of a weighted sum of potentials, such as a local field potential.
 
     Parameters

@@ -121,6 +121,8 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "_shape": tuple,
     }
 
+    _sums: CoActivation
+
     def __init__(
         self,
         image_shape: Sequence[int] | None = None,

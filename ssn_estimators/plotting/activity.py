@@ -97,7 +97,7 @@ class TrajectoryDisplay:
         """
         ax = axes_of(self, ax)
         populations = np.split(np.asarray(self.potentials), [self.n_excitatory], axis=1)
-        self.lines_ = []
+        self.lines_: list = []
         for u, colour, name in zip(
             populations, (EXCITATORY, INHIBITORY), ("excitatory", "inhibitory"), strict=True
         ):
@@ -270,7 +270,8 @@ class RasterDisplay:
         if window is not None:
             shown = (times >= window[0]) & (times <= window[1])
             times, neurons = times[shown], neurons[shown]
-        ax, self.lines_ = axes_of(self, ax), []
+        ax = axes_of(self, ax)
+        self.lines_: list = []
         kinds = np.searchsorted(np.cumsum(sizes), neurons, side="right")
         for i, name in enumerate(self.populations):
             x, y = times[kinds == i] / scale, place[neurons[kinds == i]]

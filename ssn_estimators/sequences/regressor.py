@@ -80,7 +80,8 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
 
     _task = SequenceRegression
 
-    __init__ = SequenceSSN.__init__  # for editors that look no further than the first base
+    if not TYPE_CHECKING:  # for editors that look no further than the first base
+        __init__ = SequenceSSN.__init__
 
     _fitted_shapes = SequenceSSN._fitted_shapes | {
         "n_outputs_": int,
