@@ -1,10 +1,17 @@
 """What classifiers make of logits, and how matrices that are trained begin."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.special import softmax
 from sklearn.utils.multiclass import check_classification_targets
 
 from ssn_estimators.exceptions import DivergenceError
+
+if TYPE_CHECKING:
+    from ssn_estimators._typing import ArrayLike, Function
 
 __all__ = [
     "LogitsMixin",
@@ -73,9 +80,12 @@ def probabilities_of(decision):
 
 
 class LogitsMixin:
+    classes_: np.ndarray
+    decision_function: Function  # of the estimator
+
     """Labels and probabilities of classifiers that have a `decision_function`."""
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Most probable class of every input.
 
         Parameters
@@ -90,7 +100,7 @@ class LogitsMixin:
         """
         return labels_of(self.decision_function(X), self.classes_)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities of the classes.
 
         Parameters

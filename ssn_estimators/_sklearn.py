@@ -1,5 +1,7 @@
 """The one place that touches what scikit-learn may still change: callbacks and private names."""
 
+from __future__ import annotations
+
 import functools
 import inspect
 import platform
@@ -10,13 +12,14 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator as _BaseEstimator
 from sklearn.base import _fit_context
-from sklearn.callback import CallbackSupportMixin, ProgressBar, with_callbacks
+from sklearn.callback import CallbackSupportMixin, ProgressBar
+from sklearn.callback import with_callbacks as _with_callbacks
 from sklearn.callback._callback_support import callback_management_context
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
@@ -29,6 +32,9 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn.utils.validation import validate_data as _validate_data
 
 from ssn_estimators._torch import MOST, on_cpu
+
+if TYPE_CHECKING:
+    from ssn_estimators._typing import Decorated
 
 __all__ = [
     "COUNT",
@@ -146,12 +152,17 @@ def count_steps(time, dt, name):
     return round(n_steps)
 
 
-def validate_params(**constraints):
+def validate_params(**constraints) -> Callable[[Decorated], Decorated]:
     """Scikit-learn's check of the parameters of a function; errors name the parameter."""
     return _validate_params(constraints, prefer_skip_nested_validation=True)
 
 
-def fit_context(*, prefer_skip_nested_validation):
+def with_callbacks(fit: Decorated) -> Decorated:
+    """Scikit-learn's decorator of `fit`; type checkers see what is decorated."""
+    return _with_callbacks(fit)
+
+
+def fit_context(*, prefer_skip_nested_validation) -> Callable[[Decorated], Decorated]:
     """Scikit-learn's decorator of `fit` and `partial_fit`, and what all of ours need."""
 
     def decorate(fit):

@@ -50,7 +50,7 @@ one_blas_thread = _OneThread()
 
 
 if hasattr(os, "register_at_fork"):  # who was inside is not in the child
-    os.register_at_fork(after_in_child=one_blas_thread.__init__)
+    os.register_at_fork(after_in_child=one_blas_thread.__init__)  # type: ignore[misc]
 
 
 @cache

@@ -6,6 +6,7 @@ import inspect
 import re
 from dataclasses import replace
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -42,12 +43,19 @@ from ssn_estimators.training import (
     train,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ssn_estimators._typing import ArrayLike, Decorated
+    from ssn_estimators.simulation import Simulation
+
 __all__ = ["BaseSSN", "documented_by", "extending"]
 
 METHODS = ("simulation", "closure", "moments")  # the last two are the same
 
 
-def documented_by(base):
+def documented_by(base: type) -> Callable[[Decorated], Decorated]:
     """Decorator that fills the lines {parameters} and {attributes} of a docstring from a base's."""
 
     def decorate(estimator):
@@ -62,7 +70,7 @@ def documented_by(base):
     return decorate
 
 
-def extending(base):
+def extending(base: type) -> Callable[[Decorated], Decorated]:
     """Decorator of an `__init__` with ``**parameters`` of a base's, which scikit-learn must see.
 
     Its own parameters, by keyword only, come after them.
@@ -283,7 +291,7 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         check_is_fitted(self)
         return validate_data(self, X, reset=False)
 
-    def drive(self, X):
+    def drive(self, X: ArrayLike) -> np.ndarray:
         """External drive f(h) of every cell.
 
         Parameters
@@ -298,7 +306,7 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         """
         return self._drive(self._check_X(X))
 
-    def simulate(self, X, **parameters):
+    def simulate(self, X: ArrayLike, **parameters: Any) -> Simulation:
         """Simulate the fitted circuit on inputs.
 
         Parameters

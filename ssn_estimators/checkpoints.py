@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from numbers import Integral
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import joblib
 import numpy as np
@@ -13,7 +14,18 @@ from sklearn.utils import check_random_state
 from ssn_estimators._sklearn import versions
 from ssn_estimators.persistence import read_values, write_values
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sklearn.base import BaseEstimator
+
+    from ssn_estimators._typing import StrPath
+
 __all__ = ["Checkpoint"]
+
+
+def _is_count(value):
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
 
 
 class Checkpoint:
@@ -60,15 +72,15 @@ class Checkpoint:
     30
     """
 
-    def __init__(self, folder, *, every=50):
-        if not isinstance(every, Integral) or isinstance(every, bool) or every < 1:
+    def __init__(self, folder: StrPath, *, every: int = 50) -> None:
+        if not _is_count(every):
             raise ValueError(f"every must be a positive integer, got {every!r}.")
         self.folder, self.every = folder, int(every)
 
     # scikit-learn's protocol: the state of a fit is more than the estimator that it would give
     # what scikit-learn calls, and what a checkpoint does not need: fits ask for `checkpoint_record`
 
-    def setup(self, estimator, context):
+    def setup(self, estimator: object, context: object) -> None:
         """Nothing: a hook of scikit-learn's callbacks.
 
         Parameters
@@ -77,7 +89,7 @@ class Checkpoint:
             Not looked at.
         """
 
-    def teardown(self, estimator, context):
+    def teardown(self, estimator: object, context: object) -> None:
         """Nothing: a hook of scikit-learn's callbacks.
 
         Parameters
@@ -86,7 +98,7 @@ class Checkpoint:
             Not looked at.
         """
 
-    def on_fit_task_begin(self, estimator, context):
+    def on_fit_task_begin(self, estimator: object, context: object) -> None:
         """Nothing: a hook of scikit-learn's callbacks.
 
         Parameters
@@ -95,7 +107,7 @@ class Checkpoint:
             Not looked at.
         """
 
-    def on_fit_task_end(self, estimator, context):
+    def on_fit_task_end(self, estimator: object, context: object) -> bool:
         """Do not stop the fit: a hook of scikit-learn's callbacks.
 
         Parameters
@@ -110,7 +122,7 @@ class Checkpoint:
         """
         return False
 
-    def checkpoint_record(self, estimator, data):
+    def checkpoint_record(self, estimator: BaseEstimator, data: object) -> Any:
         """The record of a fit to these data, with what it goes on from.
 
         Parameters

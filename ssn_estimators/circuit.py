@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +25,14 @@ from ssn_estimators._matrices import (
 from ssn_estimators._torch import to_numbers, to_tensor
 from ssn_estimators.rate_functions import RateFunction
 from ssn_estimators.receptors import Receptors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Literal, Self
+
+    from scipy.sparse import sparray
+
+    from ssn_estimators._typing import AnyArray, Array, ArrayLike, Constant, SparseLike, StrPath
 
 __all__ = ["CONSTANTS", "DIVERGENCE_THRESHOLD", "Circuit", "kind_of"]
 
@@ -132,31 +141,31 @@ class Circuit:
     tau_e: float | np.ndarray
     tau_i: float | np.ndarray
     tau_eta: float
-    populations: Mapping
+    populations: Mapping[str, int]
     dynamics: str
     rate_function: RateFunction | None
     receptors: Receptors | None
-    unconnected: tuple
+    unconnected: tuple[tuple[str, str], ...]
 
     def __init__(
         self,
-        weights,
-        n_excitatory=None,
-        noise_factor=0.0,
-        theta=(1.0, 0.0, 1.0),
-        k=None,
-        gamma=None,
-        tau_e=20.0,
-        tau_i=10.0,
-        tau_eta=20.0,
+        weights: SparseLike | torch.Tensor,
+        n_excitatory: int | None = None,
+        noise_factor: Constant | torch.Tensor | sparray = 0.0,
+        theta: AnyArray = (1.0, 0.0, 1.0),
+        k: Constant | None = None,
+        gamma: Constant | None = None,
+        tau_e: ArrayLike = 20.0,
+        tau_i: ArrayLike = 10.0,
+        tau_eta: float = 20.0,
         *,
-        populations=None,
-        tau=None,
-        dynamics="voltage",
-        rate_function=None,
-        receptors=None,
-        unconnected=(),
-    ):
+        populations: Mapping[str, int] | None = None,
+        tau: Constant | None = None,
+        dynamics: Literal["voltage", "rate"] = "voltage",
+        rate_function: RateFunction | None = None,
+        receptors: Receptors | None = None,
+        unconnected: Sequence[tuple[str, str]] = (),
+    ) -> None:
         _check_parts(dynamics, gamma, rate_function, receptors)
         weights = as_matrix(weights)
         if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
@@ -329,22 +338,22 @@ class Circuit:
         self.__init__(**state)
 
     @property
-    def n_neurons(self):
+    def n_neurons(self) -> int:
         """Number of cells, excitatory and inhibitory."""
         return self.weights.shape[0]
 
     @property
-    def n_inhibitory(self):
+    def n_inhibitory(self) -> int:
         """Number of inhibitory cells."""
         return self.n_neurons - self.n_excitatory
 
     @property
-    def signs(self):
+    def signs(self) -> np.ndarray:
         """+1 for excitatory and -1 for inhibitory cells, ndarray of shape (n_neurons,)."""
         return np.where(np.arange(self.n_neurons) < self.n_excitatory, 1.0, -1.0)
 
     @property
-    def connected(self):
+    def connected(self) -> np.ndarray:
         """Where weights may be other than 0, bool ndarray of shape (n_neurons, n_neurons)."""
         connected = np.ones((self.n_neurons, self.n_neurons), bool)
         for post, pre in self.unconnected:
@@ -352,7 +361,7 @@ class Circuit:
         return connected
 
     @property
-    def tau(self):
+    def tau(self) -> np.ndarray:
         """Membrane time constant of each cell in ms, ndarray of shape (n_neurons,)."""
         n, n_excitatory = self.n_neurons, self.n_excitatory
         of_e, of_i = (np.asarray(tau, float) for tau in (self.tau_e, self.tau_i))
@@ -361,25 +370,25 @@ class Circuit:
         )
 
     @property
-    def is_sparse(self):
+    def is_sparse(self) -> bool:
         """Whether weights and noise factor are sparse."""
         return is_sparse(self.weights)
 
     @property
-    def n_states(self):
+    def n_states(self) -> int:
         """Numbers that a trial is at any time: one for each cell, or of x and all y."""
         filters = 0 if self.receptors is None else len(self.receptors.tau)
         return self.n_neurons * (1 + filters)
 
     @property
-    def tau_states(self):
+    def tau_states(self) -> np.ndarray:
         """Time constant of each of them in ms, ndarray of shape (n_states,)."""
         if self.receptors is None:
             return self.tau
         tau = self.receptors.tau
         return np.repeat([tau[self.receptors.external], *tau.values()], self.n_neurons)
 
-    def potentials(self, state):
+    def potentials(self, state: Array) -> Array:
         """Potentials in a state: themselves, or of a circuit with receptors x and what y add.
 
         Parameters
@@ -399,7 +408,7 @@ class Circuit:
         shares = self._shares(state)
         return parts[..., 0, :] + self.recurrent((parts[..., 1:, :] * shares).sum(-2))
 
-    def state_at(self, u):
+    def state_at(self, u: Array) -> Array:
         """State in which potentials are u, as if they had always been.
 
         Parameters
@@ -417,7 +426,7 @@ class Circuit:
         join = torch.cat if torch.is_tensor(u) else np.concatenate
         return join([u - self.recurrent(rates), *[rates] * len(self.receptors.tau)], -1)
 
-    def recurrent(self, rates):
+    def recurrent(self, rates: Array) -> Array:
         """Recurrent input W r.
 
         Parameters
@@ -432,7 +441,7 @@ class Circuit:
         """
         return times(self.weights, rates)
 
-    def noise(self, z):
+    def noise(self, z: AnyArray) -> Array:
         r"""Noise :math:`\eta = n z` in mV, of independent processes z, as :meth:`recurrent`.
 
         Parameters
@@ -442,7 +451,7 @@ class Circuit:
         """
         return times(self.noise_factor, z)
 
-    def dense(self, what):
+    def dense(self, what: str) -> Self:
         """The circuit itself if its weights are dense; else raise ValueError.
 
         Parameters
@@ -458,7 +467,7 @@ class Circuit:
         shares = self.receptors.shares_of_cells(self.populations)
         return torch.from_numpy(shares.copy()).to(like) if torch.is_tensor(like) else shares
 
-    def drive(self, h):
+    def drive(self, h: AnyArray) -> Array:
         """Input function f (Eq. 2), element by element.
 
         Parameters
@@ -488,7 +497,7 @@ class Circuit:
         drive = torch.nn.functional.pad(drive, (0, self.n_neurons - h.shape[-1]))
         return drive if torch.is_tensor(self.weights) else drive.detach().numpy()
 
-    def rates(self, u):
+    def rates(self, u: AnyArray) -> Array:
         """Firing rates r = k [u]+^gamma (Eq. 3), or k phi(u), element by element.
 
         Parameters
@@ -506,7 +515,7 @@ class Circuit:
         positive = torch.relu(u) if torch.is_tensor(u) else np.maximum(u, 0)
         return self.of_cells("k", u) * positive ** self.of_cells("gamma", u)
 
-    def gain(self, u):
+    def gain(self, u: AnyArray) -> Array:
         """Slope dr/du of the rate function, element by element.
 
         Parameters
@@ -533,7 +542,7 @@ class Circuit:
             return function(u)
         return function(torch.from_numpy(np.array(u, float))).numpy()
 
-    def of_cells(self, name, like):
+    def of_cells(self, name: str, like: Array) -> float | Array:
         """A constant: a number, or where cells differ an array of the kind of `like`.
 
         Parameters
@@ -548,7 +557,7 @@ class Circuit:
             return torch.from_numpy(value.copy()).to(like)
         return value
 
-    def jacobian(self, gain):
+    def jacobian(self, gain: Array) -> Array:
         r"""Jacobian :math:`T^{-1} (W \mathrm{diag}(g) - I)` of Eq. 1 where cells have gains g.
 
         In the rate form :math:`T^{-1} (\mathrm{diag}(g) W - I)`, with the same eigenvalues. With
@@ -586,7 +595,9 @@ class Circuit:
         of_rates = gain[..., None] * join([eye, *[self.weights * c for c in self._shares(gain)]], 1)
         return join([0 * of_rates, *[of_rates] * len(self.receptors.tau)], -2)
 
-    def check_drive(self, drive, *, n_steps=None, dtype=None):
+    def check_drive(
+        self, drive: AnyArray, *, n_steps: int | None = None, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
         """External drive of inputs as a tensor, or why it cannot be.
 
         Parameters
@@ -626,9 +637,11 @@ class Circuit:
             raise ValueError("drive must have at least one input, got none.")
         if not torch.isfinite(drive).all():
             raise ValueError("drive must be finite, got NaN or infinity.")
-        return drive
+        return drive  # type: ignore[return-value]
 
-    def to_torch(self, device=None, dtype=None):
+    def to_torch(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Circuit:
         """The same circuit with torch tensors, on `device` and of `dtype` if given.
 
         Parameters
@@ -648,12 +661,12 @@ class Circuit:
             arrays[name] = array.to(device=device, dtype=dtype)
         return self.with_checked(arrays)
 
-    def to_numpy(self):
+    def to_numpy(self) -> Self:
         """The same circuit with NumPy arrays, detached from any graph and on the CPU."""
         names = ("weights", "noise_factor", "theta")
         return replace(self, **{name: detached(getattr(self, name)) for name in names})
 
-    def save(self, path):
+    def save(self, path: StrPath) -> None:
         """Save the circuit, without pickle.
 
         Parameters
@@ -685,7 +698,7 @@ class Circuit:
         save(self, path)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: StrPath) -> Self:
         """Load a circuit that :meth:`save` or :func:`ssn_estimators.save` has written.
 
         Parameters
@@ -720,7 +733,7 @@ class Circuit:
             )
         return found
 
-    def with_checked(self, arrays):
+    def with_checked(self, arrays: Mapping[str, Any]) -> Circuit:
         """A copy with other arrays, whose values have passed the checks already.
 
         Parameters

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,11 @@ from ssn_estimators.geometry import Space, connect, line, orientation_map, ring,
 from ssn_estimators.rate_functions import AbbottChance
 from ssn_estimators.receptors import Receptors
 from ssn_estimators.stimuli import bar, bump, for_types, grating
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = [
     "Published",
@@ -60,7 +65,7 @@ class Published(NamedTuple):
 
     circuit: Circuit
     space: Space | None
-    drive: Callable
+    drive: Callable[..., np.ndarray]
 
 
 def _to_all(weights):
@@ -79,7 +84,7 @@ def _numbers(values):
 
 
 @validate_params(strong=["boolean"])
-def ahmadian_2013_pair(strong=False):
+def ahmadian_2013_pair(strong: bool = False) -> Published:
     """An E and an I cell, the mean-field reduction of the ring of Ahmadian et al. [1]_.
 
     From an input of 3.9 mV on the E cell alone would be unstable: inhibition stabilizes it, and
@@ -124,7 +129,7 @@ def _orientation_drive(space, width):
 
 
 @validate_params(n_positions=COUNT)
-def ahmadian_2013_ring(n_positions=180):
+def ahmadian_2013_ring(n_positions: int = 180) -> Published:
     """Ring of preferred orientations of Ahmadian et al. [1]_.
 
     Weights of all types fall off with a standard deviation of 32 degrees.
@@ -156,7 +161,7 @@ def ahmadian_2013_ring(n_positions=180):
     return Published(Circuit(weights, n_positions, k=0.04), space, _orientation_drive(space, 30.0))
 
 
-def rubin_2015_ring():
+def rubin_2015_ring() -> Published:
     """Ring of 180 + 180 cells of Rubin et al. [1]_, for normalization of two orientations.
 
     Responses to two orientations at once add up more than linearly when they are weak, and are
@@ -187,7 +192,7 @@ def rubin_2015_ring():
 
 
 @validate_params(gamma=[Interval(Real, 1, None, closed="left")])
-def rubin_2015_line(gamma=2.0):
+def rubin_2015_line(gamma: float = 2.0) -> Published:
     """Line of 101 + 101 cells of Rubin et al. [1]_, for surround suppression.
 
     Excitation reaches others, farther onto I cells than onto E cells; inhibition is local.
@@ -229,7 +234,7 @@ def rubin_2015_line(gamma=2.0):
     return Published(Circuit(weights, 101, k=0.01, gamma=float(gamma)), space, drive)
 
 
-def hennequin_2018_pair():
+def hennequin_2018_pair() -> Published:
     """An E and an I cell with noise, of Hennequin et al. [1]_: variability is quenched.
 
     Weak input lets the standard deviation of the E cell's potential grow to .87 mV, stronger input
@@ -263,7 +268,7 @@ def _noise_of_potentials(deviations, tau=np.array([20.0, 10.0]), tau_eta=50.0): 
 
 
 @validate_params(noise=[StrOptions({"shared", "independent"})])
-def hennequin_2018_ring(noise="shared"):
+def hennequin_2018_ring(noise: Literal["shared", "independent"] = "shared") -> Published:
     """Ring of 50 + 50 cells with noise, of Hennequin et al. [1]_.
 
     The variability of a cell falls with contrast, most where the stimulus is, and so do
@@ -312,7 +317,7 @@ def hennequin_2018_ring(noise="shared"):
     return Published(circuit, space, drive)
 
 
-def kraynyukova_2018_pair():
+def kraynyukova_2018_pair() -> Published:
     """An E and a slow I cell that oscillate, in the regimes of Kraynyukova & Tchumatchenko [1]_.
 
     Between inputs to the E cell of 1.0 and 1.1 the fixed point becomes unstable (a Hopf
@@ -346,7 +351,7 @@ def kraynyukova_2018_pair():
     return Published(circuit, None, drive)
 
 
-def bistable_pair():
+def bistable_pair() -> Published:
     """An E and a fast I cell that remember: without input they are silent, or at 12 and 15 Hz.
 
     An input of 5 mV to the E cell for 100 ms switches them on, one of 20 mV to the I cell for 50 ms
@@ -378,7 +383,7 @@ def bistable_pair():
     return Published(circuit, None, drive)
 
 
-def kuchibhotla_2017():
+def kuchibhotla_2017() -> Published:
     """One E, PV, SST and VIP cell with the weights of Kuchibhotla et al. [1]_.
 
     The E cell is never stabilized by inhibition, so no type responds paradoxically; input to the
@@ -417,7 +422,7 @@ def kuchibhotla_2017():
     return Published(circuit, None, drive)
 
 
-def del_molino_2017():
+def del_molino_2017() -> Published:
     r"""E, PV, SST and VIP populations of Garcia del Molino et al. [1]_, in the rate form.
 
     Whether input to the VIP population lowers or raises the rate of the SST population depends on
@@ -471,7 +476,7 @@ def del_molino_2017():
     return Published(circuit, None, drive)
 
 
-def size_contrast():
+def size_contrast() -> Published:
     """E, PV, SST and VIP cells at a centre and its surround, for size and contrast.
 
     E and PV cells prefer small stimuli at high contrast, SST cells large ones, and VIP cells are
@@ -546,7 +551,7 @@ FIGURE = [Interval(Integral, min(HOLT), max(HOLT), closed="both")]
 
 
 @validate_params(figure=FIGURE)
-def holt_2023_column(figure=4):
+def holt_2023_column(figure: Literal[4, 6] = 4) -> Published:
     """An E and an I cell, the column of the sheet of Holt et al. [1]_.
 
     Its rates are those of the sheet far from the edge of a large grating. Its gamma oscillations
@@ -583,7 +588,7 @@ def holt_2023_column(figure=4):
 
 
 @validate_params(figure=FIGURE)
-def holt_2023_gamma(figure=4):
+def holt_2023_gamma(figure: Literal[4, 6] = 4) -> Published:
     """The column of Holt et al. [1]_ with AMPA, GABA and NMDA receptors, and noise.
 
     The peak of the spectrum of the E cell's input moves with contrast, in figure 4 from 58 Hz at a
@@ -632,7 +637,9 @@ def _of_figure(figure):
 
 
 @validate_params(figure=FIGURE, receptors=["boolean"])
-def holt_2023_sheet(figure=4, orientation=None, receptors=False):
+def holt_2023_sheet(
+    figure: Literal[4, 6] = 4, orientation: ArrayLike | None = None, receptors: bool = False
+) -> Published:
     """Sheet of 17 x 17 positions of Holt et al. [1]_, for surround suppression.
 
     Parameters
@@ -695,7 +702,7 @@ def holt_2023_sheet(figure=4, orientation=None, receptors=False):
     return Published(Circuit(signed(magnitudes, [1, -1]), 289, k=0.04, **more), space, drive)
 
 
-def obeid_2021_sheet(orientation=None):
+def obeid_2021_sheet(orientation: ArrayLike | None = None) -> Published:
     """Sheet of 75 x 75 positions with an orientation map, after Obeid & Miller [1]_.
 
     A cell's excitation comes from up to 3 positions away, tuned broadly, and from farther away,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
@@ -24,6 +26,11 @@ from ssn_estimators.base import documented_by, extending
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.supervised import SupervisedSSN
 from ssn_estimators.training import Classification, run_together
+
+if TYPE_CHECKING:
+    from typing import Any, Literal, Self, Unpack
+
+    from ssn_estimators._typing import ArrayLike, ClassWeight, Method, SupervisedParameters
 
 __all__ = ["SSNClassifier"]
 
@@ -116,12 +123,19 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
     _fitted_shapes = SupervisedSSN._fitted_shapes | {"classes_": ("outputs",)}
 
     @extending(SupervisedSSN)
-    def __init__(self, n_excitatory=None, n_inhibitory=None, *, class_weight=None, **parameters):
+    def __init__(
+        self,
+        n_excitatory: int | None = None,
+        n_inhibitory: int | None = None,
+        *,
+        class_weight: ClassWeight = None,
+        **parameters: Unpack[SupervisedParameters],
+    ) -> None:
         super().__init__(n_excitatory, n_inhibitory, **parameters)
         self.class_weight = class_weight
 
     @classmethod
-    def from_paper(cls, name, **parameters):
+    def from_paper(cls, name: Literal["mnist-50:50", "mnist-80:20"], **parameters: Any) -> Self:
         """Classifier in a configuration published by Soo & Lengyel (2022).
 
         Sizes, one-to-one input, growth pair by pair, Euler at 0.2 ms, 2000 steps of burn-in
@@ -147,7 +161,14 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+    ) -> Self:
         """Grow and train the network.
 
         Parameters
@@ -184,7 +205,13 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Go on training for one pass over the data, at a constant rate.
 
         The first call grows the network, with `growth_iter` steps at each size, on the data
@@ -274,7 +301,7 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
     def _attributes(self, model):
         return super()._attributes(model) | {"classes_": self.classes_}
 
-    def decision_function(self, X, *, method="simulation"):
+    def decision_function(self, X: ArrayLike, *, method: Method = "simulation") -> np.ndarray:
         """Logits of the classes.
 
         Parameters
@@ -300,7 +327,7 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
         logits = self._respond(self._check_X(X), self._fitted_model(), method).astype(float)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
-    def predict(self, X, *, method="simulation"):
+    def predict(self, X: ArrayLike, *, method: Method = "simulation") -> np.ndarray:
         """Most probable class of every input.
 
         Parameters
@@ -320,7 +347,7 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
         """
         return labels_of(self.decision_function(X, method=method), self.classes_)
 
-    def predict_proba(self, X, *, method="simulation"):
+    def predict_proba(self, X: ArrayLike, *, method: Method = "simulation") -> np.ndarray:
         """Probabilities of the classes.
 
         Parameters

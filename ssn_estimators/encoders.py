@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +27,12 @@ from ssn_estimators._torch import (
     resolve_device,
     to_tensor,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from ssn_estimators._typing import ArrayLike, RandomState
 
 __all__ = ["AutoencoderEncoder"]
 
@@ -120,21 +127,21 @@ class AutoencoderEncoder(
 
     def __init__(
         self,
-        n_components=50,
+        n_components: int = 50,
         *,
-        hidden_layer_sizes=(360, 120),
-        max_iter=2000,
-        batch_size=256,
-        learning_rate_init=0.002,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=5,
-        tol=1e-4,
-        warm_start=False,
-        device="auto",
-        random_state=None,
-        verbose=False,
-    ):
+        hidden_layer_sizes: Sequence[int] = (360, 120),
+        max_iter: int = 2000,
+        batch_size: int = 256,
+        learning_rate_init: float = 0.002,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: bool | int = False,
+    ) -> None:
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
         self.max_iter = max_iter
@@ -151,7 +158,7 @@ class AutoencoderEncoder(
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Train encoder and decoder.
 
         Parameters
@@ -257,7 +264,7 @@ class AutoencoderEncoder(
         network.restore(self.coefs_, self.intercepts_, torch.float64)
         return network.to(resolve_device(self.device)).requires_grad_(False)
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Codes of the inputs.
 
         Parameters
@@ -279,7 +286,7 @@ class AutoencoderEncoder(
 
         return in_pieces(code, X).astype(X.dtype, copy=False)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Reconstructions from codes, in the units of the data.
 
         Parameters

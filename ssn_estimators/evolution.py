@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import joblib
 import torch
@@ -11,13 +12,26 @@ from sklearn.utils import check_random_state
 
 from ssn_estimators._torch import restore, state_of
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Literal, Self
+
+    from ssn_estimators._typing import Function, RandomState
+
 __all__ = ["ESTIMATORS", "EvolutionStrategy", "estimate_gradient"]
 
 ESTIMATORS = ("antithetic", "baseline", "plain")
 OPTIMIZERS = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop, "sgd": torch.optim.SGD}
 
 
-def estimate_gradient(noise, losses, sigma, *, estimator="antithetic", baseline=0.0):
+def estimate_gradient(
+    noise: torch.Tensor,
+    losses: torch.Tensor,
+    sigma: float,
+    *,
+    estimator: Literal["antithetic", "baseline", "plain"] = "antithetic",
+    baseline: float = 0.0,
+) -> tuple[torch.Tensor, int]:
     r"""Gradient of a loss, smoothed over normal perturbations of its parameters.
 
     .. math::
@@ -140,35 +154,21 @@ class EvolutionStrategy:
 
     def __init__(
         self,
-        parameters,
+        parameters: dict[str, torch.Tensor] | torch.nn.Module | Iterable[torch.Tensor],
         *,
-        n_samples=100,
-        sigma=0.1,
-        estimator="antithetic",
-        block=None,
-        optimizer="adam",
-        learning_rate_init=0.005,
-        max_grad_norm=None,
-        evaluation="loop",
-        n_jobs=None,
-        random_state=None,
-    ):
+        n_samples: int = 100,
+        sigma: float = 0.1,
+        estimator: Literal["antithetic", "baseline", "plain"] = "antithetic",
+        block: Literal["tensor"] | int | None = None,
+        optimizer: Literal["adam", "rmsprop", "sgd"] | Function = "adam",
+        learning_rate_init: float = 0.005,
+        max_grad_norm: float | None = None,
+        evaluation: Literal["loop", "vmap", "batch"] = "loop",
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+    ) -> None:
         self.parameters = _named(parameters)
-        _check_estimator(estimator)
-        even = estimator == "antithetic"
-        if not isinstance(n_samples, Integral) or n_samples < 1 + even or (even and n_samples % 2):
-            kind = "even integer, as samples come in pairs" if even else "integer"
-            raise ValueError(f"n_samples must be a positive {kind}, got {n_samples!r}.")
-        if not isinstance(sigma, Real) or not sigma > 0:
-            raise ValueError(f"sigma must be positive, got {sigma!r}.")
-        if evaluation not in ("loop", "vmap", "batch"):
-            raise ValueError(f"evaluation must be 'loop', 'vmap' or 'batch', got {evaluation!r}.")
-        if not (block is None or block == "tensor" or (isinstance(block, Integral) and block > 0)):
-            raise ValueError(f"block must be None, 'tensor' or a positive integer, got {block!r}.")
-        if max_grad_norm is not None and not (
-            isinstance(max_grad_norm, Real) and max_grad_norm > 0
-        ):
-            raise ValueError(f"max_grad_norm must be None or positive, got {max_grad_norm!r}.")
+        _check_options(estimator, n_samples, sigma, evaluation, block, max_grad_norm)
         if callable(optimizer):
             self.optimizer = optimizer(list(self.parameters.values()))
         elif optimizer in OPTIMIZERS:
@@ -185,9 +185,9 @@ class EvolutionStrategy:
         self._generator = torch.Generator().manual_seed(int(seed))
         self._n_steps = 0
         self.n_dropped_ = self.n_evaluations_ = 0
-        self.loss_curve_ = []
+        self.loss_curve_: list[float] = []
 
-    def state(self):
+    def state(self) -> dict:
         """All that a search over the same parameters needs to go on as this one.
 
         Returns
@@ -203,7 +203,7 @@ class EvolutionStrategy:
             "loss_curve": list(self.loss_curve_),
         }
 
-    def restore(self, state):
+    def restore(self, state: dict) -> None:
         """Go on from a state.
 
         Parameters
@@ -217,7 +217,7 @@ class EvolutionStrategy:
         self._n_steps, self.n_dropped_, self.n_evaluations_ = state["counts"]
         self.loss_curve_ = list(state["loss_curve"])
 
-    def step(self, loss):
+    def step(self, loss: Function) -> float:
         """Estimate the gradient and let the optimiser take one step.
 
         Parameters
@@ -243,7 +243,7 @@ class EvolutionStrategy:
         self.loss_curve_.append(value)
         return value
 
-    def minimize(self, loss, n_iter, *, callback=None):
+    def minimize(self, loss: Function, n_iter: int, *, callback: Function | None = None) -> Self:
         """Take steps.
 
         Parameters
@@ -266,7 +266,7 @@ class EvolutionStrategy:
         return self
 
     @torch.no_grad()
-    def estimate(self, loss):
+    def estimate(self, loss: Function) -> float:
         """Estimate the gradient, and write it to the `grad` of the parameters.
 
         Parameters
@@ -349,6 +349,22 @@ class EvolutionStrategy:
         }
         # copies: what is sent to a worker must not take the whole population with it
         return {name: value[0].clone() for name, value in split.items()} if single else split
+
+
+def _check_options(estimator, n_samples, sigma, evaluation, block, max_grad_norm):
+    _check_estimator(estimator)
+    even = estimator == "antithetic"
+    if not isinstance(n_samples, Integral) or n_samples < 1 + even or (even and n_samples % 2):
+        kind = "even integer, as samples come in pairs" if even else "integer"
+        raise ValueError(f"n_samples must be a positive {kind}, got {n_samples!r}.")
+    if not isinstance(sigma, Real) or not sigma > 0:
+        raise ValueError(f"sigma must be positive, got {sigma!r}.")
+    if evaluation not in ("loop", "vmap", "batch"):
+        raise ValueError(f"evaluation must be 'loop', 'vmap' or 'batch', got {evaluation!r}.")
+    if not (block is None or block == "tensor" or (isinstance(block, Integral) and block > 0)):
+        raise ValueError(f"block must be None, 'tensor' or a positive integer, got {block!r}.")
+    if max_grad_norm is not None and not (isinstance(max_grad_norm, Real) and max_grad_norm > 0):
+        raise ValueError(f"max_grad_norm must be None or positive, got {max_grad_norm!r}.")
 
 
 def _check_estimator(estimator):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -17,13 +18,26 @@ from ssn_estimators._sklearn import (
     validate_params,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Literal
+
+    from ssn_estimators._typing import ArrayLike, Function, RandomState
+    from ssn_estimators.circuit import Circuit
+
 __all__ = ["choose_parents", "gain_of_splits", "shares_of", "split", "stage_sizes"]
 
 SHARES = ("equal", "random")
 CONCENTRATION = 0.3  # of the Dirichlet distribution of random shares: mostly one has the most
 
 
-def split(circuit, parents, *, shares="equal", random_state=None):
+def split(
+    circuit: Circuit,
+    parents: ArrayLike,
+    *,
+    shares: Literal["equal", "random"] = "equal",
+    random_state: RandomState = None,
+) -> tuple[Circuit, np.ndarray]:
     """Clone cells without changing the dynamics (Eq. 5 of [1]_).
 
     A clone copies its parent's incoming weights, and the outgoing weights are shared out
@@ -89,13 +103,13 @@ def split(circuit, parents, *, shares="equal", random_state=None):
     if ((parents < 0) | (parents >= n)).any():
         raise ValueError(f"parents must be indices from 0 to {n - 1}, got {parents.tolist()}.")
 
-    origin, populations = [], {}
+    groups, populations = [], {}
     for name in circuit.populations:
         cells = np.arange(n)[circuit[name]]
         clones = parents[np.isin(parents, cells)]
-        origin += [cells, clones]
+        groups += [cells, clones]
         populations[name] = len(cells) + len(clones)
-    origin = np.concatenate(origin)
+    origin = np.concatenate(groups)
     n_excitatory = int((origin < circuit.n_excitatory).sum())
     parts = shares_of(origin, len(origin), "equal")
     # alike for siblings, which so get the same input, and whose differences go as they came
@@ -103,7 +117,9 @@ def split(circuit, parents, *, shares="equal", random_state=None):
     weights = (circuit.weights[np.ix_(origin, origin)] * parts).astype(circuit.weights.dtype)
     noise = clone_noise(circuit.noise_factor, origin) if parents.size else circuit.noise_factor
     of_cells = ("k", "gamma") if circuit.rate_function is None else ("k",)
-    grown = {name: np.broadcast_to(getattr(circuit, name), n)[origin] for name in of_cells}
+    grown: dict[str, Any] = {
+        name: np.broadcast_to(getattr(circuit, name), n)[origin] for name in of_cells
+    }
     grown |= {"populations": populations, "tau": circuit.tau[origin]}
     grown |= {"weights": weights, "noise_factor": noise, "n_excitatory": n_excitatory}
     return replace(circuit, **grown), origin
@@ -175,7 +191,9 @@ def shares_of(origin, n_targets, how="equal", random_state=None):
 @validate_params(
     n_excitatory=COUNT, n_inhibitory=COUNT, schedule=[StrOptions({"double", "single"})]
 )
-def stage_sizes(n_excitatory, n_inhibitory, schedule):
+def stage_sizes(
+    n_excitatory: int, n_inhibitory: int, schedule: Literal["double", "single"]
+) -> list[tuple[int, int]]:
     """Population sizes on the way from a pair to the target, its E:I ratio kept throughout.
 
     Parameters
@@ -198,7 +216,8 @@ def stage_sizes(n_excitatory, n_inhibitory, schedule):
     """
     target = (n_excitatory, n_inhibitory)
     largest = max(target)
-    size, sizes = 1, []
+    size = 1
+    sizes: list = []
     while True:
         # ceil(target * size / largest) in integers
         sizes.append(tuple(-(-int(x) * size // int(largest)) for x in target))
@@ -212,7 +231,13 @@ def stage_sizes(n_excitatory, n_inhibitory, schedule):
     n_inhibitory=[Interval(Integral, 0, MOST, closed="both")],
     random_state=RANDOM,
 )
-def choose_parents(circuit, n_excitatory, n_inhibitory, how="last", random_state=None):
+def choose_parents(
+    circuit: Circuit,
+    n_excitatory: int,
+    n_inhibitory: int,
+    how: Literal["last", "random"] | ArrayLike | Function = "last",
+    random_state: RandomState = None,
+) -> np.ndarray:
     """Parents to split so that the circuit reaches the given sizes.
 
     Parameters
@@ -277,7 +302,9 @@ def choose_parents(circuit, n_excitatory, n_inhibitory, how="last", random_state
     return np.concatenate(chosen)
 
 
-def gain_of_splits(weights, incoming=(), outgoing=()):
+def gain_of_splits(
+    weights: ArrayLike, incoming: Sequence[ArrayLike] = (), outgoing: Sequence[ArrayLike] = ()
+) -> np.ndarray:
     r"""How much longer the gradient of a loss gets if a cell is split in equal halves.
 
     A clone's weights onto others have the gradient that those of its parent have, and its

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -18,6 +19,12 @@ from ssn_estimators._sklearn import (
     validate_params,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
+    from ssn_estimators._typing import ArrayLike, RandomState
+
 __all__ = ["block_init", "dale_init", "from_connectivity", "low_rank_init", "with_inhibition"]
 
 GAIN = 1.25
@@ -28,7 +35,15 @@ NORM = [StrOptions({"fro", "spectral"}), None]
 @validate_params(
     n=COUNT, rank=COUNT, excitatory=[*SHARE, None], gain=POSITIVE, norm=NORM, random_state=RANDOM
 )
-def low_rank_init(n, rank, *, excitatory=None, gain=GAIN, norm="fro", random_state=None):
+def low_rank_init(
+    n: int,
+    rank: int,
+    *,
+    excitatory: float | None = None,
+    gain: float = GAIN,
+    norm: Literal["fro", "spectral"] | None = "fro",
+    random_state: RandomState = None,
+) -> np.ndarray:
     r"""Weights of low rank: normal ones reduced to their leading singular directions.
 
     Under Dale's law these would not do. Magnitudes are then products of two matrices of absolute
@@ -90,7 +105,15 @@ def _signs(n, excitatory, *, balanced):
 @validate_params(
     n=COUNT, excitatory=SHARE, balanced=["boolean"], gain=POSITIVE, norm=NORM, random_state=RANDOM
 )
-def dale_init(n, *, excitatory=0.8, balanced=True, gain=GAIN, norm="fro", random_state=None):
+def dale_init(
+    n: int,
+    *,
+    excitatory: float = 0.8,
+    balanced: bool = True,
+    gain: float = GAIN,
+    norm: Literal["fro", "spectral"] | None = "fro",
+    random_state: RandomState = None,
+) -> np.ndarray:
     r"""Normal weights made to obey Dale's law: the columns of E cells positive, of I negative.
 
     Parameters
@@ -122,7 +145,16 @@ def dale_init(n, *, excitatory=0.8, balanced=True, gain=GAIN, norm="fro", random
 @validate_params(
     sizes=["array-like"], signs=["array-like"], norm=[*POSITIVE, None], random_state=RANDOM
 )
-def block_init(sizes, probability, mean, deviation, signs, *, norm=None, random_state=None):
+def block_init(
+    sizes: Sequence[int],
+    probability: ArrayLike,
+    mean: ArrayLike,
+    deviation: ArrayLike,
+    signs: Sequence[int],
+    *,
+    norm: float | None = None,
+    random_state: RandomState = None,
+) -> np.ndarray:
     r"""Weights between cell types: each is there by chance, of a log-normal size.
 
     Parameters
@@ -172,8 +204,14 @@ def block_init(sizes, probability, mean, deviation, signs, *, norm=None, random_
 
 @validate_params(n=[*COUNT, None], center=["boolean"], norm=[*POSITIVE, None], random_state=RANDOM)
 def from_connectivity(
-    connectivity, n=None, *, signs=None, center=False, norm=None, random_state=None
-):
+    connectivity: ArrayLike,
+    n: int | None = None,
+    *,
+    signs: ArrayLike | None = None,
+    center: bool = False,
+    norm: float | None = None,
+    random_state: RandomState = None,
+) -> np.ndarray:
     """Weights of a measured network, or of some of its cells.
 
     Parameters
@@ -213,7 +251,9 @@ def from_connectivity(
 
 
 @validate_params(n_inhibitory=COUNT, balance=NOT_NEGATIVE, norm=[*POSITIVE, None])
-def with_inhibition(excitation, n_inhibitory, *, balance=1.0, norm=None):
+def with_inhibition(
+    excitation: ArrayLike, n_inhibitory: int, *, balance: float = 1.0, norm: float | None = None
+) -> np.ndarray:
     """Weights of a circuit from those among its E cells, with I cells that all E cells share.
 
     Every I cell gets the same input from all E cells, together as much as an E cell gets on

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from numbers import Integral
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sklearn.base import clone
 from sklearn.utils import check_random_state
@@ -13,10 +14,23 @@ from ssn_estimators._sklearn import fit_contexts
 from ssn_estimators.checkpoints import Checkpoint
 from ssn_estimators.training.side_by_side import run_together
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ssn_estimators._typing import ArrayLike, Estimator, RandomState, StrPath
+
 __all__ = ["fit_many", "fit_networks"]
 
 
-def fit_many(estimators, X, y=None, *, checkpoint=None, **fit_params):
+def fit_many(
+    estimators: Sequence[Estimator],
+    X: ArrayLike,
+    y: ArrayLike | None = None,
+    *,
+    checkpoint: StrPath | None = None,
+    **fit_params: Any,
+) -> list[Estimator]:
     """Fit estimators side by side on the same data, each in place and as by its own `fit`.
 
     At every step the simulations of all networks that have the same size and time grid are
@@ -92,7 +106,15 @@ def _checkpointed(estimator, folder):
         estimator.set_callbacks(*before)
 
 
-def fit_networks(estimator, X, y=None, n_networks=10, *, random_state=None, **fit_params):
+def fit_networks(
+    estimator: Estimator,
+    X: ArrayLike,
+    y: ArrayLike | None = None,
+    n_networks: int = 10,
+    *,
+    random_state: RandomState = None,
+    **fit_params: Any,
+) -> list[Estimator]:
     """Fit networks that differ in their random state only.
 
     Parameters

@@ -19,6 +19,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import csr_array, issparse
@@ -36,6 +37,11 @@ from ssn_estimators.rate_functions import AbbottChance, MillerTroyer, Ricciardi,
 from ssn_estimators.receptors import Receptors
 from ssn_estimators.spiking.lif import Synapses
 from ssn_estimators.spiking.rls import PENDING, RecursiveLeastSquares
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ssn_estimators._typing import StrPath
 
 __all__ = ["load", "read_values", "save", "write_values"]
 
@@ -74,7 +80,7 @@ SHAPES = {
 }
 
 
-def save(model, path):
+def save(model: BaseEstimator | Circuit, path: StrPath) -> None:
     """Save a fitted estimator or a circuit, without pickle.
 
     Parameters
@@ -137,7 +143,7 @@ def _write(member, value, place, path):
         raise
 
 
-def load(path):
+def load(path: StrPath) -> Any:
     """Load what :func:`save` has written.
 
     Parameters

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Real
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Receptors"]
 
@@ -58,8 +62,8 @@ class Receptors:
     (1, 8, 8)
     """
 
-    tau: Mapping
-    shares: Mapping
+    tau: Mapping[str, float]
+    shares: Mapping[str, Mapping[str, float]]
     external: str | None = None
 
     def __post_init__(self):
@@ -91,17 +95,17 @@ class Receptors:
     def __reduce__(self):
         return Receptors, tuple(self.state().values())
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """Parameters as dicts that can be written to a file."""
         shares = {name: dict(own) for name, own in self.shares.items()}
         return {"tau": dict(self.tau), "shares": shares, "external": self.external}
 
-    def kind(self):
+    def kind(self) -> tuple:
         """Equal for receptors that are alike."""
         shares = tuple((name, tuple(own.items())) for name, own in self.shares.items())
         return tuple(self.tau.items()), shares, self.external
 
-    def check_populations(self, populations):
+    def check_populations(self, populations: Mapping[str, int]) -> None:
         """Raise ValueError unless there are shares for just these.
 
         Parameters
@@ -115,7 +119,7 @@ class Receptors:
                 f"{list(self.shares)}."
             )
 
-    def shares_of_cells(self, populations):
+    def shares_of_cells(self, populations: Mapping[str, int]) -> np.ndarray:
         """Array of shape (n_receptors, n_neurons).
 
         Parameters

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
@@ -13,6 +15,11 @@ from ssn_estimators.base import documented_by
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.supervised import SupervisedSSN
 from ssn_estimators.training import Regression, run_together
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from ssn_estimators._typing import ArrayLike, Method
 
 __all__ = ["SSNRegressor"]
 
@@ -75,7 +82,8 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
 
     _task = Regression
 
-    __init__ = SupervisedSSN.__init__  # for editors that look no further than the first base
+    if not TYPE_CHECKING:  # for editors that look no further than the first base
+        __init__ = SupervisedSSN.__init__
 
     _fitted_shapes = SupervisedSSN._fitted_shapes | {
         "n_outputs_": int,
@@ -90,7 +98,14 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+    ) -> Self:
         """Grow and train the network.
 
         Parameters
@@ -127,7 +142,9 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Go on training for one pass over the data, at a constant rate.
 
         The first call grows the network, with `growth_iter` steps at each size, on the data
@@ -222,7 +239,7 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
         found = self.target_scaler_.inverse_transform(outputs)
         return found[:, 0] if self._one_target else found
 
-    def predict(self, X, *, method="simulation"):
+    def predict(self, X: ArrayLike, *, method: Method = "simulation") -> np.ndarray:
         """Targets of every input.
 
         Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -40,6 +41,11 @@ from ssn_estimators._torch import (
 )
 from ssn_estimators._weights import CLASS_WEIGHT, counting, joined, weights_of_labels
 from ssn_estimators.initial_weights import initial_matrix, low_rank_init
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from ssn_estimators._typing import ArrayLike, ClassWeight, Function, RandomState
 
 __all__ = ["RNNClassifier"]
 
@@ -171,25 +177,25 @@ class RNNClassifier(
 
     def __init__(
         self,
-        n_hidden=300,
+        n_hidden: int = 300,
         *,
-        n_steps=None,
-        init=None,
-        dt=100.0,
-        tau=100.0,
-        max_iter=10_000,
-        batch_size=32,
-        learning_rate_init=0.003,
-        momentum=0.9,
-        class_weight=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        random_state=None,
-        verbose=False,
-    ):
+        n_steps: int | None = None,
+        init: ArrayLike | Function | None = None,
+        dt: float = 100.0,
+        tau: float = 100.0,
+        max_iter: int = 10_000,
+        batch_size: int = 32,
+        learning_rate_init: float = 0.003,
+        momentum: float = 0.9,
+        class_weight: ClassWeight = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        random_state: RandomState = None,
+        verbose: bool | int = False,
+    ) -> None:
         self.n_hidden = n_hidden
         self.n_steps = n_steps
         self.init = init
@@ -210,7 +216,7 @@ class RNNClassifier(
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train the network.
 
         Parameters
@@ -362,7 +368,7 @@ class RNNClassifier(
 
         return check_answers(in_pieces(answers, X), self), X.dtype
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """States of the cells after the last step.
 
         Parameters
@@ -377,7 +383,7 @@ class RNNClassifier(
         states, dtype = self._of_states(lambda states: states[:, -1], X)
         return states.astype(dtype, copy=False)
 
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Logits of the classes.
 
         Parameters
@@ -402,7 +408,7 @@ class RNNClassifier(
         logits = logits[:, -1]
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Share of right labels of the last step.
 
         Parameters
@@ -423,7 +429,7 @@ class RNNClassifier(
         right = last == (y[:, -1] if y.ndim == 2 else y)
         return float(np.average(right, weights=sample_weight))
 
-    def unrolled(self, X):
+    def unrolled(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """What backpropagation through time makes gradients of, see `tangent_kernel`.
 
         Parameters

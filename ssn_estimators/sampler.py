@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import torch
@@ -43,6 +44,14 @@ from ssn_estimators.training.posterior import (
     moment_errors,
     parents_in_pairs,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Literal, Self
+
+    from sklearn.base import BaseEstimator
+
+    from ssn_estimators._typing import ArrayLike, Function, Method, RandomState, Solver
 
 __all__ = ["SSNSampler"]
 
@@ -272,51 +281,51 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
 
     def __init__(
         self,
-        generative_model=None,
+        generative_model: Any = None,
         *,
-        encoder=None,
-        weight_structure=None,
-        growth="double",
-        growth_iter=10,
-        parents="last",
-        clone_shares="equal",
-        k=0.3,
-        gamma=2.0,
-        tau_e=20.0,
-        tau_i=10.0,
-        tau_eta=20.0,
-        solver="heun",
-        dt=1.0,
-        burn_in=500.0,
-        window=100.0,
-        window_predict=500.0,
-        n_trials=12,
-        n_trials_predict=20,
-        moments="closure",
-        closure="linear",
-        cost_weights=(1.0, 2.0, 1.0),
-        averaging="per_input",
-        precision="float32",
-        max_iter=2500,
-        finetune_iter=500,
-        batch_size=20,
-        learning_rate="cosine",
-        learning_rate_init=0.02,
-        finetune_rate=0.25,
-        max_grad_norm=1.0,
-        potential_penalty=0.01,
-        stability_penalty=0.0,
-        settling_penalty=1.0,
-        max_rejected_steps=10,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        device="auto",
-        random_state=None,
-        verbose=False,
-    ):
+        encoder: BaseEstimator | None = None,
+        weight_structure: Literal["circulant", "gaussian_ring"] | None = None,
+        growth: Literal["double", "single"] | None = "double",
+        growth_iter: int = 10,
+        parents: Literal["last", "random"] | Function = "last",
+        clone_shares: Literal["equal", "random"] = "equal",
+        k: float = 0.3,
+        gamma: float = 2.0,
+        tau_e: float = 20.0,
+        tau_i: float = 10.0,
+        tau_eta: float = 20.0,
+        solver: Solver = "heun",
+        dt: float = 1.0,
+        burn_in: float = 500.0,
+        window: float = 100.0,
+        window_predict: float = 500.0,
+        n_trials: int = 12,
+        n_trials_predict: int = 20,
+        moments: Literal["closure", "simulation"] = "closure",
+        closure: Literal["linear", "gaussian"] = "linear",
+        cost_weights: Sequence[float] | str = (1.0, 2.0, 1.0),
+        averaging: Literal["per_input", "pooled", "unnormalized"] = "per_input",
+        precision: Literal["float32", "tf32"] = "float32",
+        max_iter: int = 2500,
+        finetune_iter: int = 500,
+        batch_size: int = 20,
+        learning_rate: Literal["cosine", "constant"] = "cosine",
+        learning_rate_init: float = 0.02,
+        finetune_rate: float = 0.25,
+        max_grad_norm: float = 1.0,
+        potential_penalty: float = 0.01,
+        stability_penalty: float = 0.0,
+        settling_penalty: float = 1.0,
+        max_rejected_steps: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: bool | int = False,
+    ) -> None:
         self.generative_model = generative_model
         self.encoder = encoder
         self.weight_structure = weight_structure
@@ -363,7 +372,14 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, *, mean=None, covariance=None):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: object = None,
+        *,
+        mean: ArrayLike | None = None,
+        covariance: ArrayLike | None = None,
+    ) -> Self:
         """Fit the generative model if it is not fitted, then grow and train the network.
 
         Parameters
@@ -627,7 +643,54 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         packed = in_blocks(respond, self._drive(X), rows=PREDICT_ROWS)
         return [(part[:, :, 0], part[:, :, 1:]) for part in packed.swapaxes(0, 1)]
 
-    def predict(self, X, return_std=False, return_cov=False, *, method="simulation"):
+    @overload
+    def predict(
+        self,
+        X: ArrayLike,
+        return_std: Literal[False] = False,
+        return_cov: Literal[False] = False,
+        *,
+        method: Method = "simulation",
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self,
+        X: ArrayLike,
+        return_std: Literal[True],
+        return_cov: Literal[False] = False,
+        *,
+        method: Method = "simulation",
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    @overload
+    def predict(
+        self,
+        X: ArrayLike,
+        return_std: Literal[False] = False,
+        *,
+        return_cov: Literal[True],
+        method: Method = "simulation",
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    @overload
+    def predict(
+        self,
+        X: ArrayLike,
+        return_std: bool = False,
+        return_cov: bool = False,
+        *,
+        method: Method = "simulation",
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]: ...
+
+    def predict(
+        self,
+        X: ArrayLike,
+        return_std: bool = False,
+        return_cov: bool = False,
+        *,
+        method: Method = "simulation",
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Mean of the latents under the network's samples.
 
         Parameters
@@ -680,7 +743,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         mean = mean - np.float32(self.potential_shift_)
         return mean.astype(X.dtype), covariance.astype(X.dtype)
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Mean of the latents under the network's samples, as by `predict`.
 
         Parameters
@@ -694,7 +757,14 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         """
         return self.predict(X)
 
-    def sample(self, X, n_samples=100, *, interval=20.0, random_state=None):
+    def sample(
+        self,
+        X: ArrayLike,
+        n_samples: int = 100,
+        *,
+        interval: float = 20.0,
+        random_state: RandomState = None,
+    ) -> np.ndarray:
         """Samples of the posterior, as the network draws them one after the other.
 
         Parameters
@@ -744,7 +814,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             samples[rows] = simulation.u[every - 1 :: every, :, 0, :n].swapaxes(0, 1)
         return samples - X.dtype.type(self.potential_shift_)
 
-    def reconstruct(self, X):
+    def reconstruct(self, X: ArrayLike) -> np.ndarray:
         """What the network perceives: the image that its mean samples stand for.
 
         Parameters
@@ -763,14 +833,14 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
 
     def normalized_cost(
         self,
-        X,
-        mean=None,
-        covariance=None,
+        X: ArrayLike,
+        mean: ArrayLike | None = None,
+        covariance: ArrayLike | None = None,
         *,
-        cost_weights=None,
-        averaging=None,
-        method="simulation",
-    ):
+        cost_weights: Sequence[float] | str | None = None,
+        averaging: Literal["per_input", "pooled"] | None = None,
+        method: Method = "simulation",
+    ) -> Bunch:
         r"""Normalised squared errors of the moments, and their weighted sum (Eq. 13).
 
         Simulated moments are compared by the product of the errors of independent groups of
@@ -831,7 +901,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             **dict(zip(("mean", "variance", "covariance"), errors.tolist(), strict=True)),
         )
 
-    def score(self, X, y=None):
+    def score(self, X: ArrayLike, y: object = None) -> float:
         """Minus the normalised cost against the generative model's posterior.
 
         Parameters

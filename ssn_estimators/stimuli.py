@@ -7,7 +7,7 @@ be the strength of an input in mV.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.special import expit, ndtr
@@ -16,6 +16,12 @@ from ssn_estimators._sklearn import MOST, POSITIVE, StrOptions, validate_params
 from ssn_estimators._torch import is_whole, to_numbers
 from ssn_estimators.geometry.profiles import gaussian, von_mises
 from ssn_estimators.geometry.space import ORIENTATION_PERIOD, Space, shortest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = ["annulus", "bar", "bump", "for_types", "grating", "in_time", "plaid", "uniform"]
 
@@ -39,7 +45,7 @@ class Edge(NamedTuple):
 
 
 @validate_params(space=[Space])
-def uniform(space, *, contrast=1.0):
+def uniform(space: Space, *, contrast: ArrayLike = 1.0) -> np.ndarray:
     """The same input everywhere.
 
     Parameters
@@ -66,12 +72,19 @@ def uniform(space, *, contrast=1.0):
     array([[0. , 0. , 0. ],
            [0.5, 0.5, 0.5]])
     """
-    contrast = _column("contrast", contrast)
-    return contrast * np.ones(space.n_positions)
+    return _column("contrast", contrast) * np.ones(space.n_positions)
 
 
 @validate_params(space=[Space], profile=[StrOptions({"gaussian", "von_mises"})])
-def bump(space, width, *, place=None, orientation=None, profile="gaussian", contrast=1.0):
+def bump(
+    space: Space,
+    width: ArrayLike,
+    *,
+    place: ArrayLike | None = None,
+    orientation: ArrayLike | None = None,
+    profile: Literal["gaussian", "von_mises"] = "gaussian",
+    contrast: ArrayLike = 1.0,
+) -> np.ndarray:
     r"""Input that falls off with the distance d from a place, or from an orientation.
 
     It is :math:`c \exp(-d^2 / 2 w^2)`, or
@@ -137,7 +150,15 @@ def bump(space, width, *, place=None, orientation=None, profile="gaussian", cont
 
 
 @validate_params(space=[Space])
-def bar(space, length, *, place=None, edge=None, edge_width=None, contrast=1.0):
+def bar(
+    space: Space,
+    length: ArrayLike,
+    *,
+    place: ArrayLike | None = None,
+    edge: Literal["logistic", "erf"] | None = None,
+    edge_width: ArrayLike | None = None,
+    contrast: ArrayLike = 1.0,
+) -> np.ndarray:
     r"""Bar of light: a stretch of a line, a square on a sheet.
 
     Along each dimension x from its centre it is :math:`s((l/2 + x)/q) \, s((l/2 - x)/q)`, with a
@@ -185,7 +206,7 @@ def bar(space, length, *, place=None, edge=None, edge_width=None, contrast=1.0):
     step = _edge(edge, edge_width)
     offset = _offset(space, place)
     _check_lengths(length=length, contrast=contrast, place=offset[..., 0], edge_width=step.width)
-    pattern = contrast * np.ones(space.n_positions)
+    pattern: np.ndarray = np.ones(space.n_positions) * contrast
     for x in np.moveaxis(offset, -1, 0):
         pattern = pattern * step(length / 2 + x) * step(length / 2 - x)
     return pattern
@@ -193,16 +214,16 @@ def bar(space, length, *, place=None, edge=None, edge_width=None, contrast=1.0):
 
 @validate_params(space=[Space])
 def grating(
-    space,
-    orientation=None,
-    width=None,
+    space: Space,
+    orientation: ArrayLike | None = None,
+    width: ArrayLike | None = None,
     *,
-    radius=None,
-    place=None,
-    edge=None,
-    edge_width=None,
-    contrast=1.0,
-):
+    radius: ArrayLike | None = None,
+    place: ArrayLike | None = None,
+    edge: Literal["logistic", "erf"] | None = None,
+    edge_width: ArrayLike | None = None,
+    contrast: ArrayLike = 1.0,
+) -> np.ndarray:
     r"""Grating in a disc, as cells see it that prefer orientations.
 
     It is :math:`c \, s((R - d)/q) \exp(-\Delta^2 / 2 w^2)`, with the distance d from its centre,
@@ -264,17 +285,17 @@ def grating(
 
 @validate_params(space=[Space])
 def annulus(
-    space,
-    inner,
-    outer,
-    orientation=None,
-    width=None,
+    space: Space,
+    inner: ArrayLike,
+    outer: ArrayLike,
+    orientation: ArrayLike | None = None,
+    width: ArrayLike | None = None,
     *,
-    place=None,
-    edge=None,
-    edge_width=None,
-    contrast=1.0,
-):
+    place: ArrayLike | None = None,
+    edge: Literal["logistic", "erf"] | None = None,
+    edge_width: ArrayLike | None = None,
+    contrast: ArrayLike = 1.0,
+) -> np.ndarray:
     r"""Grating in a ring about an empty disc.
 
     It is :math:`c \, s((d - R_1)/q) \, s((R_2 - d)/q) \exp(-\Delta^2 / 2 w^2)`, in the notation of
@@ -325,16 +346,16 @@ def annulus(
 
 @validate_params(space=[Space], orientations=["array-like"], contrasts=["array-like"])
 def plaid(
-    space,
-    orientations,
-    width,
+    space: Space,
+    orientations: ArrayLike,
+    width: ArrayLike,
     *,
-    contrasts=(1.0, 1.0),
-    radius=None,
-    place=None,
-    edge=None,
-    edge_width=None,
-):
+    contrasts: ArrayLike = (1.0, 1.0),
+    radius: ArrayLike | None = None,
+    place: ArrayLike | None = None,
+    edge: Literal["logistic", "erf"] | None = None,
+    edge_width: ArrayLike | None = None,
+) -> np.ndarray:
     """Sum of two gratings of different orientations, on a ring of two bumps.
 
     Parameters
@@ -388,7 +409,7 @@ def plaid(
     return first + second
 
 
-def for_types(pattern, gains):
+def for_types(pattern: ArrayLike, gains: ArrayLike) -> np.ndarray:
     """Input of the cells of all types: a pattern, times the gain of each type.
 
     Parameters
@@ -426,7 +447,7 @@ def for_types(pattern, gains):
 
 
 @validate_params(dt=POSITIVE)
-def in_time(drives, durations, dt=1.0):
+def in_time(drives: Sequence[ArrayLike], durations: ArrayLike, dt: float = 1.0) -> np.ndarray:
     """Drives one after the other, each for some time, as :func:`.simulate` takes them.
 
     Parameters

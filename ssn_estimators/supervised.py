@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,6 +29,11 @@ from ssn_estimators.base import BaseSSN
 from ssn_estimators.initial_weights import initial_matrix
 from ssn_estimators.structures import STRUCTURES
 from ssn_estimators.training import INFORMED, Model, Penalties, Searched, Simulated, run_together
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ssn_estimators._typing import ArrayLike, Function, Method, RandomState, Solver
 
 __all__ = ["SupervisedSSN"]
 
@@ -284,51 +290,51 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
 
     def __init__(
         self,
-        n_excitatory=None,
-        n_inhibitory=None,
+        n_excitatory: int | None = None,
+        n_inhibitory: int | None = None,
         *,
-        input_weights="auto",
-        weight_structure=None,
-        growth="double",
-        init=None,
-        growth_iter=40,
-        parents="last",
-        clone_shares="random",
-        k=0.3,
-        gamma=2.0,
-        tau_e=20.0,
-        tau_i=10.0,
-        tau_eta=20.0,
-        solver="heun",
-        dt=1.0,
-        burn_in=60.0,
-        window=60.0,
-        n_trials=1,
-        n_trials_predict=10,
-        shared_noise=True,
-        precision="float32",
-        trainer="bptt",
-        es_samples=50,
-        es_sigma=0.02,
-        max_iter=1000,
-        batch_size=256,
-        learning_rate="cosine",
-        learning_rate_init=0.01,
-        max_grad_norm=1.0,
-        input_noise="auto",
-        potential_penalty=0.01,
-        stability_penalty=0.1,
-        max_rejected_steps=10,
-        out_of_range="clip",
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        device="auto",
-        random_state=None,
-        verbose=False,
-    ):
+        input_weights: Literal["auto", "dense", "one_to_one"] = "auto",
+        weight_structure: Literal["circulant", "gaussian_ring"] | None = None,
+        growth: Literal["double", "single"] | None = "double",
+        init: ArrayLike | Function | None = None,
+        growth_iter: int = 40,
+        parents: Literal["last", "random", "gradient", "output"] | Function = "last",
+        clone_shares: Literal["random", "equal"] = "random",
+        k: float = 0.3,
+        gamma: float = 2.0,
+        tau_e: float = 20.0,
+        tau_i: float = 10.0,
+        tau_eta: float = 20.0,
+        solver: Solver = "heun",
+        dt: float = 1.0,
+        burn_in: float = 60.0,
+        window: float = 60.0,
+        n_trials: int = 1,
+        n_trials_predict: int = 10,
+        shared_noise: bool = True,
+        precision: Literal["float32", "tf32"] = "float32",
+        trainer: Literal["bptt", "es"] = "bptt",
+        es_samples: int = 50,
+        es_sigma: float = 0.02,
+        max_iter: int = 1000,
+        batch_size: int = 256,
+        learning_rate: Literal["cosine", "constant"] = "cosine",
+        learning_rate_init: float = 0.01,
+        max_grad_norm: float = 1.0,
+        input_noise: float | Literal["auto"] = "auto",
+        potential_penalty: float = 0.01,
+        stability_penalty: float = 0.1,
+        max_rejected_steps: int = 10,
+        out_of_range: Literal["clip", "warn", "raise"] = "clip",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: bool | int = False,
+    ) -> None:
         self.n_excitatory = n_excitatory
         self.n_inhibitory = n_inhibitory
         self.input_weights = input_weights
@@ -607,7 +613,7 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
 
         return in_pieces(answers, X)
 
-    def n_out_of_range(self, X):
+    def n_out_of_range(self, X: ArrayLike) -> np.ndarray:
         """How many features of every sample lie outside of the range seen in training.
 
         Parameters
@@ -641,7 +647,7 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             raise ValueError(f"{message}. Retrain with such inputs, or clip them.")
         warnings.warn(f"{message}; they are taken at its edge.", UserWarning, stacklevel=3)
 
-    def transform(self, X, *, method="simulation"):
+    def transform(self, X: ArrayLike, *, method: Method = "simulation") -> np.ndarray:
         """Mean potentials of the E cells.
 
         Parameters

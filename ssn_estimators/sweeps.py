@@ -14,6 +14,7 @@ import pickle
 import types
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import joblib
 import numpy as np
@@ -28,6 +29,13 @@ from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.inspection.populations import means_by_population, types_of
 from ssn_estimators.simulation import Trials, simulate_trials
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    import pandas as pd
+
+    from ssn_estimators._typing import Function, Record, StrPath
+
 __all__ = ["as_sbi_simulator", "sweep"]
 
 MOST_SEED = 2**31 - 1
@@ -35,19 +43,19 @@ ROUND = 4  # chunks of each job, of backends that give results at the end only
 
 
 def sweep(
-    point,
-    parameters,
+    point: Function,
+    parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]],
     *,
-    n_points=None,
-    summaries=None,
-    record=None,
-    out=None,
-    n_jobs=None,
-    batch_size=16,
-    shard=None,
-    random_state=None,
-    **trials,
-):
+    n_points: int | None = None,
+    summaries: Function | None = None,
+    record: Record = None,
+    out: StrPath | None = None,
+    n_jobs: int | None = None,
+    batch_size: int = 16,
+    shard: tuple[int, int] | None = None,
+    random_state: int | None = None,
+    **trials: Any,
+) -> pd.DataFrame:
     """Evaluate a function at many points of its parameters: a table that survives interruptions.
 
     Parameters
@@ -161,17 +169,17 @@ def sweep(
 
 
 def as_sbi_simulator(
-    point,
-    names,
+    point: Function,
+    names: Sequence[str],
     *,
-    summaries=None,
-    record=None,
-    max_diverged=0.0,
-    n_jobs=None,
-    batch_size=16,
-    random_state=None,
-    **trials,
-):
+    summaries: Function | None = None,
+    record: Record = None,
+    max_diverged: float = 0.0,
+    n_jobs: int | None = None,
+    batch_size: int = 16,
+    random_state: int | None = None,
+    **trials: Any,
+) -> Function:
     """Make a function of parameters, as of :func:`sweep`, a simulator of the package sbi.
 
     Parameters

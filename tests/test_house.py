@@ -25,8 +25,17 @@ def is_module(name):
 
 
 def imports(path):
-    """Modules of the package, and names out of them, that a file imports."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    """Modules of the package, and names out of them, that a file imports when code runs."""
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ssn_estimators"):
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -43,6 +45,11 @@ from ssn_estimators._torch import (
 from ssn_estimators._weights import CLASS_WEIGHT, counting, joined, weights_of_labels
 from ssn_estimators.biophysical.morris_lecar import MorrisLecar
 from ssn_estimators.evolution import ESTIMATORS, EvolutionStrategy
+
+if TYPE_CHECKING:
+    from typing import Literal, Self
+
+    from ssn_estimators._typing import ArrayLike, ClassWeight, RandomState
 
 __all__ = ["MorrisLecarClassifier"]
 
@@ -240,36 +247,36 @@ class MorrisLecarClassifier(
 
     def __init__(
         self,
-        n_cells=128,
+        n_cells: int = 128,
         *,
-        n_words=None,
-        word_duration=50.0,
-        read_duration=10.0,
-        dt=0.5,
-        start_sd=5.0,
-        input_scaling=2.0,
-        recurrent_scaling=0.25,
-        trainer="es",
-        trained="all",
-        C=10.0,
-        n_samples=32,
-        sigma=0.01,
-        estimator="antithetic",
-        max_iter=3000,
-        batch_size=16,
-        learning_rate="cosine",
-        learning_rate_init=0.004,
-        max_grad_norm=None,
-        class_weight=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        device="auto",
-        random_state=None,
-        verbose=False,
-    ):
+        n_words: int | None = None,
+        word_duration: float = 50.0,
+        read_duration: float = 10.0,
+        dt: float = 0.5,
+        start_sd: float = 5.0,
+        input_scaling: float = 2.0,
+        recurrent_scaling: float = 0.25,
+        trainer: Literal["es", "bptt"] = "es",
+        trained: Literal["all", "input", "readout"] = "all",
+        C: float = 10.0,
+        n_samples: int = 32,
+        sigma: float = 0.01,
+        estimator: Literal["antithetic", "baseline", "plain"] = "antithetic",
+        max_iter: int = 3000,
+        batch_size: int = 16,
+        learning_rate: Literal["cosine", "constant"] = "cosine",
+        learning_rate_init: float = 0.004,
+        max_grad_norm: float | None = None,
+        class_weight: ClassWeight = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: bool | int = False,
+    ) -> None:
         self.n_cells = n_cells
         self.n_words = n_words
         self.word_duration = word_duration
@@ -301,7 +308,7 @@ class MorrisLecarClassifier(
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train the network.
 
         Parameters
@@ -514,7 +521,7 @@ class MorrisLecarClassifier(
 
         return check_answers(in_pieces(answers, X), self)
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Mean transmitter of the cells.
 
         Parameters
@@ -528,7 +535,7 @@ class MorrisLecarClassifier(
         """
         return self._of_transmitter(lambda transmitter: transmitter, X)
 
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Logits of the classes.
 
         Parameters

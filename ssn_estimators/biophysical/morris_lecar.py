@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,6 +11,11 @@ import torch
 from ssn_estimators._sklearn import count_steps
 from ssn_estimators._threads import share_out
 from ssn_estimators._torch import to_tensor
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ssn_estimators._typing import ArrayLike
 
 try:
     from ssn_estimators.biophysical import compiled as _compiled
@@ -72,7 +78,9 @@ class MorrisLecar:
     v_t: float = -3.0
     k_t: float = 8.0
 
-    def step(self, v, w, current, dt):
+    def step(
+        self, v: torch.Tensor, w: torch.Tensor, current: torch.Tensor, dt: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """One semi-implicit Euler step: w first, and V with the new w.
 
         Parameters
@@ -98,7 +106,7 @@ class MorrisLecar:
         v = v + (dt / self.capacitance) * (current - ionic - self.g_l * (v - self.e_l))
         return v, w
 
-    def transmitter(self, v):
+    def transmitter(self, v: torch.Tensor) -> torch.Tensor:
         """Share of transmitter that is released at a potential.
 
         Parameters
@@ -108,7 +116,7 @@ class MorrisLecar:
         """
         return torch.sigmoid((v - self.v_t) / self.k_t)
 
-    def open_share(self, v):
+    def open_share(self, v: torch.Tensor) -> torch.Tensor:
         """The stationary w at a potential.
 
         Parameters
@@ -118,7 +126,14 @@ class MorrisLecar:
         """
         return 0.5 + 0.5 * torch.tanh((v - self.v3) / self.v4)
 
-    def rate(self, current, *, duration=2000.0, dt=0.1, settling=500.0):
+    def rate(
+        self,
+        current: ArrayLike,
+        *,
+        duration: float = 2000.0,
+        dt: float = 0.1,
+        settling: float = 500.0,
+    ) -> np.ndarray:
         """Firing rate at constant currents, by simulation.
 
         Parameters
@@ -151,7 +166,17 @@ class MorrisLecar:
         rate = 1000 * (count - 1) / (last - first)
         return torch.where(count > 1, rate, 1000 * count / duration).numpy()
 
-    def respond(self, inputs, input_weights, recurrent_weights, start, *, n_steps, n_read, dt):
+    def respond(
+        self,
+        inputs: torch.Tensor,
+        input_weights: torch.Tensor,
+        recurrent_weights: torch.Tensor,
+        start: torch.Tensor,
+        *,
+        n_steps: int,
+        n_read: int,
+        dt: float,
+    ) -> torch.Tensor:
         """Mean transmitter of a network's cells at the end of a sequence of inputs.
 
         Parameters
@@ -181,7 +206,8 @@ class MorrisLecar:
         v = start.expand(shape)
         w = self.open_share(v)
         n_total = inputs.shape[-2] * n_steps
-        total, from_cells = 0.0, self.gain * recurrent_weights.mT
+        total: Any = 0.0
+        from_cells = self.gain * recurrent_weights.mT
         for i in range(n_total):
             if i % n_steps == 0:
                 words = inputs[..., i // n_steps, :]

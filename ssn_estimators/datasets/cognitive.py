@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
@@ -21,6 +21,11 @@ from ssn_estimators._sklearn import (
     count_steps,
     validate_params,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ssn_estimators._typing import ArrayLike, RandomState
 
 __all__ = ["cognitive_task_scores", "make_cognitive_task", "response_labels"]
 
@@ -204,20 +209,20 @@ TASKS = {
     random_state=RANDOM,
 )
 def make_cognitive_task(
-    task="dlygo",
-    n_samples=1000,
+    task: str | Sequence[str] = "dlygo",
+    n_samples: int = 1000,
     *,
-    delay=1000.0,
-    dt=20.0,
-    jitter=100.0,
-    duration=500.0,
-    grace=200.0,
-    n_ring=32,
-    rules=True,
-    noise=0.0,
-    response_weight=5.0,
-    random_state=None,
-):
+    delay: float = 1000.0,
+    dt: float = 20.0,
+    jitter: float = 100.0,
+    duration: float = 500.0,
+    grace: float = 200.0,
+    n_ring: int = 32,
+    rules: bool = True,
+    noise: float = 0.0,
+    response_weight: float = 5.0,
+    random_state: RandomState = None,
+) -> Bunch:
     r"""The twenty tasks with which networks for many tasks are studied.
 
     All are variations of one [1]_, with the timing of [2]_. A fixation input and, unless there are
@@ -491,7 +496,7 @@ def _direction(ring):
 
 
 @validate_params(trials=[Bunch], outputs=["array-like"])
-def cognitive_task_scores(trials, outputs):
+def cognitive_task_scores(trials: Bunch, outputs: ArrayLike) -> Bunch:
     r"""How well outputs solve cognitive tasks, with the answers and with fixation apart.
 
     Steps of the grace do not count. The angle of an output is that of the population vector of its
@@ -593,7 +598,7 @@ def _share(what, when):
 
 
 @validate_params(trials=[Bunch], n_choices=[*COUNT, None])
-def response_labels(trials, n_choices=None):
+def response_labels(trials: Bunch, n_choices: int | None = None) -> np.ndarray:
     """Right answers of cognitive tasks as classes, for classifiers of sequences.
 
     Parameters

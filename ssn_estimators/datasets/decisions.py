@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.utils import check_random_state
 
 from ssn_estimators._sklearn import COUNT, RANDOM, validate_params
+
+if TYPE_CHECKING:
+    from ssn_estimators._typing import RandomState
 
 __all__ = ["make_contextual_decision", "make_delayed_match", "make_two_alternatives"]
 
@@ -14,7 +19,9 @@ CHANNEL_NOISE = 0.1  # standard deviation in a step
 
 
 @validate_params(n_samples=COUNT, random_state=RANDOM)
-def make_two_alternatives(n_samples=1000, *, random_state=None):
+def make_two_alternatives(
+    n_samples: int = 1000, *, random_state: RandomState = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Perceptual decision between two alternatives: which of two inputs is stronger?
 
     Seven steps of 100 ms show both, a last one asks. Inputs are fixation (never on), and
@@ -53,7 +60,9 @@ def make_two_alternatives(n_samples=1000, *, random_state=None):
 
 
 @validate_params(n_samples=COUNT, random_state=RANDOM)
-def make_delayed_match(n_samples=1000, *, random_state=None):
+def make_delayed_match(
+    n_samples: int = 1000, *, random_state: RandomState = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Delayed match to sample: are two stimuli, five steps apart, the same?
 
     Inputs are fixation, on until the last step, and two channels, (1, 0) or (0, 1) in the first
@@ -92,7 +101,9 @@ def make_delayed_match(n_samples=1000, *, random_state=None):
 
 
 @validate_params(n_samples=COUNT, random_state=RANDOM)
-def make_contextual_decision(n_samples=1000, *, random_state=None):
+def make_contextual_decision(
+    n_samples: int = 1000, *, random_state: RandomState = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Context-dependent decision: which input is stronger, in the modality that counts?
 
     Two steps show two modalities of two channels each, with independent sides and coherences

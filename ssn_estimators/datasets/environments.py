@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
 
 from ssn_estimators._sklearn import COUNT, RANDOM, validate_params
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ssn_estimators._typing import RandomState
 
 __all__ = ["from_neurogym"]
 
@@ -13,7 +20,9 @@ LARGEST_SEED = 2**31 - 1
 
 
 @validate_params(n_samples=COUNT, random_state=RANDOM)
-def from_neurogym(env, n_samples=1000, *, random_state=None, **options):
+def from_neurogym(
+    env: Any, n_samples: int = 1000, *, random_state: RandomState = None, **options: Any
+) -> Bunch:
     """Trials of an environment of the library NeuroGym, as data to learn from.
 
     Every trial is drawn by the environment's `new_trial`, with its observations and the right

@@ -26,7 +26,7 @@ ARRAYS = {
 }
 
 
-def load_allen_traces():
+def load_allen_traces() -> Bunch:
     """Rates of four cell types of mouse visual cortex while images are flashed.
 
     Means over cells of layer 2/3, recorded by the Allen Institute with Neuropixels probes [1]_, in

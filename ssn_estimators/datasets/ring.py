@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from sklearn.utils import Bunch
 
 from ssn_estimators.geometry import gaussian_ring
+
+if TYPE_CHECKING:
+    from ssn_estimators.circuit import Circuit
 
 __all__ = ["make_ring_gsm", "make_ring_network"]
 
@@ -38,7 +43,7 @@ circuits optimized for sampling-based probabilistic inference. Nature Neuroscien
 """
 
 
-def make_ring_gsm():
+def make_ring_gsm() -> Bunch:
     r"""Ring benchmark: posterior moments that a network of 50 + 50 cells is to reproduce.
 
     The five stimuli differ in contrast only. The targets are the moments of the potentials
@@ -109,7 +114,7 @@ def make_ring_gsm():
     )
 
 
-def make_ring_network():
+def make_ring_network() -> Circuit:
     """The network that was optimised for :func:`make_ring_gsm` when that was published.
 
     Its 15 numbers are those of [1]_, found with Euler's scheme at a step of 0.2 ms.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -18,6 +19,9 @@ from ssn_estimators._sklearn import (
     count_steps,
     validate_params,
 )
+
+if TYPE_CHECKING:
+    from ssn_estimators._typing import RandomState
 
 __all__ = [
     "load_digits_by_row",
@@ -36,8 +40,14 @@ __all__ = [
     random_state=RANDOM,
 )
 def make_evidence_integration(
-    n_samples=1000, *, n_words=50, n_inputs=50, n_classes=3, delay=0, random_state=None
-):
+    n_samples: int = 1000,
+    *,
+    n_words: int = 50,
+    n_inputs: int = 50,
+    n_classes: int = 3,
+    delay: int = 0,
+    random_state: RandomState = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Sequences of words for one of several options; the most frequent option wins.
 
     Words are random binary vectors over 5: one for each class, one that stands for nothing,
@@ -95,8 +105,14 @@ def make_evidence_integration(
 
 
 def make_working_memory(
-    n_samples=1000, *, n_words=50, n_inputs=50, n_classes=3, delay=20, random_state=None
-):
+    n_samples: int = 1000,
+    *,
+    n_words: int = 50,
+    n_inputs: int = 50,
+    n_classes: int = 3,
+    delay: int = 20,
+    random_state: RandomState = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Evidence integration with a silent delay before the end marker.
 
     Parameters
@@ -131,15 +147,15 @@ def make_working_memory(
     random_state=RANDOM,
 )
 def make_temporal_xor(
-    n_samples=1000,
+    n_samples: int = 1000,
     *,
-    delay=500.0,
-    pulse=100.0,
-    wait=200.0,
-    dt=20.0,
-    noise=0.0,
-    random_state=None,
-):
+    delay: float = 500.0,
+    pulse: float = 100.0,
+    wait: float = 200.0,
+    dt: float = 20.0,
+    noise: float = 0.0,
+    random_state: RandomState = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Two pulses, one after the other: do they differ?
 
     A trial is a pulse of 1 or -1, a delay, a second pulse and a wait for the answer, as in [1]_. No
@@ -201,7 +217,7 @@ def make_temporal_xor(
     return X, (first != second).astype(int)
 
 
-def load_digits_by_row():
+def load_digits_by_row() -> tuple[np.ndarray, np.ndarray]:
     """Scikit-learn's handwritten digits as sequences: eight rows of eight pixels, from above.
 
     Returns

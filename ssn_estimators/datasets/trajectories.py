@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.integrate import solve_ivp
@@ -18,6 +19,9 @@ from ssn_estimators._sklearn import (
     Interval,
     validate_params,
 )
+
+if TYPE_CHECKING:
+    from ssn_estimators._typing import RandomState
 
 __all__ = ["make_cued_sinusoids", "make_robertson", "make_spiral"]
 
@@ -37,17 +41,17 @@ LONGEST = 1e6  # of a spiral, which has come to rest by then
     random_state=RANDOM,
 )
 def make_cued_sinusoids(
-    n_neurons=1000,
+    n_neurons: int = 1000,
     *,
-    n_conditions=1,
-    n_times=100,
-    update_interval=10.0,
-    period=1000.0,
-    amplitude=0.5,
-    cue_amplitude=0.63,
-    cue_duration=200.0,
-    random_state=None,
-):
+    n_conditions: int = 1,
+    n_times: int = 100,
+    update_interval: float = 10.0,
+    period: float = 1000.0,
+    amplitude: float = 0.5,
+    cue_amplitude: float = 0.63,
+    cue_duration: float = 200.0,
+    random_state: RandomState = None,
+) -> tuple[np.ndarray, np.ndarray]:
     r"""Cue currents, and sinusoids of random phase that are to follow them in every cell.
 
     The task of [1]_ for spiking networks: cell i is to have the drive :math:`a \sin(2 \pi (t
@@ -101,7 +105,7 @@ def make_cued_sinusoids(
     n_times=[Interval(Integral, 2, MOST, closed="both")],
     duration=[Interval(Real, 0, LONGEST, closed="right")],
 )
-def make_spiral(n_times=200, *, duration=25.0):
+def make_spiral(n_times: int = 200, *, duration: float = 25.0) -> Bunch:
     r"""A cubic spiral, :math:`\dot y = A y^3`, as data for neural differential equations.
 
     Parameters
@@ -122,7 +126,7 @@ def make_spiral(n_times=200, *, duration=25.0):
 
 
 @validate_params(n_times=[Interval(Integral, 2, MOST, closed="both")])
-def make_robertson(n_times=50):
+def make_robertson(n_times: int = 50) -> Bunch:
     r"""Robertson's chemical reaction, the usual stiff differential equation.
 
     .. math::

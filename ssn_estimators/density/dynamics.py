@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ssn_estimators._torch import to_tensor
 from ssn_estimators.circuit import Circuit
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = ["Langevin", "circuit_dynamics"]
 
@@ -33,8 +39,8 @@ class Langevin:
     >>> relaxation = Langevin(lambda x: -x, [[1.0]])  # its stationary density: N(0, 1)
     """
 
-    drift: Callable
-    diffusion: Callable | np.ndarray
+    drift: Callable[..., Any]
+    diffusion: Callable[..., Any] | ArrayLike
 
     def __post_init__(self):
         if not callable(self.drift):
@@ -52,7 +58,7 @@ class Langevin:
             raise ValueError("diffusion must be positive semidefinite.")
         object.__setattr__(self, "diffusion", diffusion)
 
-    def drift_at(self, X):
+    def drift_at(self, X: ArrayLike) -> np.ndarray:
         """The drift, checked: an ndarray of the shape (n, d) of X.
 
         Parameters
@@ -68,7 +74,7 @@ class Langevin:
             )
         return drift
 
-    def diffusion_at(self, X):
+    def diffusion_at(self, X: ArrayLike) -> np.ndarray:
         """D at every row of X, as an ndarray of shape (n, d, d) or (1, d, d).
 
         Parameters
@@ -82,7 +88,7 @@ class Langevin:
                 raise ValueError(
                     f"diffusion has {len(self.diffusion)} dimensions, the samples have {d}."
                 )
-            return self.diffusion[None]
+            return self.diffusion[None]  # type: ignore[return-value]
         diffusion = np.asarray(self.diffusion(X), dtype=float)
         if diffusion.shape != (*X.shape, d):
             raise ValueError(
@@ -91,7 +97,7 @@ class Langevin:
         return diffusion
 
 
-def circuit_dynamics(circuit, drive):
+def circuit_dynamics(circuit: Circuit, drive: ArrayLike) -> Langevin:
     r"""Dynamics of a circuit's potentials and noise together, :math:`x = (u, \eta)`.
 
     .. math::

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from numbers import Integral, Real
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -42,6 +43,12 @@ from ssn_estimators._torch import (
 )
 from ssn_estimators.density.dynamics import Langevin
 from ssn_estimators.density.stationarity import fokker_planck_residual, generator_moments
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal, Self
+
+    from ssn_estimators._typing import ArrayLike, RandomState
 
 __all__ = ["GMMFlow"]
 
@@ -195,24 +202,24 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_components=None,
+        n_components: int | None = None,
         *,
-        flow="additive",
-        n_layers=6,
-        hidden_layer_sizes=(64, 64),
-        objective="likelihood",
-        dynamics=None,
-        max_iter=1000,
-        batch_size=256,
-        learning_rate_init=0.01,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        random_state=None,
-        verbose=False,
-    ):
+        flow: Literal["additive", "affine"] = "additive",
+        n_layers: int = 6,
+        hidden_layer_sizes: Sequence[int] = (64, 64),
+        objective: str | Mapping[str, float] = "likelihood",
+        dynamics: Langevin | None = None,
+        max_iter: int = 1000,
+        batch_size: int = 256,
+        learning_rate_init: float = 0.01,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        random_state: RandomState = None,
+        verbose: bool | int = False,
+    ) -> None:
         self.n_components = n_components
         self.flow = flow
         self.n_layers = n_layers
@@ -232,7 +239,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Fit the density.
 
         Parameters
@@ -438,7 +445,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         X = validate_data(self, X, squared=True, dtype=np.float64, reset=False)
         return in_pieces(lambda rows: function((rows - self.center_) / self.scale_), X)
 
-    def score_samples(self, X):
+    def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Log-density of every sample.
 
         Parameters
@@ -454,7 +461,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         found = check_answers(self._of_rows(lambda rows: in_blocks(density, rows), X), self)
         return found - np.log(self.scale_).sum()
 
-    def score(self, X, y=None):
+    def score(self, X: ArrayLike, y: object = None) -> float:
         """Mean log-density of samples.
 
         Parameters
@@ -470,7 +477,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         """
         return float(self.score_samples(X).mean())
 
-    def score_function(self, X):
+    def score_function(self, X: ArrayLike) -> np.ndarray:
         r"""Gradient of the log-density, :math:`\nabla \log p`.
 
         Parameters
@@ -485,7 +492,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         slope = vmap(grad(self._fitted()))
         return self._of_rows(lambda rows: in_blocks(slope, rows) / self.scale_, X)
 
-    def sample(self, n_samples=1, *, random_state=None):
+    def sample(self, n_samples: int = 1, *, random_state: RandomState = None) -> np.ndarray:
         """Draw samples.
 
         Parameters
@@ -505,7 +512,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         drawn = self._fitted().sample(n_samples, torch.Generator().manual_seed(seed))
         return drawn.numpy() * self.scale_ + self.center_
 
-    def energy(self, X):
+    def energy(self, X: ArrayLike) -> np.ndarray:
         r"""Hopfield energy in the latent space, :math:`-\log \sum_k \pi_k e^{-|z - \mu_k|^2 / 2v}`.
 
         Parameters
@@ -525,7 +532,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
 
         return self._of_rows(energy, X)
 
-    def denoise(self, X, *, n_steps=1):
+    def denoise(self, X: ArrayLike, *, n_steps: int = 1) -> np.ndarray:
         """Move samples towards where the density is high, by the concave-convex procedure.
 
         Parameters
@@ -551,7 +558,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
 
         return self._of_rows(denoised, X)
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Cluster of every sample: the mode that the concave-convex procedure leads to.
 
         Parameters

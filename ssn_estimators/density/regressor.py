@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import LinAlgWarning, block_diag
@@ -26,6 +27,11 @@ from ssn_estimators._torch import in_pieces
 from ssn_estimators.circuit import Circuit
 from ssn_estimators.density.dynamics import Langevin
 from ssn_estimators.density.stationarity import random_frequencies, wave_moments
+
+if TYPE_CHECKING:
+    from typing import Any, Literal, Self
+
+    from ssn_estimators._typing import ArrayLike, Function, RandomState
 
 __all__ = ["FokkerPlanckRegressor", "circuit_from_samples"]
 
@@ -137,16 +143,16 @@ class FokkerPlanckRegressor(BaseEstimator):
 
     def __init__(
         self,
-        features="linear",
+        features: Literal["linear"] | Function = "linear",
         *,
-        offset=None,
-        diffusion=1.0,
-        n_frequencies=400,
-        length_scale=0.5,
-        signs=None,
-        alpha=0.0,
-        random_state=None,
-    ):
+        offset: Function | None = None,
+        diffusion: ArrayLike | Function = 1.0,
+        n_frequencies: int = 400,
+        length_scale: float = 0.5,
+        signs: ArrayLike | None = None,
+        alpha: float = 0.0,
+        random_state: RandomState = None,
+    ) -> None:
         self.features = features
         self.offset = offset
         self.diffusion = diffusion
@@ -157,7 +163,7 @@ class FokkerPlanckRegressor(BaseEstimator):
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, condition=None):
+    def fit(self, X: ArrayLike, y: object = None, *, condition: ArrayLike | None = None) -> Self:
         """Find the coefficients.
 
         Parameters
@@ -282,7 +288,7 @@ class FokkerPlanckRegressor(BaseEstimator):
     def _drift(self, X, condition):
         return self._offset(X, condition) + self._phi(X, condition) @ self.coef_
 
-    def predict(self, X, *, condition=None):
+    def predict(self, X: ArrayLike, *, condition: ArrayLike | None = None) -> np.ndarray:
         """The drift.
 
         Parameters
@@ -305,7 +311,7 @@ class FokkerPlanckRegressor(BaseEstimator):
 
         return in_pieces(drift, np.arange(len(X)))
 
-    def score(self, X, y=None, *, condition=None):
+    def score(self, X: ArrayLike, y: object = None, *, condition: ArrayLike | None = None) -> float:
         """How well the dynamics keep other samples stationary.
 
         Parameters
@@ -485,7 +491,9 @@ def _states(condition, n_samples):
     return [np.flatnonzero(state.ravel() == i) for i in range(state.max() + 1)]
 
 
-def circuit_from_samples(circuit, X, drive, *, dale=True, **options):
+def circuit_from_samples(
+    circuit: Circuit, X: ArrayLike, drive: ArrayLike, *, dale: bool = True, **options: Any
+) -> Bunch:
     r"""Weights of a circuit from potentials and noise, :math:`(u, \eta)`, in no order.
 
     The drift of the potentials is affine in the weights, so that they are a

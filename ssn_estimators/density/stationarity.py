@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,12 @@ from torch.func import jacfwd, vmap
 from ssn_estimators._torch import to_tensor
 from ssn_estimators.circuit import Circuit
 from ssn_estimators.density.dynamics import Langevin, circuit_dynamics
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ssn_estimators._typing import AnyArray, ArrayLike, Function, RandomState
+    from ssn_estimators.simulation import Simulation
 
 __all__ = [
     "GeneratorMoments",
@@ -28,7 +35,7 @@ WINDOW = 5  # autocorrelation times that autocorrelations are summed up over
 FEW = 50  # independent samples, below which errors from autocorrelations are too small
 
 
-def fokker_planck_residual(dynamics, score, X):
+def fokker_planck_residual(dynamics: Langevin, score: Function, X: AnyArray) -> torch.Tensor:
     r"""Residual of the stationary Fokker-Planck equation over the density, R = 0 where it holds.
 
     .. math::
@@ -113,23 +120,23 @@ class GeneratorMoments:
         Standard errors of the means; with autocorrelations where samples have an order.
     """
 
-    names: list
+    names: list[str]
     mean: np.ndarray
     standard_error: np.ndarray
 
     @property
-    def z(self):
+    def z(self) -> np.ndarray:
         """Means over standard errors; 0 where both are 0, as of functions that do not move."""
         fixed = (self.standard_error == 0) & (self.mean == 0)
         return self.mean / np.where(fixed, 1.0, self.standard_error)
 
     @property
-    def statistic(self):
+    def statistic(self) -> float:
         """Largest absolute value of z."""
         return float(np.abs(self.z).max())
 
     @property
-    def p_value(self):
+    def p_value(self) -> float:
         """Of the largest absolute z under a normal law, by Bonferroni's correction."""
         return float(min(1.0, 2 * len(self.mean) * np.exp(log_ndtr(-self.statistic))))
 
@@ -140,7 +147,9 @@ class GeneratorMoments:
         return "\n".join([head, *rows])
 
 
-def generator_moments(dynamics, X, *, tests="quadratic"):
+def generator_moments(
+    dynamics: Langevin, X: ArrayLike, *, tests: Literal["quadratic"] | ArrayLike = "quadratic"
+) -> GeneratorMoments:
     r"""Means of :math:`\mathcal{L} \psi = f \cdot \nabla \psi + \mathrm{tr}(D \nabla \nabla \psi)`.
 
     In a stationary state they are 0 for every test function :math:`\psi`. No density is
@@ -259,7 +268,13 @@ def wave_moments(dynamics, X, frequencies):
     return np.hstack([half for pair in zip(*halves, strict=True) for half in pair])
 
 
-def random_frequencies(X, n_frequencies=400, *, length_scale=0.5, random_state=None):
+def random_frequencies(
+    X: ArrayLike,
+    n_frequencies: int = 400,
+    *,
+    length_scale: float = 0.5,
+    random_state: RandomState = None,
+) -> np.ndarray:
     """Normal frequencies: those of a Gaussian kernel on standardised samples.
 
     Parameters
@@ -300,7 +315,13 @@ def _autocorrelation_time(values):
     return np.where(window > 0, bias, 1.0) * times[window, np.arange(times.shape[1])]
 
 
-def stationarity_test(dynamics, X, *, drive=None, tests="quadratic"):
+def stationarity_test(
+    dynamics: Langevin | Circuit,
+    X: ArrayLike | Simulation,
+    *,
+    drive: ArrayLike | None = None,
+    tests: Literal["quadratic"] | ArrayLike = "quadratic",
+) -> GeneratorMoments:
     """Do samples come from the stationary state of these dynamics?
 
     Catches samples before the stationary state is reached, noise of a wrong size, too large

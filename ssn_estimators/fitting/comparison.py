@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -14,12 +15,26 @@ from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.fitting.data import errors_of, explained_variance, responses_of
 from ssn_estimators.fitting.regressor import CircuitRegressor
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ssn_estimators._typing import ArrayLike
+
 __all__ = ["compare"]
 
 
 def compare(
-    models, X, y, *, cv=5, sample_error=None, perturbation=None, sessions=None, n_jobs=None
-):
+    models: Mapping[str, CircuitRegressor] | Sequence[CircuitRegressor],
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    cv: Any = 5,
+    sample_error: ArrayLike | None = None,
+    perturbation: ArrayLike | None = None,
+    sessions: ArrayLike | None = None,
+    n_jobs: int | None = None,
+) -> Bunch:
     r"""Compare circuits by what they explain of responses, and by information criteria.
 
     Each model is fitted anew to all conditions, and to those outside of each fold of a

@@ -14,6 +14,7 @@ For the slopes of an entry :math:`c^T \Sigma d` the second one is solved once mo
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +25,12 @@ from ssn_estimators.fitting.model import means_of, with_conditions
 from ssn_estimators.fitting.steady import gain_slopes
 from ssn_estimators.stationary.closure import System
 from ssn_estimators.stationary.solvers import Lyapunov
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = ["CovarianceTarget", "Covariances", "CovaryingNoise", "with_covariances"]
 
@@ -75,13 +82,13 @@ class Covariances:
     array([[0.5]])
     """
 
-    inputs: object
-    covariance: object
-    sample_error: object = None
-    cells: object = None
-    of: str = "r"
-    perturbation: object = None
-    session: object = None
+    inputs: ArrayLike
+    covariance: ArrayLike
+    sample_error: ArrayLike | None = None
+    cells: Sequence[str | int] | None = None
+    of: Literal["u", "r"] = "r"
+    perturbation: ArrayLike | None = None
+    session: str | int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ With the profile :math:`f(d, w)` the derivative of a kernel by the logarithm of 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,11 @@ from ssn_estimators._torch import to_numbers
 from ssn_estimators.geometry.connectivity import connect, kernels_by_type
 from ssn_estimators.geometry.profiles import gaussian
 from ssn_estimators.geometry.space import Space
+
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = ["Connectivity", "Kernels"]
 
@@ -80,12 +86,12 @@ class Connectivity:
     """
 
     space: Space
-    amplitudes: object
-    widths: object
-    profile: object = "gaussian"
-    normalize: str | None = None
-    feature_widths: object = None
-    local_share: object = 0.0
+    amplitudes: Any  # ArrayLike; arrays where they have been fitted
+    widths: Any
+    profile: ArrayLike = "gaussian"
+    normalize: Literal["rows", "density"] | None = None
+    feature_widths: ArrayLike | None = None
+    local_share: ArrayLike = 0.0
 
     def __post_init__(self):
         if not isinstance(self.space, Space):
@@ -100,14 +106,14 @@ class Connectivity:
         return self.amplitudes, self.widths, self.profile
 
     @property
-    def n_types(self):
+    def n_types(self) -> int:
         """Number of types of cells."""
         kernels = kernels_by_type(
             self.space, *self._of_types(), self.feature_widths, self.local_share
         )
         return len(kernels)
 
-    def weights(self, signs=None):
+    def weights(self, signs: ArrayLike | None = None) -> np.ndarray:
         """Weights of a circuit.
 
         Parameters

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Real
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.fitting.kernels import Kernels
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = ["QUANTITIES", "Free", "Parameters", "over_sessions", "parameters_of"]
 
@@ -82,14 +87,16 @@ class Free:
     Free(weights by populations, log)
     """
 
-    quantity: str
-    by: object = "populations"
-    where: object = None
-    scale: str | None = None
-    low: float | None = None
-    high: float | None = None
-    prior: object = None
-    prior_error: object = None
+    quantity: Literal[
+        "weights", "input_map", "baseline", "k", "tau", "noise", "amplitudes", "widths"
+    ]
+    by: ArrayLike = "populations"
+    where: ArrayLike | None = None
+    scale: Literal["log", "linear"] | None = None
+    low: ArrayLike | None = None
+    high: ArrayLike | None = None
+    prior: ArrayLike | None = None
+    prior_error: ArrayLike | None = None
     spread: float = 0.5
     name: str | None = None
     per_session: bool = False
@@ -139,17 +146,17 @@ class Free:
         return f"Free({self.title} by {by}{each}, {'log' if self.is_log else 'linear'})"
 
     @property
-    def title(self):
+    def title(self) -> str:
         """What its parameters are called."""
         return self.quantity if self.name is None else self.name
 
     @property
-    def is_log(self):
+    def is_log(self) -> bool:
         """Whether logarithms are fitted."""
         return self.quantity not in LINEAR if self.scale is None else self.scale == "log"
 
     @property
-    def bounds(self):
+    def bounds(self) -> tuple[ArrayLike, ArrayLike]:
         """Bounds of the parameters, infinite or 0 where there are none."""
         low = (0.0 if self.is_log else -np.inf) if self.low is None else self.low
         return low, np.inf if self.high is None else self.high

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import norm
@@ -46,6 +47,20 @@ from ssn_estimators.fitting.uncertainty import (
     uncertainty_of,
 )
 from ssn_estimators.simulation import simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Literal, Self
+
+    import pandas as pd
+
+    from ssn_estimators._typing import ArrayLike, RandomState
+    from ssn_estimators.fitting.covariances import Covariances
+    from ssn_estimators.fitting.kernels import Connectivity
+    from ssn_estimators.fitting.parameters import Free
+    from ssn_estimators.fitting.spectra import Spectra
+    from ssn_estimators.fitting.traces import Traces
+    from ssn_estimators.simulation import Simulation
 
 __all__ = ["CircuitRegressor"]
 
@@ -239,24 +254,24 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
 
     def __init__(
         self,
-        circuit=None,
-        free=("weights", "input_map", "baseline"),
+        circuit: Circuit | None = None,
+        free: Sequence[str | Free] = ("weights", "input_map", "baseline"),
         *,
-        input_map=None,
-        baseline=0.0,
-        connectivity=None,
-        observed=None,
-        response="rates",
-        penalty=1.0,
-        n_starts=10,
-        lost="redraw",
-        max_iter=100,
-        tol=1e-5,
-        intervals="jacobian",
-        level=0.95,
-        n_jobs=None,
-        random_state=None,
-    ):
+        input_map: ArrayLike | None = None,
+        baseline: ArrayLike = 0.0,
+        connectivity: Connectivity | None = None,
+        observed: Sequence[str | int] | None = None,
+        response: Literal["rates", "potentials"] = "rates",
+        penalty: float = 1.0,
+        n_starts: int = 10,
+        lost: Literal["redraw", "lead"] = "redraw",
+        max_iter: int = 100,
+        tol: float = 1e-5,
+        intervals: Literal["jacobian", "profile"] = "jacobian",
+        level: float = 0.95,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+    ) -> None:
         self.circuit = circuit
         self.free = free
         self.input_map = input_map
@@ -277,16 +292,16 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
-        X=None,
-        y=None,
+        X: ArrayLike | None = None,
+        y: ArrayLike | None = None,
         *,
-        sample_error=None,
-        perturbation=None,
-        sessions=None,
-        traces=None,
-        spectra=None,
-        covariances=None,
-    ):
+        sample_error: ArrayLike | None = None,
+        perturbation: ArrayLike | None = None,
+        sessions: ArrayLike | None = None,
+        traces: Traces | Sequence[Traces] | None = None,
+        spectra: Spectra | Sequence[Spectra] | None = None,
+        covariances: Covariances | Sequence[Covariances] | None = None,
+    ) -> Self:
         """Fit the circuit to responses.
 
         Parameters
@@ -413,13 +428,19 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         self.noise_ceiling_ = np.where((total == 0) | unknown, np.nan, ceiling)
 
     @property
-    def parameters_(self):
+    def parameters_(self) -> pd.DataFrame:
         """Names, values, standard errors, intervals and whether identified; a pandas DataFrame."""
         check_is_fitted(self)
         values = (self.values_, self.standard_errors_, self.intervals_, self.identified_)
         return table_of(self.parameter_names_, *values)
 
-    def drive(self, X, *, perturbation=None, sessions=None):
+    def drive(
+        self,
+        X: ArrayLike,
+        *,
+        perturbation: ArrayLike | None = None,
+        sessions: ArrayLike | None = None,
+    ) -> np.ndarray:
         """Drive of the cells.
 
         Parameters
@@ -451,7 +472,13 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         by_input = (X[:, None, :] * maps).sum(-1)
         return by_input + self.baseline_.reshape(-1, n)[number] + extra
 
-    def predict(self, X, *, perturbation=None, sessions=None):
+    def predict(
+        self,
+        X: ArrayLike,
+        *,
+        perturbation: ArrayLike | None = None,
+        sessions: ArrayLike | None = None,
+    ) -> np.ndarray:
         """Steady responses.
 
         Parameters
@@ -478,7 +505,15 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         found = steady_responses(self.circuit_, drive, potentials) @ self.readout_.T
         return found[:, 0] if self._is_flat else found
 
-    def residuals(self, X, y, *, sample_error=None, perturbation=None, sessions=None):
+    def residuals(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_error: ArrayLike | None = None,
+        perturbation: ArrayLike | None = None,
+        sessions: ArrayLike | None = None,
+    ) -> np.ndarray:
         """Responses less their predictions.
 
         Parameters
@@ -496,7 +531,14 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         found = (Y - predicted.reshape(Y.shape)) / errors_of(sample_error, Y)
         return found[:, 0] if self._is_flat else found
 
-    def score(self, X, y, *, perturbation=None, sessions=None):
+    def score(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        perturbation: ArrayLike | None = None,
+        sessions: ArrayLike | None = None,
+    ) -> float:
         """Explained variance (R squared), the mean over the columns of y.
 
         Parameters
@@ -513,7 +555,15 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         Y, _ = responses_of(y, len(predicted))
         return float(explained_variance(Y, predicted.reshape(len(Y), -1)).mean())
 
-    def predict_traces(self, inputs, *, dt=1.0, initial=None, perturbation=None, session=None):
+    def predict_traces(
+        self,
+        inputs: ArrayLike,
+        *,
+        dt: float = 1.0,
+        initial: ArrayLike | None = None,
+        perturbation: ArrayLike | None = None,
+        session: str | int | None = None,
+    ) -> np.ndarray:
         """Responses in time.
 
         Parameters
@@ -535,7 +585,14 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         options = {"dt": dt, "initial": initial, "perturbation": perturbation}
         return responses_in_time(self, inputs, session=session, **options)
 
-    def simulate(self, X, *, perturbation=None, sessions=None, **options):
+    def simulate(
+        self,
+        X: ArrayLike,
+        *,
+        perturbation: ArrayLike | None = None,
+        sessions: ArrayLike | None = None,
+        **options: Any,
+    ) -> Simulation:
         """Simulate the fitted circuit.
 
         Parameters

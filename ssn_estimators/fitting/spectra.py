@@ -9,6 +9,7 @@ place of one solution for each parameter.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,12 @@ from ssn_estimators._torch import to_numbers
 from ssn_estimators.fitting.data import errors_of, explained_variance
 from ssn_estimators.fitting.model import means_of, with_conditions
 from ssn_estimators.fitting.steady import gain_slopes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = ["Fluctuations", "Spectra", "SpectralTarget", "with_spectra"]
 
@@ -69,14 +76,14 @@ class Spectra:
     array([20.])
     """
 
-    inputs: object
-    frequencies: object
-    power: object
-    sample_error: object = None
-    cells: object = None
-    of: str = "u"
-    perturbation: object = None
-    session: object = None
+    inputs: ArrayLike
+    frequencies: ArrayLike
+    power: ArrayLike
+    sample_error: ArrayLike | None = None
+    cells: Sequence[str | int] | None = None
+    of: Literal["u", "r"] = "u"
+    perturbation: ArrayLike | None = None
+    session: str | int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD as THRESHOLD
+
+if TYPE_CHECKING:
+    from ssn_estimators._typing import ArrayLike
 
 try:
     from ssn_estimators._numba import OPTIONS, compiled
@@ -56,13 +59,13 @@ class Traces:
         If there are several.
     """
 
-    inputs: object
-    responses: object
-    sample_error: object = 1.0
+    inputs: ArrayLike
+    responses: ArrayLike
+    sample_error: ArrayLike = 1.0
     dt: float = 1.0
-    initial: object = None
-    perturbation: object = None
-    session: object = None
+    initial: ArrayLike | None = None
+    perturbation: ArrayLike | None = None
+    session: str | int | None = None
 
 
 @dataclass(frozen=True, eq=False)

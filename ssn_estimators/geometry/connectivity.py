@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array, eye_array, hstack, issparse, vstack
@@ -15,6 +15,11 @@ from ssn_estimators._sklearn import NOT_NEGATIVE, POSITIVE, StrOptions, validate
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.geometry.profiles import exponential, gaussian, local, von_mises
 from ssn_estimators.geometry.space import ORIENTATION_PERIOD, Space, shortest, wrapped
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ssn_estimators._typing import ArrayLike, Function, SparseLike
 
 __all__ = [
     "Pairs",
@@ -63,18 +68,18 @@ class Pairs(NamedTuple):
     sparse=["boolean"],
 )
 def connect(
-    space,
-    amplitudes,
-    widths,
+    space: Space,
+    amplitudes: ArrayLike,
+    widths: ArrayLike,
     *,
-    profile="gaussian",
-    normalize=None,
-    feature_widths=None,
-    local_share=0.0,
-    cutoff=0.0,
-    reach=None,
-    sparse=False,
-):
+    profile: str | Function | ArrayLike = "gaussian",
+    normalize: Literal["rows", "density"] | None = None,
+    feature_widths: ArrayLike | None = None,
+    local_share: ArrayLike = 0.0,
+    cutoff: float = 0.0,
+    reach: float | None = None,
+    sparse: bool = False,
+) -> np.ndarray | csr_array:
     r"""Weights that fall off with distance, by pairs of types of cells.
 
     There is a cell of each type at every position of a space. The weights from cells of type b at
@@ -167,7 +172,7 @@ def connect(
     (np.float64(3.512), np.float64(-1.836))
     """
     kernels = kernels_by_type(space, amplitudes, widths, profile, feature_widths, local_share)
-    parts = [[] for _ in kernels]
+    parts: list[list] = [[] for _ in kernels]
     # some rows at a time: what is made on the way is several times as large as the weights
     for rows in gen_batches(space.n_positions, max(1, MOST_PAIRS // space.n_positions)):
         pairs = _pairs(space, reach, rows)
@@ -178,7 +183,7 @@ def connect(
     return weights if sparse else weights.toarray()
 
 
-def signed(weights, signs):
+def signed(weights: SparseLike, signs: ArrayLike) -> np.ndarray | csr_array:
     """Weights of which those from each type of cells have its sign.
 
     Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.fft import irfftn, rfftn
@@ -18,6 +19,11 @@ from ssn_estimators.geometry.connectivity import (
 )
 from ssn_estimators.geometry.space import Space, wrapped
 
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ssn_estimators._typing import ArrayLike, Function
+
 __all__ = ["convolution"]
 
 
@@ -28,17 +34,17 @@ __all__ = ["convolution"]
     reach=[*POSITIVE, None],
 )
 def convolution(
-    space,
-    amplitudes,
-    widths,
+    space: Space,
+    amplitudes: ArrayLike,
+    widths: ArrayLike,
     *,
-    signs=None,
-    profile="gaussian",
-    normalize=None,
-    local_share=0.0,
-    cutoff=0.0,
-    reach=None,
-):
+    signs: ArrayLike | None = None,
+    profile: str | Function | ArrayLike = "gaussian",
+    normalize: Literal["rows", "density"] | None = None,
+    local_share: ArrayLike = 0.0,
+    cutoff: float = 0.0,
+    reach: float | None = None,
+) -> LinearOperator:
     """The weights of :func:`.connect` as an operator, on a grid that is periodic throughout.
 
     All positions of such a space have the same neighbours, so that a product with rates takes
@@ -85,7 +91,7 @@ def convolution(
     pairs = Pairs(np.zeros_like(near), near, distance[near], None)
     make = partial(block_of, pairs, space.n_positions, slice(0, 1), normalize, cutoff)
     onto_first = np.array([[make(kernel).toarray()[0] for kernel in row] for row in kernels])
-    onto_first = (onto_first * signs[:, None]).reshape(*onto_first.shape[:2], *space.shape)
+    onto_first = (onto_first * signs[:, None]).reshape(onto_first.shape[:2] + space.shape)
     spectra = rfftn(onto_first, axes=range(2, onto_first.ndim))
     product = partial(_product, spectra, space.shape)
     transposed = partial(_product, spectra.swapaxes(0, 1), space.shape)

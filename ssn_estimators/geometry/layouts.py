@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -11,11 +12,14 @@ from ssn_estimators._sklearn import COUNT, POSITIVE, RANDOM, validate_params
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.geometry.space import ORIENTATION_PERIOD, Space, check_shape
 
+if TYPE_CHECKING:
+    from ssn_estimators._typing import ArrayLike, RandomState
+
 __all__ = ["line", "orientation_map", "ring", "sheet"]
 
 
 @validate_params(n=COUNT, period=POSITIVE, unit=[str, None])
-def ring(n, period=360.0, *, unit="deg"):
+def ring(n: int, period: float = 360.0, *, unit: str | None = "deg") -> Space:
     """Positions at equal distances on a ring, from 0 on.
 
     Parameters
@@ -41,7 +45,7 @@ def ring(n, period=360.0, *, unit="deg"):
 
 
 @validate_params(n=COUNT, spacing=POSITIVE, periodic=["boolean"], unit=[str, None])
-def line(n, spacing=1.0, periodic=False, *, unit=None):
+def line(n: int, spacing: float = 1.0, periodic: bool = False, *, unit: str | None = None) -> Space:
     """Positions at equal distances on a line, centred on 0.
 
     Parameters
@@ -70,7 +74,14 @@ def line(n, spacing=1.0, periodic=False, *, unit=None):
 
 
 @validate_params(spacing=POSITIVE, periodic=["boolean"], unit=[str, None])
-def sheet(shape, spacing=1.0, periodic=False, orientation=None, *, unit=None):
+def sheet(
+    shape: tuple[int, int],
+    spacing: float = 1.0,
+    periodic: bool = False,
+    orientation: ArrayLike | None = None,
+    *,
+    unit: str | None = None,
+) -> Space:
     """Positions on a regular sheet, centred on 0.
 
     They are in the order of an array of this shape, so that ``values.reshape(shape)`` is the map
@@ -118,7 +129,13 @@ def sheet(shape, spacing=1.0, periodic=False, orientation=None, *, unit=None):
 
 
 @validate_params(spacing=POSITIVE, period=POSITIVE, n_waves=COUNT, random_state=RANDOM)
-def orientation_map(shape, spacing, period, n_waves=30, random_state=None):
+def orientation_map(
+    shape: tuple[int, int],
+    spacing: float,
+    period: float,
+    n_waves: int = 30,
+    random_state: RandomState = None,
+) -> np.ndarray:
     """Map of preferred orientations as random as one of a given period can be.
 
     It is half the angle of a sum of complex plane waves of one spatial period in directions at

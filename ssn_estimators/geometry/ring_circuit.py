@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import torch
 
 from ssn_estimators._sklearn import COUNT, POSITIVE, Interval, validate_params
 from ssn_estimators._torch import to_numbers, to_tensor
 from ssn_estimators.circuit import Circuit
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = ["gaussian_ring", "ring_matrices"]
 
@@ -20,16 +26,16 @@ __all__ = ["gaussian_ring", "ring_matrices"]
     noise_floor=POSITIVE,
 )
 def gaussian_ring(
-    n_pairs,
-    amplitudes,
-    widths,
+    n_pairs: int,
+    amplitudes: ArrayLike,
+    widths: ArrayLike,
     *,
-    noise_variances=(1.0, 1.0),
-    noise_correlation=0.0,
-    noise_width=0.5,
-    noise_floor=0.01,
-    **constants,
-):
+    noise_variances: ArrayLike = (1.0, 1.0),
+    noise_correlation: float = 0.0,
+    noise_width: float = 0.5,
+    noise_floor: float = 0.01,
+    **constants: Any,
+) -> Circuit:
     r"""Ring circuit with Gaussian-like weight profiles, after Echeveste et al. [1]_.
 
     Excitatory and inhibitory cell i sit at the angle :math:`\vartheta_i = 2 \pi i / n`. With
@@ -96,7 +102,15 @@ def gaussian_ring(
     return Circuit(weights.numpy(), n_pairs, noise_factor.numpy(), **constants)
 
 
-def ring_matrices(n_pairs, amplitudes, widths, variances, correlation, noise_width, noise_floor):
+def ring_matrices(
+    n_pairs: int,
+    amplitudes: torch.Tensor,
+    widths: torch.Tensor,
+    variances: torch.Tensor,
+    correlation: torch.Tensor,
+    noise_width: torch.Tensor,
+    noise_floor: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights and noise factor of a Gaussian ring, from tensors and differentiable in them.
 
     Parameters

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ssn_estimators._torch import to_numbers
+
+if TYPE_CHECKING:
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = ["ORIENTATION_PERIOD", "Space", "check_shape", "shortest", "wrapped"]
 
@@ -52,9 +56,9 @@ class Space:
     """
 
     positions: np.ndarray
-    periods: tuple | None = None
+    periods: tuple[float | None, ...] | None = None
     orientation: np.ndarray | None = None
-    shape: tuple | None = None
+    shape: tuple[int, ...] | None = None
     unit: str | None = None
 
     def __post_init__(self):
@@ -96,21 +100,21 @@ class Space:
         self.__init__(**state)
 
     @property
-    def n_positions(self):
+    def n_positions(self) -> int:
         """Number of positions."""
         return len(self.positions)
 
     @property
-    def n_dimensions(self):
+    def n_dimensions(self) -> int:
         """Number of dimensions."""
         return self.positions.shape[1]
 
     @property
-    def is_ring(self):
+    def is_ring(self) -> bool:
         """Whether there is one dimension, and it is periodic."""
         return self.n_dimensions == 1 and self.periods[0] is not None
 
-    def displacements(self, place):
+    def displacements(self, place: ArrayLike) -> np.ndarray:
         """From a place to all positions, the short way round where space is periodic.
 
         Parameters
@@ -136,7 +140,7 @@ class Space:
             )
         return wrapped(self.positions - place[..., None, :], self.periods)
 
-    def distances(self):
+    def distances(self) -> np.ndarray:
         """Euclidean distances of all pairs of positions.
 
         Returns
@@ -146,7 +150,7 @@ class Space:
         """
         return np.linalg.norm(self.displacements(self.positions), axis=-1)
 
-    def orientation_differences(self):
+    def orientation_differences(self) -> np.ndarray:
         """Differences of the preferred orientations of all pairs of positions.
 
         Returns

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._sklearn import BaseEstimator, StrOptions, fit_context, validate_data
+
+if TYPE_CHECKING:
+    from typing import Literal, Self
+
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = ["ContrastNormalizer", "is_constant"]
 
@@ -43,11 +50,11 @@ class ContrastNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     _fitted_shapes = {"scale_": float}
 
-    def __init__(self, contrast="global"):
+    def __init__(self, contrast: Literal["global", "per_image"] = "global") -> None:
         self.contrast = contrast
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Learn the scale.
 
         Parameters
@@ -74,7 +81,7 @@ class ContrastNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self._check_constant(X)
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Normalise.
 
         Parameters

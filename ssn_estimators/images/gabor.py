@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
@@ -26,6 +27,12 @@ from ssn_estimators._torch import to_numbers, to_tensor
 from ssn_estimators.images.contrast import is_constant
 from ssn_estimators.images.shape import image_shape_of
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal, Self
+
+    from ssn_estimators._typing import ArrayLike
+
 __all__ = ["GaborEncoder", "check_filters", "explained_energy", "gabor_filters"]
 
 SIDE = 32  # pixels; the sizes and centres of Gabor filters are in units of an image of this side
@@ -35,7 +42,9 @@ SIZES = (0.2, 1.0)  # legal sizes of Gabor filters
 WIDTH, FREQUENCY = 5.0, 0.5  # envelope's s.d. and the carrier's angular frequency at size 1
 
 
-def gabor_filters(orientation, size, center, image_shape):
+def gabor_filters(
+    orientation: ArrayLike, size: ArrayLike, center: ArrayLike, image_shape: Sequence[int]
+) -> np.ndarray:
     r"""Two-dimensional even Gabor filters.
 
     .. math:: A = \exp(-(x_1^2 + x_2^2) / 2 \sigma^2) \cos(\kappa x_1)
@@ -186,14 +195,14 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def __init__(
         self,
-        n_components=50,
+        n_components: int = 50,
         *,
-        coefficients="least_squares",
-        filters=None,
-        image_shape=None,
-        max_iter=500,
-        tol=1e-6,
-    ):
+        coefficients: Literal["least_squares", "responses"] = "least_squares",
+        filters: ArrayLike | None = None,
+        image_shape: Sequence[int] | None = None,
+        max_iter: int = 500,
+        tol: float = 1e-6,
+    ) -> None:
         self.n_components = n_components
         self.coefficients = coefficients
         self.filters = filters
@@ -202,7 +211,7 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.tol = tol
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Learn the filters.
 
         Parameters
@@ -273,7 +282,7 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         values = found.x.reshape(n, 4)
         return (values[:, 0] % np.pi, values[:, 1], values[:, 2:]), found.nit
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Coefficients of the images.
 
         Parameters
@@ -292,7 +301,7 @@ class GaborEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             matrix = np.linalg.pinv(self.components_)
         return X @ matrix.astype(X.dtype)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Images from coefficients.
 
         Parameters

@@ -6,6 +6,7 @@ import math
 import warnings
 from dataclasses import replace
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize
@@ -28,6 +29,12 @@ from ssn_estimators._sklearn import (
 from ssn_estimators._torch import in_pieces
 from ssn_estimators.images.gabor import GaborEncoder
 from ssn_estimators.images.mixture_posterior import Images, Mixture
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from ssn_estimators._typing import ArrayLike, RandomState
 
 __all__ = ["GaussianScaleMixture"]
 
@@ -148,16 +155,16 @@ class GaussianScaleMixture(
 
     def __init__(
         self,
-        n_components=50,
+        n_components: int = 50,
         *,
-        filters=None,
-        image_shape=None,
-        n_quadrature=64,
-        max_iter=200,
-        tol=1e-6,
-        n_jobs=None,
-        random_state=None,
-    ):
+        filters: ArrayLike | None = None,
+        image_shape: Sequence[int] | None = None,
+        n_quadrature: int = 64,
+        max_iter: int = 200,
+        tol: float = 1e-6,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+    ) -> None:
         self.n_components = n_components
         self.filters = filters
         self.image_shape = image_shape
@@ -168,7 +175,7 @@ class GaussianScaleMixture(
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Learn the projective fields and the distributions of latents, contrast and noise.
 
         Parameters
@@ -310,7 +317,7 @@ class GaussianScaleMixture(
         mixture, basis = self._mixture()
         return in_pieces(lambda rows: function(mixture, Images.project(rows, basis)), X)
 
-    def score_samples(self, X):
+    def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Log-likelihood of images.
 
         Parameters
@@ -325,7 +332,7 @@ class GaussianScaleMixture(
         """
         return self._of_images(Mixture.log_likelihood, self._check_X(X))
 
-    def score(self, X, y=None):
+    def score(self, X: ArrayLike, y: object = None) -> float:
         """Mean log-likelihood of images.
 
         Parameters
@@ -342,7 +349,7 @@ class GaussianScaleMixture(
         """
         return float(self.score_samples(X).mean())
 
-    def posterior_moments(self, X):
+    def posterior_moments(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Mean and covariance of the latents given images.
 
         Contrast is integrated out, so that uncertainty about it adds to the covariance.
@@ -360,7 +367,9 @@ class GaussianScaleMixture(
         images, mixture, dtype = self._project(X)
         return mixture.moments(images, dtype)
 
-    def posterior_sample(self, X, n_samples=1, random_state=None):
+    def posterior_sample(
+        self, X: ArrayLike, n_samples: int = 1, random_state: RandomState = None
+    ) -> np.ndarray:
         """Draw latents from the exact posterior given images.
 
         Parameters
@@ -379,7 +388,7 @@ class GaussianScaleMixture(
         images, mixture, dtype = self._project(X)
         return mixture.draw(images, n_samples, check_random_state(random_state)).astype(dtype)
 
-    def posterior_z(self, X, return_std=False):
+    def posterior_z(self, X: ArrayLike, return_std: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Mean contrast given images.
 
         Parameters
@@ -400,7 +409,7 @@ class GaussianScaleMixture(
         mean, variance = found.T.astype(X.dtype, order="C")
         return (mean, np.sqrt(variance)) if return_std else mean
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Posterior mean of the latents.
 
         Parameters
@@ -415,7 +424,7 @@ class GaussianScaleMixture(
         X = self._check_X(X)
         return self._of_images(lambda *parts: Mixture.moments(*parts, X.dtype)[0], X)
 
-    def inverse_transform(self, X, z=None):
+    def inverse_transform(self, X: ArrayLike, z: ArrayLike | None = None) -> np.ndarray:
         """Images z A y from latents, without noise.
 
         Parameters
@@ -440,7 +449,7 @@ class GaussianScaleMixture(
             raise ValueError(f"z must have shape ({len(Y)},), one contrast a row; got {z.shape}.")
         return np.multiply(z, (Y @ self.components_.astype(Y.dtype)).T).T
 
-    def sample(self, n_samples=1, random_state=None):
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
         """Draw images from the model.
 
         Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
@@ -18,6 +18,9 @@ from ssn_estimators.inspection.steady_states import (
     newton,
     steady_states,
 )
+
+if TYPE_CHECKING:
+    from ssn_estimators._typing import ArrayLike, Function
 
 __all__ = ["Bifurcation", "Bifurcations", "bifurcations"]
 
@@ -69,7 +72,7 @@ class Bifurcations:
     rates: np.ndarray
     stable: np.ndarray
     abscissa: np.ndarray
-    points: tuple
+    points: tuple[Bifurcation, ...]
 
 
 class _State(NamedTuple):
@@ -94,7 +97,13 @@ class _State(NamedTuple):
         return (self.eigenvalues.real[real] > 0).sum() % 2
 
 
-def bifurcations(circuit, drive_of, values, *, start=None):
+def bifurcations(
+    circuit: Circuit,
+    drive_of: Function | ArrayLike,
+    values: ArrayLike,
+    *,
+    start: ArrayLike | None = None,
+) -> Bifurcations:
     """Follow a steady state along a parameter, and find where its stability changes.
 
     Steps are shortened until Newton's method finds the state next to the one before, also where it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,6 +12,15 @@ from sklearn.utils import check_random_state
 
 from ssn_estimators.simulation import simulate
 from ssn_estimators.stationary.moments import stationary_moments
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Literal
+
+    from ssn_estimators._typing import ArrayLike, RandomState
+    from ssn_estimators.circuit import Circuit
+    from ssn_estimators.simulation import Simulation
+    from ssn_estimators.stationary import StationaryMoments
 
 __all__ = ["ClosureBias", "closure_bias", "compare_moments"]
 
@@ -52,8 +62,14 @@ class ClosureBias:
 
 
 def closure_bias(
-    circuit, drive, *, closure="gaussian", n_trials=100, random_state=None, **simulate_parameters
-):
+    circuit: Circuit,
+    drive: ArrayLike,
+    *,
+    closure: Literal["gaussian", "linear"] = "gaussian",
+    n_trials: int = 100,
+    random_state: RandomState = None,
+    **simulate_parameters: Any,
+) -> ClosureBias:
     """Errors of a closure's moments, judged by simulation.
 
     Parameters
@@ -92,7 +108,7 @@ def closure_bias(
     return compare_moments(moments, halves)
 
 
-def compare_moments(moments, halves):
+def compare_moments(moments: StationaryMoments, halves: Sequence[Simulation]) -> ClosureBias:
     """Errors of stationary moments, judged by a simulation in two halves, as `closure_bias`.
 
     Parameters

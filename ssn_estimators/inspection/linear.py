@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from sklearn.utils import Bunch, gen_batches
@@ -11,10 +13,18 @@ from ssn_estimators.inspection.steady_states import MOST_ENTRIES, eigenvalues, i
 from ssn_estimators.stationary.closure import mean_activity
 from ssn_estimators.stationary.moments import moments_of_potentials
 
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ssn_estimators._typing import Array, ArrayLike
+    from ssn_estimators.circuit import Circuit
+
 __all__ = ["jacobian", "local_dynamics", "spectral_abscissa"]
 
 
-def jacobian(circuit, drive, *, closure="gaussian"):
+def jacobian(
+    circuit: Circuit, drive: ArrayLike, *, closure: Literal["gaussian", "linear"] = "gaussian"
+) -> Array:
     r"""Jacobian of the mean potentials at the stationary state.
 
     :math:`J = T^{-1} (W \mathrm{diag}(E[dr/du]) - I)`, which a small deviation of the mean
@@ -57,7 +67,9 @@ def jacobian(circuit, drive, *, closure="gaussian"):
     return matrix if torch.is_tensor(circuit.weights) else matrix.detach().numpy()
 
 
-def spectral_abscissa(circuit, drive, *, closure="gaussian"):
+def spectral_abscissa(
+    circuit: Circuit, drive: ArrayLike, *, closure: Literal["gaussian", "linear"] = "gaussian"
+) -> Array:
     """Largest real part of the eigenvalues of :func:`jacobian`.
 
     Its distance from 0 is the margin of stability, and its inverse the time in which the
@@ -88,7 +100,7 @@ def spectral_abscissa(circuit, drive, *, closure="gaussian"):
     return abscissa if torch.is_tensor(circuit.weights) else abscissa.detach().numpy()
 
 
-def local_dynamics(circuit, u, *, spectrum=False):
+def local_dynamics(circuit: Circuit, u: ArrayLike, *, spectrum: bool = False) -> Bunch:
     r"""How small deviations grow, decay and turn at given potentials, such as along a trajectory.
 
     The eigenvalues :math:`\lambda` of the Jacobian there; of the leading one, that with the largest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +27,12 @@ from ssn_estimators.simulation import simulate
 from ssn_estimators.stationary.closure import mean_activity
 from ssn_estimators.stationary.moments import moments_of_potentials
 
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ssn_estimators._typing import ArrayLike, RandomState, Solver
+    from ssn_estimators.circuit import Circuit
+
 __all__ = [
     "ei_balance",
     "fixed_points",
@@ -44,7 +51,14 @@ BLOCK = 64  # inputs simulated at once
     start=["array-like", None],
     random_state=RANDOM,
 )
-def fixed_points(circuit, drive, *, n_starts=50, start=None, random_state=0):
+def fixed_points(
+    circuit: Circuit,
+    drive: ArrayLike,
+    *,
+    n_starts: int = 50,
+    start: ArrayLike | None = None,
+    random_state: RandomState = 0,
+) -> list[Bunch]:
     r"""Fixed points of the noise-free dynamics, stable or not.
 
     Solutions of :math:`u = f(h) + W k \lfloor u \rfloor_+^\gamma` by Powell's hybrid method from
@@ -105,7 +119,7 @@ def fixed_points(circuit, drive, *, n_starts=50, start=None, random_state=0):
         size = 10 ** rng.uniform(-1, 2, (n_starts, 1))
         starts = own + size * rng.standard_normal((n_starts, n))
         starts[:1] = own
-        found = []
+        found: list[Bunch] = []
         for begin in [*starts, *visited]:
             with np.errstate(over="ignore", invalid="ignore"):
                 solution = root(excess, begin, jac=slope, tol=1e-10)
@@ -139,7 +153,9 @@ def _checked_places(start, drive, n_starts):
     return np.broadcast_to(found, (n_inputs, *found.shape[-2:]))
 
 
-def is_inhibition_stabilized(circuit, drive, *, closure="gaussian"):
+def is_inhibition_stabilized(
+    circuit: Circuit, drive: ArrayLike, *, closure: Literal["gaussian", "linear"] = "gaussian"
+) -> np.ma.MaskedArray:
     """Would the E cells alone run away, if inhibition stayed as it is?
 
     With one E and one I cell, this is where more input to the I cell lowers its rate, the
@@ -177,7 +193,15 @@ def _abscissa(matrix):
 
 
 @validate_params(settling=NOT_NEGATIVE, duration=POSITIVE, dt=POSITIVE)
-def oscillations(circuit, drive, *, settling=2000.0, duration=1000.0, dt=1.0, solver="heun"):
+def oscillations(
+    circuit: Circuit,
+    drive: ArrayLike,
+    *,
+    settling: float = 2000.0,
+    duration: float = 1000.0,
+    dt: float = 1.0,
+    solver: Solver = "heun",
+) -> Bunch:
     """Which inputs end in a limit cycle, and which one.
 
     The noise-free circuit is simulated from u = 0, and what it does after a while is looked at.
@@ -246,7 +270,14 @@ def oscillations(circuit, drive, *, settling=2000.0, duration=1000.0, dt=1.0, so
     return Bunch(oscillating=amplitude > 0, amplitude=amplitude, frequency=frequency)
 
 
-def transient_amplification(circuit, drive, *, duration=200.0, dt=1.0, closure="gaussian"):
+def transient_amplification(
+    circuit: Circuit,
+    drive: ArrayLike,
+    *,
+    duration: float = 200.0,
+    dt: float = 1.0,
+    closure: Literal["gaussian", "linear"] = "gaussian",
+) -> Bunch:
     r"""How much small deviations can grow before they decay.
 
     Dynamics that are stable but not normal amplify some patterns on the way:
@@ -292,7 +323,9 @@ def transient_amplification(circuit, drive, *, duration=200.0, dt=1.0, closure="
     return found
 
 
-def ei_balance(circuit, drive, *, closure="gaussian"):
+def ei_balance(
+    circuit: Circuit, drive: ArrayLike, *, closure: Literal["gaussian", "linear"] = "gaussian"
+) -> Bunch:
     r"""Excitation and inhibition of every cell in the stationary state, and how they cancel.
 
     Parameters

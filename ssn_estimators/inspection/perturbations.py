@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -23,6 +24,14 @@ from ssn_estimators.inspection.steady_states import (
     steady_states,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from ssn_estimators._typing import ArrayLike, RandomState
+    from ssn_estimators.circuit import Circuit
+
 __all__ = [
     "Perturbation",
     "PopulationResponse",
@@ -33,7 +42,9 @@ __all__ = [
 ]
 
 
-def response_matrix(circuit, drive, *, start=None):
+def response_matrix(
+    circuit: Circuit, drive: ArrayLike, *, start: ArrayLike | None = None
+) -> np.ndarray:
     r"""Changes of the steady rates with small changes of the input.
 
     :math:`\chi = dr/dh = (I - \mathrm{diag}(g) W)^{-1} \mathrm{diag}(g)` with the gains
@@ -88,10 +99,10 @@ class PopulationResponse:
     """
 
     values: np.ndarray
-    responding: tuple
-    perturbed: tuple
+    responding: tuple[str, ...]
+    perturbed: tuple[str, ...]
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> pd.DataFrame:
         """One row for each input and responding population, perturbed ones in columns.
 
         Returns
@@ -112,7 +123,13 @@ class PopulationResponse:
         return data_frame(columns | dict(zip(self.perturbed, table, strict=True)))
 
 
-def population_response(circuit, drive, *, cells=None, start=None):
+def population_response(
+    circuit: Circuit,
+    drive: ArrayLike,
+    *,
+    cells: Sequence[int] | None = None,
+    start: ArrayLike | None = None,
+) -> PopulationResponse:
     """Changes of mean rates with a small input to all cells of one population.
 
     Parameters
@@ -151,7 +168,14 @@ def population_response(circuit, drive, *, cells=None, start=None):
     return PopulationResponse(np.stack(list(means.values()), 1), tuple(means), perturbed)
 
 
-def paradoxical_effect(circuit, drive, population="I", *, cells=None, start=None):
+def paradoxical_effect(
+    circuit: Circuit,
+    drive: ArrayLike,
+    population: str = "I",
+    *,
+    cells: Sequence[int] | None = None,
+    start: ArrayLike | None = None,
+) -> np.ma.MaskedArray:
     """Does more input to a population lower its own mean rate?
 
     With two types of one cell each it does exactly where E cells alone would be unstable,
@@ -225,17 +249,17 @@ class Perturbation:
     types: np.ndarray
 
     @property
-    def change(self):
+    def change(self) -> np.ndarray:
         """after - before, in Hz: ndarray of shape (n_inputs, n_neurons)."""
         return self.after - self.before
 
     @property
-    def change_of_stimulated(self):
+    def change_of_stimulated(self) -> np.ndarray:
         """Mean change of the perturbed cells, in Hz: ndarray of shape (n_inputs,)."""
         return self.change[:, self.stimulated].mean(1)
 
     @property
-    def change_of_others(self):
+    def change_of_others(self) -> np.ndarray:
         """Mean change of the other cells of that population, in Hz: ndarray of shape (n_inputs,).
 
         NaN if there are none.
@@ -245,7 +269,7 @@ class Perturbation:
             return np.full(len(self.change), np.nan)
         return self.change[:, others].mean(1)
 
-    def by_population(self):
+    def by_population(self) -> dict[str, np.ndarray]:
         """Mean change of each population.
 
         Returns
@@ -257,7 +281,16 @@ class Perturbation:
 
 
 @validate_params(random_state=RANDOM)
-def perturb(circuit, drive, population, strength, *, share=1.0, random_state=None, start=None):
+def perturb(
+    circuit: Circuit,
+    drive: ArrayLike,
+    population: str,
+    strength: float,
+    *,
+    share: float = 1.0,
+    random_state: RandomState = None,
+    start: ArrayLike | None = None,
+) -> Perturbation:
     """More or less input to some or all cells of a population, as by optogenetics.
 
     Parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,6 +12,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._sklearn import check_array
 from ssn_estimators.stationary.moments import stationary_moments
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Literal
+
+    from sklearn.base import BaseEstimator
+
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = [
     "LearningRegime",
@@ -25,7 +34,9 @@ __all__ = [
 RANKS = ("eig", "stable", "participation", "entropy")
 
 
-def effective_rank(weights, *, kind="eig"):
+def effective_rank(
+    weights: ArrayLike, *, kind: Literal["eig", "stable", "participation", "entropy"] = "eig"
+) -> float:
     r"""How many directions a weight matrix uses.
 
     Parameters
@@ -80,7 +91,7 @@ def effective_rank(weights, *, kind="eig"):
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
-def weight_change(before, after, *, relative=False):
+def weight_change(before: ArrayLike, after: ArrayLike, *, relative: bool = False) -> float:
     """Frobenius norm of the difference of two weight matrices.
 
     Parameters
@@ -100,7 +111,7 @@ def weight_change(before, after, *, relative=False):
     return float(change / np.linalg.norm(before) if relative else change)
 
 
-def kernel_alignment(before, after, *, center=False):
+def kernel_alignment(before: ArrayLike, after: ArrayLike, *, center: bool = False) -> float:
     r"""Cosine between two kernel matrices, :math:`\mathrm{tr}(K_1 K_0) / (|K_1| |K_0|)`.
 
     Parameters
@@ -136,7 +147,7 @@ def _centered(kernel):
     return kernel - kernel.mean(0) - kernel.mean(1)[:, None] + kernel.mean()
 
 
-def representation_alignment(before, after, *, center=False):
+def representation_alignment(before: ArrayLike, after: ArrayLike, *, center: bool = False) -> float:
     """Alignment of the linear kernels of two representations of the same inputs.
 
     Parameters
@@ -159,7 +170,9 @@ def _check_same_shape(before, after, what):
         raise ValueError(f"{what} must have one shape, got {before.shape} and {after.shape}.")
 
 
-def tangent_kernel(model, X, *, parameters=None):
+def tangent_kernel(
+    model: BaseEstimator | torch.nn.Module, X: Any, *, parameters: Sequence[str] | None = None
+) -> np.ndarray:
     r"""Neural tangent kernel: products of the gradients of all outputs for all inputs.
 
     For a fitted network of this package the gradients are those with respect to its recurrent
@@ -318,7 +331,13 @@ class LearningRegime:
     spectral_radius: float
 
 
-def learning_regime(before, after, X, *, parameters=None):
+def learning_regime(
+    before: BaseEstimator | torch.nn.Module,
+    after: BaseEstimator | torch.nn.Module,
+    X: ArrayLike,
+    *,
+    parameters: Sequence[str] | None = None,
+) -> LearningRegime:
     """Compare a network before and after training.
 
     Parameters

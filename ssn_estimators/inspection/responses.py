@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
@@ -18,6 +18,13 @@ from ssn_estimators.inspection.populations import (
     types_of,
 )
 from ssn_estimators.inspection.steady_states import steady_states
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = [
     "ContrastResponse",
@@ -68,7 +75,7 @@ class ContrastResponse:
     pattern: np.ndarray
     baseline: np.ndarray
 
-    def by_population(self):
+    def by_population(self) -> dict[str, np.ndarray]:
         """Mean rates of each population.
 
         Returns
@@ -78,7 +85,7 @@ class ContrastResponse:
         """
         return means_by_population(self.rates, types_of(self.circuit))
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> pd.DataFrame:
         """Mean rates of populations in columns, one row for each contrast.
 
         Returns
@@ -92,7 +99,7 @@ class ContrastResponse:
         """
         return data_frame({"contrast": self.contrasts, **self.by_population()})
 
-    def supersaturation(self, population=None):
+    def supersaturation(self, population: str | None = None) -> Peak:
         """Contrast from which on more contrast lowers the response.
 
         Parameters
@@ -121,7 +128,7 @@ class ContrastResponse:
         )
         return Peak(float(found.x), float(-found.fun))
 
-    def sublinear_onset(self, population=None):
+    def sublinear_onset(self, population: str | None = None) -> float:
         """Contrast c at which the response to 2c is twice that to c.
 
         Below, responses grow faster than contrast; above, more slowly. Responses are those above
@@ -163,7 +170,9 @@ class ContrastResponse:
         return rates
 
 
-def contrast_response(circuit, pattern, contrasts, *, baseline=0.0):
+def contrast_response(
+    circuit: Circuit, pattern: ArrayLike, contrasts: ArrayLike, *, baseline: ArrayLike = 0.0
+) -> ContrastResponse:
     """Steady rates of a circuit at several contrasts of one stimulus.
 
     Parameters
@@ -251,7 +260,7 @@ class SizeTuning:
     contrasts: np.ndarray | None = None
 
     @property
-    def suppression_index(self):
+    def suppression_index(self) -> np.ndarray:
         """1 - rate at the largest size / largest rate: ndarray of shape (..., n_cells).
 
         0 where there is no surround suppression, 1 where it silences a cell, NaN for cells that
@@ -262,7 +271,7 @@ class SizeTuning:
             return 1 - self.rates[..., -1, :] / np.where(highest > 0, highest, np.nan)
 
     @property
-    def preferred_size(self):
+    def preferred_size(self) -> np.ndarray:
         """The size with the largest rate: ndarray of shape (..., n_cells).
 
         NaN for cells that fire at no size, or without a stable state at one of them.
@@ -270,7 +279,7 @@ class SizeTuning:
         preferred = self.sizes[np.nan_to_num(self.rates).argmax(-2)]
         return np.where(self.rates.max(-2) > 0, preferred, np.nan)
 
-    def by_population(self):
+    def by_population(self) -> SizeTuning:
         """The same of the mean rate of each population.
 
         Returns
@@ -282,7 +291,7 @@ class SizeTuning:
         rates = np.stack(list(means.values()), -1)
         return SizeTuning(self.sizes, rates, np.array(list(means)), self.contrasts)
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> pd.DataFrame:
         """Mean rates of populations in columns, one row for each stimulus.
 
         Returns
@@ -304,7 +313,14 @@ class SizeTuning:
         return data_frame(columns | {name: rates.ravel() for name, rates in means.items()})
 
 
-def size_tuning(circuit, drives, sizes, *, cells=None, contrasts=None):
+def size_tuning(
+    circuit: Circuit,
+    drives: ArrayLike,
+    sizes: ArrayLike,
+    *,
+    cells: str | Sequence[int] | None = None,
+    contrasts: ArrayLike | None = None,
+) -> SizeTuning:
     """Steady rates of a circuit for stimuli of several sizes.
 
     Parameters
@@ -386,7 +402,15 @@ class Normalization:
     weight: np.ndarray
 
 
-def normalization(circuit, first, second, contrasts, *, baseline=0.0, cells=None):
+def normalization(
+    circuit: Circuit,
+    first: ArrayLike,
+    second: ArrayLike,
+    contrasts: ArrayLike,
+    *,
+    baseline: ArrayLike = 0.0,
+    cells: str | Sequence[int] | None = None,
+) -> Normalization:
     """How responses to two stimuli add up when both are shown.
 
     Parameters

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -13,6 +14,11 @@ from sklearn.utils import check_random_state
 from ssn_estimators._sklearn import check_array
 from ssn_estimators.images.generative import named
 from ssn_estimators.inspection.stability import network_and_inputs
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+    from ssn_estimators._typing import ArrayLike, RandomState
 
 __all__ = ["SamplingReport", "energy_distance", "sampling_report"]
 
@@ -67,7 +73,15 @@ class SamplingReport:
         return "\n".join(["Sampling (medians over inputs and latents)", *rows])
 
 
-def sampling_report(sampler, X, *, n_trials=8, duration=5000.0, interval=5.0, random_state=0):
+def sampling_report(
+    sampler: BaseEstimator,
+    X: ArrayLike,
+    *,
+    n_trials: int = 8,
+    duration: float = 5000.0,
+    interval: float = 5.0,
+    random_state: RandomState = 0,
+) -> SamplingReport:
     """Judge a network's samples by the standards of Markov chain Monte Carlo.
 
     Every trial is a chain. Needs arviz-stats (``pip install "ssn_estimators[diagnostics]"``).
@@ -136,7 +150,7 @@ def sampling_report(sampler, X, *, n_trials=8, duration=5000.0, interval=5.0, ra
     )
 
 
-def energy_distance(x, y):
+def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
     r"""Energy distance :math:`\sqrt{2 E|x - y| - E|x - x'| - E|y - y'|}` of two samples.
 
     Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,14 @@ from ssn_estimators._sklearn import POSITIVE, validate_params
 from ssn_estimators._torch import on_cpu, to_numbers
 from ssn_estimators.inspection.populations import choose_cells
 from ssn_estimators.inspection.steady_states import steady_states
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
+    from ssn_estimators._typing import Array, ArrayLike
+    from ssn_estimators.circuit import Circuit
+    from ssn_estimators.simulation import Simulation
 
 __all__ = [
     "coherence",
@@ -26,7 +35,15 @@ SIGNALS = ("u", "r")
 MOST_ENTRIES = 2**22  # of the matrices of a block of frequencies
 
 
-def power_spectrum(circuit, drive, frequencies, *, cells=None, of="u", start=None):
+def power_spectrum(
+    circuit: Circuit,
+    drive: ArrayLike,
+    frequencies: ArrayLike,
+    *,
+    cells: str | Sequence[int] | None = None,
+    of: Literal["u", "r"] = "u",
+    start: ArrayLike | None = None,
+) -> Array:
     r"""Power spectra of cells in the circuit linearised at its steady state.
 
     With the Jacobian J, :math:`T = \mathrm{diag}(\tau)` and the spectrum of the Ornstein-Uhlenbeck
@@ -81,7 +98,15 @@ def power_spectrum(circuit, drive, frequencies, *, cells=None, of="u", start=Non
     return _like(circuit, (transfer.abs() ** 2).sum(-1))
 
 
-def cross_spectrum(circuit, drive, frequencies, *, cells=None, of="u", start=None):
+def cross_spectrum(
+    circuit: Circuit,
+    drive: ArrayLike,
+    frequencies: ArrayLike,
+    *,
+    cells: str | Sequence[int] | None = None,
+    of: Literal["u", "r"] = "u",
+    start: ArrayLike | None = None,
+) -> Array:
     """Spectra and cross-spectra of cells in the circuit linearised at its steady state.
 
     Parameters
@@ -113,7 +138,16 @@ def cross_spectrum(circuit, drive, frequencies, *, cells=None, of="u", start=Non
     return _like(circuit, transfer @ transfer.mH)
 
 
-def coherence(circuit, drive, frequencies, first, second, *, of="u", start=None):
+def coherence(
+    circuit: Circuit,
+    drive: ArrayLike,
+    frequencies: ArrayLike,
+    first: str | Sequence[int],
+    second: str | Sequence[int],
+    *,
+    of: Literal["u", "r"] = "u",
+    start: ArrayLike | None = None,
+) -> Array:
     """Coherence between two cells, or the means of two groups of them.
 
     Parameters
@@ -154,7 +188,15 @@ def coherence(circuit, drive, frequencies, first, second, *, of="u", start=None)
     return _like(circuit, cross.abs() ** 2 / power.prod(-1))
 
 
-def lfp_spectrum(circuit, drive, frequencies, weights=None, *, of="u", start=None):
+def lfp_spectrum(
+    circuit: Circuit,
+    drive: ArrayLike,
+    frequencies: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    of: Literal["u", "r"] = "u",
+    start: ArrayLike | None = None,
+) -> Array:
     """Power spectrum of a weighted sum of potentials, such as a local field potential.
 
     Parameters
@@ -271,7 +313,9 @@ def _steady(circuit, drive, start):
 
 
 @validate_params(segment=POSITIVE)
-def simulated_spectrum(simulation, *, segment=500.0, of="u"):
+def simulated_spectrum(
+    simulation: Simulation, *, segment: float = 500.0, of: Literal["u", "r"] = "u"
+) -> Bunch:
     """Power spectra of simulated cells, by Welch's method.
 
     Parameters

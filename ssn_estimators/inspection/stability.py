@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -13,6 +14,13 @@ from ssn_estimators._sklearn import unwrapped
 from ssn_estimators._torch import resolve_device
 from ssn_estimators.inspection.operating_point import is_inhibition_stabilized, oscillations
 from ssn_estimators.simulation import Trials, simulate_trials
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sklearn.base import BaseEstimator
+
+    from ssn_estimators._typing import ArrayLike, Function, RandomState
 
 __all__ = [
     "OperatingReport",
@@ -26,7 +34,14 @@ __all__ = [
 ]
 
 
-def stability_score(estimator, X, *, duration=2000.0, n_trials=1, random_state=0):
+def stability_score(
+    estimator: BaseEstimator,
+    X: ArrayLike,
+    *,
+    duration: float = 2000.0,
+    n_trials: int = 1,
+    random_state: RandomState = 0,
+) -> float:
     """Share of trials in which a fitted network stays finite. Nothing is clipped.
 
     Parameters
@@ -61,7 +76,7 @@ def stability_score(estimator, X, *, duration=2000.0, n_trials=1, random_state=0
     return float(1 - simulation.diverged.mean())
 
 
-def make_stability_scorer(**parameters):
+def make_stability_scorer(**parameters: Any) -> Function:
     """Scorer of stability for `cross_validate` and model selection.
 
     Parameters
@@ -134,7 +149,7 @@ class OperatingReport:
     inhibition_stabilized: np.ndarray
 
     @property
-    def oscillating(self):
+    def oscillating(self) -> float:
         """Share of inputs on which the noise-free activity does not come to rest."""
         return float((self.oscillation_amplitude > 0).mean())
 
@@ -183,7 +198,7 @@ class StabilityReport:
     duration: float
     operating: OperatingReport | None = None
 
-    def summary(self):
+    def summary(self) -> dict[str, tuple[float, float]]:
         """Mean and standard error of each share.
 
         Returns
@@ -208,14 +223,14 @@ class StabilityReport:
 
 
 def stability_report(
-    estimator,
-    X,
+    estimator: BaseEstimator,
+    X: ArrayLike,
     *,
-    n_surrogates=100,
-    n_trials=100,
-    duration=500.0,
-    random_state=0,
-):
+    n_surrogates: int = 100,
+    n_trials: int = 100,
+    duration: float = 500.0,
+    random_state: RandomState = 0,
+) -> StabilityReport:
     """Compare the stability of a trained network with that of its surrogates.
 
     The three measures of section 2.4 of [1]_, for one network: the share of trials that

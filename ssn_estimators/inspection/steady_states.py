@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,10 @@ from ssn_estimators._threads import share_out
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
 from ssn_estimators.simulation.reference import velocity
+
+if TYPE_CHECKING:
+    from ssn_estimators._typing import ArrayLike
+    from ssn_estimators.circuit import Circuit
 
 __all__ = [
     "SteadyStates",
@@ -74,7 +79,14 @@ class SteadyStates:
         )
 
 
-def steady_states(circuit, drive, *, start=None, follow=False, duration=None):
+def steady_states(
+    circuit: Circuit,
+    drive: ArrayLike,
+    *,
+    start: ArrayLike | None = None,
+    follow: bool = False,
+    duration: float | None = None,
+) -> SteadyStates:
     r"""Stable fixed points that the noise-free circuit settles in.
 
     The potentials follow :math:`\tau \dot u = -u + f(h) + W r` from `start`, by Heun's method with

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -12,6 +13,13 @@ from ssn_estimators._sklearn import count_steps
 from ssn_estimators.images.generative import named, percepts
 from ssn_estimators.inspection.stability import network_and_inputs
 from ssn_estimators.simulation import simulate
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from sklearn.base import BaseEstimator
+
+    from ssn_estimators._typing import ArrayLike, RandomState
 
 __all__ = ["StimulusSwitch", "stimulus_switch"]
 
@@ -46,7 +54,7 @@ class StimulusSwitch:
     percepts: np.ndarray | None
     n_trials: int
 
-    def progress(self, moment="mean"):
+    def progress(self, moment: Literal["mean", "variance"] = "mean") -> np.ndarray:
         """How far the moments have come from where they were towards where they end up.
 
         Parameters
@@ -74,7 +82,9 @@ class StimulusSwitch:
         changed = length > 4 * chance.sum(1) / self.n_trials
         return ((values - start) * way).sum(2) / np.where(changed, length, np.nan)
 
-    def time_to(self, share=0.9, moment="mean"):
+    def time_to(
+        self, share: float = 0.9, moment: Literal["mean", "variance"] = "mean"
+    ) -> np.ndarray:
         """When the moments have come a share of the way.
 
         Parameters
@@ -97,8 +107,15 @@ class StimulusSwitch:
 
 
 def stimulus_switch(
-    sampler, X_old, X_new, *, n_trials=200, before=200.0, after=300.0, random_state=0
-):
+    sampler: BaseEstimator,
+    X_old: ArrayLike,
+    X_new: ArrayLike,
+    *,
+    n_trials: int = 200,
+    before: float = 200.0,
+    after: float = 300.0,
+    random_state: RandomState = 0,
+) -> StimulusSwitch:
     """Replace one stimulus by another, and follow mean and variance of the samples.
 
     Parameters

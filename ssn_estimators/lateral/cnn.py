@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from numbers import Real
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -52,6 +52,12 @@ from ssn_estimators._weights import (
 )
 from ssn_estimators.images.shape import image_shape_of
 from ssn_estimators.lateral.rule import CoActivation, gated, shares_of_features
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal, Self
+
+    from ssn_estimators._typing import ArrayLike, ClassWeight, RandomState
 
 __all__ = ["CNNClassifier"]
 
@@ -190,30 +196,30 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
 
     def __init__(
         self,
-        filters=(16, 32),
+        filters: Sequence[int] = (16, 32),
         *,
-        kernel_size=3,
-        pool_size=2,
-        n_hidden=64,
-        lateral=None,
-        lateral_extent=1,
-        lateral_alpha=0.5,
-        dropout=0.0,
-        weight_decay=0.0,
-        image_shape=None,
-        max_iter=2000,
-        batch_size=128,
-        learning_rate_init=0.002,
-        class_weight=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        device="auto",
-        random_state=None,
-        verbose=False,
-    ):
+        kernel_size: int = 3,
+        pool_size: int = 2,
+        n_hidden: int = 64,
+        lateral: Literal["linear", "product"] | None = None,
+        lateral_extent: int = 1,
+        lateral_alpha: float = 0.5,
+        dropout: float = 0.0,
+        weight_decay: float = 0.0,
+        image_shape: Sequence[int] | None = None,
+        max_iter: int = 2000,
+        batch_size: int = 128,
+        learning_rate_init: float = 0.002,
+        class_weight: ClassWeight = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: bool | int = False,
+    ) -> None:
         self.filters = filters
         self.kernel_size = kernel_size
         self.pool_size = pool_size
@@ -239,7 +245,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train the network.
 
         Parameters
@@ -410,7 +416,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
                 gate=Gate(self.lateral, self.lateral_alpha, self.lateral_extent, self.kernel_size),
             )
 
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Logits of the classes.
 
         Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
@@ -19,6 +20,12 @@ from ssn_estimators._sklearn import (
 from ssn_estimators._torch import in_blocks, in_pieces, to_tensor
 from ssn_estimators.images.shape import image_shape_of
 from ssn_estimators.lateral.rule import CoActivation, gated, offsets, shares_of_features
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Literal, Self
+
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = ["LateralContext"]
 
@@ -114,17 +121,19 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "_shape": tuple,
     }
 
+    _sums: CoActivation
+
     def __init__(
         self,
-        image_shape=None,
+        image_shape: Sequence[int] | None = None,
         *,
-        extent=1,
-        spacing=3,
-        form="linear",
-        alpha=1.0,
-        normalize=True,
-        eps=1e-6,
-    ):
+        extent: int = 1,
+        spacing: int = 3,
+        form: Literal["linear", "product"] = "linear",
+        alpha: float = 1.0,
+        normalize: bool = True,
+        eps: float = 1e-6,
+    ) -> None:
         self.image_shape = image_shape
         self.extent = extent
         self.spacing = spacing
@@ -133,7 +142,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.normalize = normalize
         self.eps = eps
 
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Learn the weights, afresh.
 
         Parameters
@@ -152,7 +161,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return self.partial_fit(X)
 
     @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None):
+    def partial_fit(self, X: ArrayLike, y: object = None) -> Self:
         """Go on learning from more maps.
 
         Parameters
@@ -169,7 +178,8 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         first = not hasattr(self, "_sums")
         X = validate_data(self, X, reset=first)
         _refuse_negative(X)
-        sums = None if first else copy.deepcopy(self._sums)  # whole, if this one is interrupted
+        # whole, if this one is interrupted
+        sums: Any = None if first else copy.deepcopy(self._sums)
         if first:
             self._shape = image_shape_of(self.image_shape, X.shape[1], whole=False)
             self.n_channels_ = X.shape[1] // np.prod(self._shape)
@@ -187,7 +197,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _maps(self, X):
         return X.view(len(X), *self._shape, self.n_channels_)
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Maps under the gates of their surround.
 
         Parameters
@@ -212,7 +222,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         return in_pieces(lambda rows: in_blocks(gate, rows), X)
 
-    def connectivity(self, image_shape=None):
+    def connectivity(self, image_shape: Sequence[int] | None = None) -> np.ndarray:
         """Weights between all features of all places, as a matrix.
 
         As initial excitatory weights of a spatial circuit: their positive part with

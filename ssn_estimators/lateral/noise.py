@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.metrics import check_scoring
@@ -20,11 +21,24 @@ from ssn_estimators._sklearn import (
 )
 from ssn_estimators._torch import to_numbers
 
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from sklearn.base import BaseEstimator
+
+    from ssn_estimators._typing import ArrayLike, Function, RandomState
+
 __all__ = ["add_gaussian_noise", "add_salt_pepper", "robustness_curve"]
 
 
 @validate_params(sigma=NOT_NEGATIVE, clip=["array-like", None], random_state=RANDOM)
-def add_gaussian_noise(X, sigma, *, clip=(0.0, 1.0), random_state=None):
+def add_gaussian_noise(
+    X: ArrayLike,
+    sigma: float,
+    *,
+    clip: tuple[float, float] | None = (0.0, 1.0),
+    random_state: RandomState = None,
+) -> np.ndarray:
     """Add independent normal noise to every pixel.
 
     Parameters
@@ -54,14 +68,16 @@ def add_gaussian_noise(X, sigma, *, clip=(0.0, 1.0), random_state=None):
         if clip.shape != (2,) or not clip[0] < clip[1]:
             raise ValueError(f"clip must be None or two numbers, the lower first, got {clip}.")
     noise = check_random_state(random_state).normal(size=X.shape).astype(X.dtype)
-    X = X + X.dtype.type(sigma) * noise
-    return X if clip is None else np.clip(X, *clip)
+    noisy = X + X.dtype.type(sigma) * noise
+    return noisy if clip is None else np.clip(noisy, *clip)
 
 
 @validate_params(
     p=[Interval(Real, 0, 1, closed="both")], low=NUMBER, high=NUMBER, random_state=RANDOM
 )
-def add_salt_pepper(X, p, *, low=0.0, high=1.0, random_state=None):
+def add_salt_pepper(
+    X: ArrayLike, p: float, *, low: float = 0.0, high: float = 1.0, random_state: RandomState = None
+) -> np.ndarray:
     """Set a share of all pixels to black or white.
 
     Parameters
@@ -99,17 +115,17 @@ NOISES = {  # between limits
 
 @validate_params(levels=["array-like"], limits=["array-like"], n_repeats=COUNT, random_state=RANDOM)
 def robustness_curve(
-    estimator,
-    X,
-    y,
+    estimator: BaseEstimator,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    noise="gaussian",
-    levels=(0.0, 0.2, 0.4, 0.6),
-    limits=(0.0, 1.0),
-    n_repeats=3,
-    scoring=None,
-    random_state=0,
-):
+    noise: Literal["gaussian", "salt_pepper"] | Function = "gaussian",
+    levels: ArrayLike = (0.0, 0.2, 0.4, 0.6),
+    limits: tuple[float, float] = (0.0, 1.0),
+    n_repeats: int = 3,
+    scoring: str | Function | None = None,
+    random_state: RandomState = 0,
+) -> np.ndarray:
     """Score of a fitted estimator on ever noisier inputs.
 
     Parameters

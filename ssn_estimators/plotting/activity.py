@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -10,6 +11,16 @@ from sklearn.utils.validation import check_is_fitted
 from ssn_estimators._sklearn import unwrapped
 from ssn_estimators.inspection.stability import network_and_inputs
 from ssn_estimators.plotting.style import EXCITATORY, INHIBITORY, TYPES, axes_of, by_type
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Literal, Self
+
+    from matplotlib.axes import Axes
+    from sklearn.base import BaseEstimator
+
+    from ssn_estimators._typing import ArrayLike, RandomState
+    from ssn_estimators.spiking.simulation import SpikingSimulation
 
 __all__ = ["RasterDisplay", "TrajectoryDisplay"]
 
@@ -34,13 +45,20 @@ class TrajectoryDisplay:
     lines_ : list of matplotlib lines
     """
 
-    def __init__(self, *, times, potentials, n_excitatory):
+    def __init__(self, *, times: ArrayLike, potentials: ArrayLike, n_excitatory: int) -> None:
         self.times = times
         self.potentials = potentials
         self.n_excitatory = n_excitatory
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, duration=300.0, ax=None):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        *,
+        duration: float = 300.0,
+        ax: Axes | None = None,
+    ) -> Self:
         """Simulate the first input of `X` from u = 0 and draw the potentials.
 
         Parameters
@@ -69,7 +87,7 @@ class TrajectoryDisplay:
         )
         return display.plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw; see `from_estimator`.
 
         Parameters
@@ -79,7 +97,7 @@ class TrajectoryDisplay:
         """
         ax = axes_of(self, ax)
         populations = np.split(np.asarray(self.potentials), [self.n_excitatory], axis=1)
-        self.lines_ = []
+        self.lines_: list = []
         for u, colour, name in zip(
             populations, (EXCITATORY, INHIBITORY), ("excitatory", "inhibitory"), strict=True
         ):
@@ -118,13 +136,23 @@ class RasterDisplay:
     >>> display.plot()  # doctest: +SKIP
     """
 
-    def __init__(self, *, spike_times, spike_neurons, populations):
+    def __init__(
+        self, *, spike_times: ArrayLike, spike_neurons: ArrayLike, populations: Mapping[str, int]
+    ) -> None:
         self.spike_times = spike_times
         self.spike_neurons = spike_neurons
         self.populations = populations
 
     @classmethod
-    def from_simulation(cls, simulation, *, condition=0, trial=0, ax=None, **how):
+    def from_simulation(
+        cls,
+        simulation: SpikingSimulation,
+        *,
+        condition: int = 0,
+        trial: int = 0,
+        ax: Axes | None = None,
+        **how: Any,
+    ) -> Self:
         """Draw the spikes of one trial.
 
         Parameters
@@ -160,7 +188,15 @@ class RasterDisplay:
         return display.plot(ax=ax, **how)
 
     @classmethod
-    def from_estimator(cls, estimator, X=None, *, random_state=None, ax=None, **how):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: ArrayLike | None = None,
+        *,
+        random_state: RandomState = None,
+        ax: Axes | None = None,
+        **how: Any,
+    ) -> Self:
         """Simulate one trial of the first cue, and draw its spikes.
 
         Parameters
@@ -193,7 +229,14 @@ class RasterDisplay:
         simulation = network.simulate(X, n_trials=1, random_state=random_state)
         return cls.from_simulation(simulation, ax=ax, **how)
 
-    def plot(self, *, ax=None, unit="ms", window=None, order=None):
+    def plot(
+        self,
+        *,
+        ax: Axes | None = None,
+        unit: Literal["ms", "s"] = "ms",
+        window: tuple[float, float] | None = None,
+        order: ArrayLike | None = None,
+    ) -> Self:
         """Draw; see `from_simulation`.
 
         Parameters
@@ -227,7 +270,8 @@ class RasterDisplay:
         if window is not None:
             shown = (times >= window[0]) & (times <= window[1])
             times, neurons = times[shown], neurons[shown]
-        ax, self.lines_ = axes_of(self, ax), []
+        ax = axes_of(self, ax)
+        self.lines_: list = []
         kinds = np.searchsorted(np.cumsum(sizes), neurons, side="right")
         for i, name in enumerate(self.populations):
             x, y = times[kinds == i] / scale, place[neurons[kinds == i]]

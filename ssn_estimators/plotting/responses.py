@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ssn_estimators._torch import to_numbers
@@ -10,6 +12,17 @@ from ssn_estimators.inspection.responses import contrast_response, size_tuning, 
 from ssn_estimators.inspection.spectra import power_spectrum
 from ssn_estimators.inspection.stability import network_and_inputs
 from ssn_estimators.plotting.style import TYPES, axes_of, band, lines_by_population
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Literal, Self
+
+    from matplotlib.axes import Axes
+    from sklearn.base import BaseEstimator
+
+    from ssn_estimators._typing import ArrayLike
+    from ssn_estimators.circuit import Circuit
+    from ssn_estimators.inspection.responses import ContrastResponse, SizeTuning
 
 __all__ = ["ContrastResponseDisplay", "SizeTuningDisplay", "SpectrumDisplay", "TuningDisplay"]
 
@@ -29,11 +42,19 @@ class ContrastResponseDisplay:
         One for each population.
     """
 
-    def __init__(self, *, response):
+    def __init__(self, *, response: ContrastResponse) -> None:
         self.response = response
 
     @classmethod
-    def from_circuit(cls, circuit, pattern, contrasts, *, ax=None, **parameters):
+    def from_circuit(
+        cls,
+        circuit: Circuit,
+        pattern: ArrayLike,
+        contrasts: ArrayLike,
+        *,
+        ax: Axes | None = None,
+        **parameters: Any,
+    ) -> Self:
         """Compute the response of a circuit and draw it.
 
         Parameters
@@ -52,7 +73,7 @@ class ContrastResponseDisplay:
         response = contrast_response(circuit, pattern, contrasts, **parameters)
         return cls(response=response).plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw; see `from_circuit`.
 
         Parameters
@@ -82,11 +103,19 @@ class SizeTuningDisplay:
         One for each population and contrast; the last contrast is the darkest.
     """
 
-    def __init__(self, *, tuning):
+    def __init__(self, *, tuning: SizeTuning) -> None:
         self.tuning = tuning
 
     @classmethod
-    def from_circuit(cls, circuit, drives, sizes, *, ax=None, **parameters):
+    def from_circuit(
+        cls,
+        circuit: Circuit,
+        drives: ArrayLike,
+        sizes: ArrayLike,
+        *,
+        ax: Axes | None = None,
+        **parameters: Any,
+    ) -> Self:
         """Compute the tuning of a circuit and draw it.
 
         Parameters
@@ -104,7 +133,7 @@ class SizeTuningDisplay:
         """
         return cls(tuning=size_tuning(circuit, drives, sizes, **parameters)).plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw; see `from_circuit`.
 
         Parameters
@@ -138,13 +167,23 @@ class SpectrumDisplay:
         One for each population and input; the last input is the darkest.
     """
 
-    def __init__(self, *, frequencies, power, of="u"):
+    def __init__(
+        self, *, frequencies: ArrayLike, power: Mapping[str, ArrayLike], of: Literal["u", "r"] = "u"
+    ) -> None:
         self.frequencies = frequencies
         self.power = power
         self.of = of
 
     @classmethod
-    def from_circuit(cls, circuit, drive, frequencies, *, ax=None, **parameters):
+    def from_circuit(
+        cls,
+        circuit: Circuit,
+        drive: ArrayLike,
+        frequencies: ArrayLike,
+        *,
+        ax: Axes | None = None,
+        **parameters: Any,
+    ) -> Self:
         """Compute the spectra of a circuit, and draw their means over the cells of a population.
 
         Parameters
@@ -165,7 +204,7 @@ class SpectrumDisplay:
         display = cls(frequencies=frequencies, power=power, of=parameters.get("of", "u"))
         return display.plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw; see `from_circuit`.
 
         Parameters
@@ -212,7 +251,15 @@ class TuningDisplay:
     >>> display.plot(label="orientation (deg)")  # doctest: +SKIP
     """
 
-    def __init__(self, *, values, rates, types, preferred=None, period=None):
+    def __init__(
+        self,
+        *,
+        values: ArrayLike,
+        rates: ArrayLike,
+        types: ArrayLike,
+        preferred: ArrayLike | None = None,
+        period: float | None = None,
+    ) -> None:
         self.values = values
         self.rates = rates
         self.types = types
@@ -220,7 +267,17 @@ class TuningDisplay:
         self.period = period
 
     @classmethod
-    def from_circuit(cls, circuit, drives, values, *, preferred=None, period=None, ax=None, **how):
+    def from_circuit(
+        cls,
+        circuit: Circuit,
+        drives: ArrayLike,
+        values: ArrayLike,
+        *,
+        preferred: ArrayLike | None = None,
+        period: float | None = None,
+        ax: Axes | None = None,
+        **how: Any,
+    ) -> Self:
         """Draw rates of a circuit in its stable states, found from rest.
 
         Parameters
@@ -253,17 +310,17 @@ class TuningDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        values,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        values: ArrayLike,
         *,
-        preferred=None,
-        period=None,
-        ax=None,
-        label=None,
-        n_bins=None,
-        **parameters,
-    ):
+        preferred: ArrayLike | None = None,
+        period: float | None = None,
+        ax: Axes | None = None,
+        label: str | None = None,
+        n_bins: int | None = None,
+        **parameters: Any,
+    ) -> Self:
         """Simulate a fitted network, and draw its mean rates.
 
         Parameters
@@ -302,7 +359,9 @@ class TuningDisplay:
         )
         return display.plot(ax=ax, label=label, n_bins=n_bins)
 
-    def plot(self, *, ax=None, label=None, n_bins=None):
+    def plot(
+        self, *, ax: Axes | None = None, label: str | None = None, n_bins: int | None = None
+    ) -> Self:
         """Draw; see `from_circuit`.
 
         Parameters

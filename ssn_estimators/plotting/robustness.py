@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.lateral import robustness_curve
 from ssn_estimators.plotting.style import TYPES, axes_of, band
+
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+    from matplotlib.axes import Axes
+
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = ["RobustnessDisplay"]
 
@@ -43,22 +51,22 @@ class RobustnessDisplay:
     >>> RobustnessDisplay(levels=[0.0, 0.5], scores=scores).plot()  # doctest: +SKIP
     """
 
-    def __init__(self, *, levels, scores):
+    def __init__(self, *, levels: ArrayLike, scores: Mapping[str, ArrayLike]) -> None:
         self.levels = levels
         self.scores = scores
 
     @classmethod
     def from_estimators(
         cls,
-        estimators,
-        X,
-        y,
+        estimators: Mapping[str, Any],
+        X: ArrayLike,
+        y: ArrayLike,
         *,
-        levels=(0.0, 0.2, 0.4, 0.6),
-        ax=None,
-        label="accuracy",
-        **parameters,
-    ):
+        levels: ArrayLike = (0.0, 0.2, 0.4, 0.6),
+        ax: Axes | None = None,
+        label: str = "accuracy",
+        **parameters: Any,
+    ) -> Self:
         """Score fitted estimators on ever noisier inputs, and draw that.
 
         Parameters
@@ -94,7 +102,9 @@ class RobustnessDisplay:
         strength = STRENGTHS.get(noise) if isinstance(noise, str) else None
         return cls(levels=levels, scores=scores).plot(ax=ax, label=label, strength=strength)
 
-    def plot(self, *, ax=None, label="accuracy", strength=None):
+    def plot(
+        self, *, ax: Axes | None = None, label: str = "accuracy", strength: str | None = None
+    ) -> Self:
         """Draw; see `from_estimators`.
 
         Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,16 @@ from ssn_estimators._sklearn import check_matplotlib_support
 from ssn_estimators.inspection.stability import network_and_inputs
 from ssn_estimators.inspection.switching import stimulus_switch
 from ssn_estimators.plotting.style import EXCITATORY, NEUTRAL, TYPES, axes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Self
+
+    from matplotlib.axes import Axes
+    from sklearn.base import BaseEstimator
+
+    from ssn_estimators._typing import ArrayLike, RandomState
+    from ssn_estimators.inspection.switching import StimulusSwitch
 
 __all__ = ["PosteriorDisplay", "StimulusSwitchDisplay"]
 
@@ -36,14 +47,22 @@ class StimulusSwitchDisplay:
         Times of the columns, in ms.
     """
 
-    def __init__(self, *, switch, image_shape=None):
+    def __init__(self, *, switch: StimulusSwitch, image_shape: Sequence[int] | None = None) -> None:
         self.switch = switch
         self.image_shape = image_shape
 
     @classmethod
     def from_estimator(
-        cls, estimator, X_old, X_new, *, image_shape=None, pair=0, times=None, **parameters
-    ):
+        cls,
+        estimator: BaseEstimator,
+        X_old: ArrayLike,
+        X_new: ArrayLike,
+        *,
+        image_shape: Sequence[int] | None = None,
+        pair: int = 0,
+        times: ArrayLike | None = None,
+        **parameters: Any,
+    ) -> Self:
         """Simulate and draw the switch of a fitted `SSNSampler`.
 
         Parameters
@@ -68,7 +87,7 @@ class StimulusSwitchDisplay:
         switch = stimulus_switch(estimator, X_old, X_new, **parameters)
         return cls(switch=switch, image_shape=image_shape).plot(pair=pair, times=times)
 
-    def plot(self, *, pair=0, times=None):
+    def plot(self, *, pair: int = 0, times: ArrayLike | None = None) -> Self:
         """Draw; see `from_estimator`.
 
         Parameters
@@ -157,7 +176,15 @@ class PosteriorDisplay:
     >>> display.plot()  # doctest: +SKIP
     """
 
-    def __init__(self, *, mean, covariance, target_mean, target_covariance, samples=None):
+    def __init__(
+        self,
+        *,
+        mean: ArrayLike,
+        covariance: ArrayLike,
+        target_mean: ArrayLike,
+        target_covariance: ArrayLike,
+        samples: ArrayLike | None = None,
+    ) -> None:
         self.mean = mean
         self.covariance = covariance
         self.target_mean = target_mean
@@ -166,8 +193,17 @@ class PosteriorDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, *, target=None, index=0, n_samples=200, random_state=0, ax=None, **how
-    ):
+        cls,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        *,
+        target: tuple[ArrayLike, ArrayLike] | None = None,
+        index: int = 0,
+        n_samples: int = 200,
+        random_state: RandomState = 0,
+        ax: Axes | None = None,
+        **how: Any,
+    ) -> Self:
         """Draw samples of a fitted network for one input, their moments and those of the posterior.
 
         Parameters
@@ -229,7 +265,7 @@ class PosteriorDisplay:
         )
         return display.plot(ax=ax, **how)
 
-    def plot(self, *, ax=None, latents=(0, 1)):
+    def plot(self, *, ax: Axes | None = None, latents: tuple[int, int] = (0, 1)) -> Self:
         """Draw; see `from_estimator`.
 
         Parameters

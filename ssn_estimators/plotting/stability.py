@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ssn_estimators.inspection.stability import stability_report
 from ssn_estimators.plotting.style import NEUTRAL, axes_of
+
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+    from matplotlib.axes import Axes
+    from sklearn.base import BaseEstimator
+
+    from ssn_estimators._typing import ArrayLike
+    from ssn_estimators.inspection.stability import StabilityReport
 
 __all__ = ["StabilityDisplay"]
 
@@ -24,11 +35,13 @@ class StabilityDisplay:
     bars_ : matplotlib BarContainer
     """
 
-    def __init__(self, *, report):
+    def __init__(self, *, report: StabilityReport) -> None:
         self.report = report
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, ax=None, **parameters):
+    def from_estimator(
+        cls, estimator: BaseEstimator, X: ArrayLike, *, ax: Axes | None = None, **parameters: Any
+    ) -> Self:
         """Compute the report and draw it.
 
         Parameters
@@ -48,7 +61,7 @@ class StabilityDisplay:
         """
         return cls(report=stability_report(estimator, X, **parameters)).plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw; see `from_estimator`.
 
         Parameters

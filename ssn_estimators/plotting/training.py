@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._sklearn import unwrapped
 from ssn_estimators.plotting.style import EXCITATORY, INHIBITORY, NEUTRAL, axes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from matplotlib.axes import Axes
+    from sklearn.base import BaseEstimator
+
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = ["GrowthDisplay"]
 
@@ -29,12 +40,12 @@ class GrowthDisplay:
         The axis of the sizes, sharing the steps.
     """
 
-    def __init__(self, *, loss_curve, growth_history):
+    def __init__(self, *, loss_curve: ArrayLike, growth_history: Sequence[dict]) -> None:
         self.loss_curve = loss_curve
         self.growth_history = growth_history
 
     @classmethod
-    def from_estimator(cls, estimator, *, ax=None):
+    def from_estimator(cls, estimator: BaseEstimator, *, ax: Axes | None = None) -> Self:
         """Draw the growth of a fitted `SSNClassifier` (or one in a Pipeline or search).
 
         Parameters
@@ -53,7 +64,7 @@ class GrowthDisplay:
         display = cls(loss_curve=estimator.loss_curve_, growth_history=estimator.growth_history_)
         return display.plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw; see `from_estimator`.
 
         Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -13,6 +14,15 @@ from ssn_estimators.inspection.operating_point import fixed_points
 from ssn_estimators.inspection.populations import means_by_population, types_of
 from ssn_estimators.inspection.stability import network_and_inputs
 from ssn_estimators.plotting.style import NEUTRAL, TYPES, band
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Self
+
+    from sklearn.base import BaseEstimator
+    from sklearn.utils import Bunch
+
+    from ssn_estimators._typing import ArrayLike, Bounds, RandomState
 
 __all__ = ["TrialDisplay"]
 
@@ -63,20 +73,20 @@ class TrialDisplay:
     def __init__(
         self,
         *,
-        time_step,
-        times,
-        inputs,
-        rates,
-        outputs,
-        paths,
-        explained,
-        index=0,
-        targets=None,
-        conditions=None,
-        points=None,
-        periods=None,
-        output_names=None,
-    ):
+        time_step: float,
+        times: ArrayLike,
+        inputs: ArrayLike,
+        rates: Mapping[str, ArrayLike],
+        outputs: ArrayLike,
+        paths: Sequence[ArrayLike],
+        explained: ArrayLike,
+        index: int = 0,
+        targets: ArrayLike | None = None,
+        conditions: ArrayLike | None = None,
+        points: Bunch | None = None,
+        periods: Bounds | None = None,
+        output_names: Sequence[str] | None = None,
+    ) -> None:
         self.time_step = time_step
         self.times = times
         self.inputs = inputs
@@ -94,19 +104,19 @@ class TrialDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
+        estimator: BaseEstimator,
+        X: ArrayLike,
         *,
-        index=0,
-        lengths=None,
-        y=None,
-        conditions=None,
-        fixed_step=None,
-        periods=None,
-        n_trials=4,
-        random_state=None,
-        **how,
-    ):
+        index: int = 0,
+        lengths: ArrayLike | None = None,
+        y: ArrayLike | None = None,
+        conditions: ArrayLike | None = None,
+        fixed_step: int | None = None,
+        periods: Bounds | None = None,
+        n_trials: int = 4,
+        random_state: RandomState = None,
+        **how: Any,
+    ) -> Self:
         """Simulate sequences and draw one of them.
 
         Parameters
@@ -201,7 +211,7 @@ class TrialDisplay:
         )
         return display.plot(**how)
 
-    def plot(self, *, cmap="viridis", condition_label="condition"):
+    def plot(self, *, cmap: str = "viridis", condition_label: str = "condition") -> Self:
         """Draw on a figure of its own.
 
         Parameters

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
@@ -9,6 +11,16 @@ from sklearn.utils.validation import check_is_fitted
 from ssn_estimators._sklearn import unwrapped
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.plotting.style import EXCITATORY, INHIBITORY, axes_of, by_type
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Self
+
+    from matplotlib.axes import Axes
+    from sklearn.base import BaseEstimator
+
+    from ssn_estimators._typing import ArrayLike, SparseLike
+    from ssn_estimators.circuit import Circuit
 
 __all__ = ["WeightsDisplay"]
 
@@ -38,12 +50,12 @@ class WeightsDisplay:
     >>> display = WeightsDisplay.from_circuit(circuit)  # doctest: +SKIP
     """
 
-    def __init__(self, *, weights, populations):
+    def __init__(self, *, weights: SparseLike, populations: Mapping[str, int]) -> None:
         self.weights = weights
         self.populations = populations
 
     @classmethod
-    def from_circuit(cls, circuit, *, ax=None, **how):
+    def from_circuit(cls, circuit: Circuit, *, ax: Axes | None = None, **how: Any) -> Self:
         """Draw the weights of a circuit.
 
         Parameters
@@ -63,7 +75,9 @@ class WeightsDisplay:
         return cls(weights=weights, populations=populations).plot(ax=ax, **how)
 
     @classmethod
-    def from_estimator(cls, estimator, *, ax=None, **how):
+    def from_estimator(
+        cls, estimator: BaseEstimator, *, ax: Axes | None = None, **how: Any
+    ) -> Self:
         """Draw the weights of a fitted network.
 
         Parameters
@@ -92,7 +106,9 @@ class WeightsDisplay:
             )
         return cls.from_circuit(network.circuit_, ax=ax, **how)
 
-    def plot(self, *, ax=None, order=None, limit=None):
+    def plot(
+        self, *, ax: Axes | None = None, order: ArrayLike | None = None, limit: float | None = None
+    ) -> Self:
         """Draw; see `from_circuit`.
 
         Parameters

@@ -52,7 +52,7 @@ class RateFunction(ABC):
     """
 
     @abstractmethod
-    def value(self, u):
+    def value(self, u: torch.Tensor) -> torch.Tensor:
         r"""The function :math:`\phi`, element by element.
 
         Parameters
@@ -66,7 +66,7 @@ class RateFunction(ABC):
             Such that k times it is in Hz.
         """
 
-    def gain(self, u):
+    def gain(self, u: torch.Tensor) -> torch.Tensor:
         r"""Its slope :math:`\phi'`, element by element; by default by differentiation.
 
         Parameters
@@ -78,7 +78,7 @@ class RateFunction(ABC):
         -------
         gain : Tensor of the same shape
         """
-        value, pull = torch.func.vjp(self.value, u)
+        value, pull = torch.func.vjp(self.value, u)  # type: ignore[misc]
         return pull(torch.ones_like(value))[0]
 
     def _check(self, **least):
@@ -125,7 +125,7 @@ class AbbottChance(RateFunction):
     def __post_init__(self):
         self._check()
 
-    def value(self, u):
+    def value(self, u: torch.Tensor) -> torch.Tensor:
         """As of :class:`RateFunction`.
 
         Parameters
@@ -180,7 +180,7 @@ class MillerTroyer(RateFunction):
         if self.gamma > 20:
             raise ValueError(f"gamma of MillerTroyer must be at most 20, got {self.gamma!r}.")
 
-    def value(self, u):
+    def value(self, u: torch.Tensor) -> torch.Tensor:
         """As of :class:`RateFunction`.
 
         Parameters
@@ -190,7 +190,7 @@ class MillerTroyer(RateFunction):
         """
         return self._moments(u)[0]
 
-    def gain(self, u):
+    def gain(self, u: torch.Tensor) -> torch.Tensor:
         """As of :class:`RateFunction`.
 
         Parameters
@@ -254,7 +254,7 @@ class Ricciardi(RateFunction):
                 f"reset of Ricciardi must be below threshold={self.threshold:g}, got {self.reset}."
             )
 
-    def value(self, u):
+    def value(self, u: torch.Tensor) -> torch.Tensor:
         """As of :class:`RateFunction`.
 
         Parameters
@@ -264,7 +264,7 @@ class Ricciardi(RateFunction):
         """
         return self._interval(u.double())[0].to(u.dtype)
 
-    def gain(self, u):
+    def gain(self, u: torch.Tensor) -> torch.Tensor:
         """As of :class:`RateFunction`.
 
         Parameters
@@ -340,7 +340,7 @@ class Saturating(RateFunction):
         if self.hard <= self.soft:
             raise ValueError(f"hard of Saturating must be > soft={self.soft:g}, got {self.hard}.")
 
-    def value(self, u):
+    def value(self, u: torch.Tensor) -> torch.Tensor:
         """As of :class:`RateFunction`.
 
         Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,13 @@ from ssn_estimators.growth import choose_parents, split
 from ssn_estimators.sequences.data import check_lengths, check_sequences, valid_steps
 from ssn_estimators.training import Followed, Model, Penalties, Skip, TrialGuard
 from ssn_estimators.training.courses import means
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Literal
+
+    from ssn_estimators._typing import ArrayLike, Function, RandomState, Record, Solver
+    from ssn_estimators.simulation import Simulation
 
 __all__ = ["SequenceSSN"]
 
@@ -219,49 +227,49 @@ class SequenceSSN(BaseSSN):
 
     def __init__(
         self,
-        n_excitatory=40,
-        n_inhibitory=None,
+        n_excitatory: int = 40,
+        n_inhibitory: int | None = None,
         *,
-        time_step=20.0,
-        input_share=1.0,
-        output_share=1.0,
-        growth="double",
-        initial=None,
-        growth_iter=40,
-        parents="last",
-        clone_shares="random",
-        k=0.3,
-        gamma=2.0,
-        tau_e=20.0,
-        tau_i=10.0,
-        tau_eta=20.0,
-        solver="heun",
-        dt=2.0,
-        burn_in=60.0,
-        truncation=None,
-        skip=None,
-        skip_share=(0.8, 0.5, 0.2, 0.0),
-        skip_from="state",
-        n_trials_predict=4,
-        max_iter=1000,
-        batch_size=256,
-        learning_rate="cosine",
-        learning_rate_init=0.01,
-        max_grad_norm=1.0,
-        input_noise=0.2,
-        potential_penalty=0.01,
-        rate_penalty=0.0,
-        weight_penalty=0.0,
-        max_rejected_steps=10,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        device="auto",
-        random_state=None,
-        verbose=False,
-    ):
+        time_step: float = 20.0,
+        input_share: float = 1.0,
+        output_share: float = 1.0,
+        growth: Literal["double", "single"] | None = "double",
+        initial: Circuit | None = None,
+        growth_iter: int = 40,
+        parents: Literal["last", "random", "gradient", "output"] | Function = "last",
+        clone_shares: Literal["random", "equal"] = "random",
+        k: float = 0.3,
+        gamma: float = 2.0,
+        tau_e: float = 20.0,
+        tau_i: float = 10.0,
+        tau_eta: float = 20.0,
+        solver: Solver = "heun",
+        dt: float | Sequence[float] = 2.0,
+        burn_in: float = 60.0,
+        truncation: float | None = None,
+        skip: float | None = None,
+        skip_share: float | Sequence[float] = (0.8, 0.5, 0.2, 0.0),
+        skip_from: Literal["state", "tangent"] = "state",
+        n_trials_predict: int = 4,
+        max_iter: int = 1000,
+        batch_size: int = 256,
+        learning_rate: Literal["cosine", "constant"] = "cosine",
+        learning_rate_init: float = 0.01,
+        max_grad_norm: float = 1.0,
+        input_noise: float = 0.2,
+        potential_penalty: float = 0.01,
+        rate_penalty: float = 0.0,
+        weight_penalty: float = 0.0,
+        max_rejected_steps: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: bool | int = False,
+    ) -> None:
         self.n_excitatory = n_excitatory
         self.n_inhibitory = n_inhibitory
         self.time_step = time_step
@@ -574,7 +582,7 @@ class SequenceSSN(BaseSSN):
 
         return in_blocks(read, self._inputs(X, lengths).numpy(), rows=ROWS).astype(float)
 
-    def drive(self, X, lengths=None):
+    def drive(self, X: ArrayLike, lengths: ArrayLike | None = None) -> np.ndarray:
         """External drive f(h) of every cell in every time step.
 
         Parameters
@@ -597,7 +605,7 @@ class SequenceSSN(BaseSSN):
         task = self._task(X.shape[1])
         return task.drive(model.circuit.to_torch(), arrays, self._inputs(X, lengths)).numpy()
 
-    def read_out(self, u):
+    def read_out(self, u: ArrayLike) -> np.ndarray:
         """Outputs that potentials stand for, such as those of a simulation of the circuit.
 
         Parameters
@@ -634,8 +642,15 @@ class SequenceSSN(BaseSSN):
         return self._trials(**({"duration": n_times * step, "drive_step": step} | others))
 
     def simulate(
-        self, X, *, lengths=None, duration=None, record=None, random_state=None, **parameters
-    ):
+        self,
+        X: ArrayLike,
+        *,
+        lengths: ArrayLike | None = None,
+        duration: float | None = None,
+        record: Record = None,
+        random_state: RandomState = None,
+        **parameters: Any,
+    ) -> Simulation:
         """Simulate the fitted circuit on inputs.
 
         Parameters

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
@@ -21,6 +23,11 @@ from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.sequences.base import SequenceSSN
 from ssn_estimators.sequences.data import response_weights
 from ssn_estimators.training import SequenceClassification, run_together
+
+if TYPE_CHECKING:
+    from typing import Self, Unpack
+
+    from ssn_estimators._typing import ArrayLike, ClassWeight, SequenceParameters
 
 __all__ = ["SSNSequenceClassifier"]
 
@@ -87,13 +94,28 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
     _fitted_shapes = SequenceSSN._fitted_shapes | {"classes_": ("outputs",)}
 
     @extending(SequenceSSN)
-    def __init__(self, n_excitatory=40, n_inhibitory=None, *, class_weight=None, **parameters):
+    def __init__(
+        self,
+        n_excitatory: int = 40,
+        n_inhibitory: int | None = None,
+        *,
+        class_weight: ClassWeight = None,
+        **parameters: Unpack[SequenceParameters],
+    ) -> None:
         super().__init__(n_excitatory, n_inhibitory, **parameters)
         self.class_weight = class_weight
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, *, lengths=None, response=None):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        response: ArrayLike | None = None,
+    ) -> Self:
         """Grow and train the network.
 
         Parameters
@@ -173,7 +195,9 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
     def _attributes(self, model):
         return super()._attributes(model) | {"classes_": self.classes_}
 
-    def decision_function(self, X, *, lengths=None, response=None):
+    def decision_function(
+        self, X: ArrayLike, *, lengths: ArrayLike | None = None, response: ArrayLike | None = None
+    ) -> np.ndarray:
         """Logits of the classes.
 
         Parameters
@@ -198,7 +222,9 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
         logits = self._logits(X, lengths, weights, self._fitted_model())
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
-    def predict(self, X, *, lengths=None, response=None):
+    def predict(
+        self, X: ArrayLike, *, lengths: ArrayLike | None = None, response: ArrayLike | None = None
+    ) -> np.ndarray:
         """Most probable class of every sequence.
 
         Parameters
@@ -217,7 +243,9 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
             self.decision_function(X, lengths=lengths, response=response), self.classes_
         )
 
-    def predict_proba(self, X, *, lengths=None, response=None):
+    def predict_proba(
+        self, X: ArrayLike, *, lengths: ArrayLike | None = None, response: ArrayLike | None = None
+    ) -> np.ndarray:
         """Probabilities of the classes.
 
         Parameters
@@ -233,7 +261,15 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
         """
         return probabilities_of(self.decision_function(X, lengths=lengths, response=response))
 
-    def score(self, X, y, sample_weight=None, *, lengths=None, response=None):
+    def score(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        response: ArrayLike | None = None,
+    ) -> float:
         """Share of right labels.
 
         Parameters

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
@@ -16,6 +18,11 @@ from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.sequences.base import SequenceSSN
 from ssn_estimators.sequences.data import check_mask, response_weights
 from ssn_estimators.training import SequenceRegression, run_together
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from ssn_estimators._typing import ArrayLike
 
 __all__ = ["SSNSequenceRegressor"]
 
@@ -73,7 +80,8 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
 
     _task = SequenceRegression
 
-    __init__ = SequenceSSN.__init__  # for editors that look no further than the first base
+    if not TYPE_CHECKING:  # for editors that look no further than the first base
+        __init__ = SequenceSSN.__init__
 
     _fitted_shapes = SequenceSSN._fitted_shapes | {
         "n_outputs_": int,
@@ -83,7 +91,15 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, *, lengths=None, mask=None):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> Self:
         """Grow and train the network.
 
         Parameters
@@ -206,7 +222,7 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
         if self._axes not in (1, 2, 3) or (self._axes < 3 and self.n_outputs_ != 1):
             raise ValueError(f"answers with {self._axes} axes are none of such a network.")
 
-    def predict(self, X, *, lengths=None):
+    def predict(self, X: ArrayLike, *, lengths: ArrayLike | None = None) -> np.ndarray:
         """Outputs at every time step.
 
         Parameters
@@ -234,7 +250,15 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
             return found
         return found[np.arange(len(X)), lengths - 1, 0] if self._axes == 1 else found[:, :, 0]
 
-    def score(self, X, y, sample_weight=None, *, lengths=None, mask=None):
+    def score(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> float:
         """Coefficient of determination R^2 over the time steps that count.
 
         Parameters

@@ -6,7 +6,7 @@ import zlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Integral
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,16 @@ from ssn_estimators.simulation import cpu, plain
 from ssn_estimators.simulation.setup import Setup
 from ssn_estimators.simulation.tables import data_set_of, table_of_moments
 from ssn_estimators.simulation.trials import Trials
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Literal
+
+    import pandas as pd
+    import xarray as xr
+
+    from ssn_estimators._typing import AnyArray, RandomState, Record, Solver
+    from ssn_estimators.circuit import Circuit
 
 __all__ = ["Simulation", "State", "simulate", "simulate_many", "simulate_trials"]
 
@@ -84,11 +94,11 @@ class Simulation:
     r: np.ndarray | torch.Tensor | None = None
     eta: np.ndarray | torch.Tensor | None = None
     final: State | None = None
-    populations: dict | None = None
+    populations: dict[str, int] | None = None
     dynamics: str = "voltage"
 
     @property
-    def message(self):
+    def message(self) -> str:
         """The outcome in one sentence."""
         n_diverged, n_trials = (
             int(self.diverged.sum()),
@@ -102,12 +112,12 @@ class Simulation:
             f"the first {first:g} ms after the start."
         )
 
-    def check_finite(self):
+    def check_finite(self) -> None:
         """Raise DivergenceError if a trial has diverged."""
         if self.diverged.any():
             raise DivergenceError(f"The network does not stay finite: {self.message}")
 
-    def to_xarray(self):
+    def to_xarray(self) -> xr.Dataset:
         """Moments, divergence and trajectories as arrays whose axes have names.
 
         Returns
@@ -125,7 +135,7 @@ class Simulation:
         """
         return data_set_of(self)
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> pd.DataFrame:
         """Moments of each cell, one row for each input and cell.
 
         Returns
@@ -151,25 +161,25 @@ class Simulation:
 
 
 def simulate(
-    circuit,
-    drive,
+    circuit: Circuit,
+    drive: AnyArray,
     *,
-    n_trials=10,
-    duration=500.0,
-    burn_in=100.0,
-    dt=1.0,
-    solver="heun",
-    shared_noise=False,
-    antithetic=False,
-    increments="gaussian",
-    precision="float32",
-    random_state=None,
-    record=None,
-    covariance=True,
-    rates=True,
-    drive_step=None,
-    initial=None,
-):
+    n_trials: int = 10,
+    duration: float = 500.0,
+    burn_in: float = 100.0,
+    dt: float = 1.0,
+    solver: Solver = "heun",
+    shared_noise: bool = False,
+    antithetic: bool = False,
+    increments: Literal["gaussian", "weak"] = "gaussian",
+    precision: Literal["float32", "tf32"] = "float32",
+    random_state: RandomState = None,
+    record: Record = None,
+    covariance: bool = True,
+    rates: bool = True,
+    drive_step: float | None = None,
+    initial: State | AnyArray | None = None,
+) -> Simulation:
     """Simulate a circuit from u = 0 and stationary noise, or from where another one ended.
 
     Nothing is clipped: an unstable circuit diverges, and the result says so.
@@ -275,7 +285,15 @@ def simulate(
     )[0]
 
 
-def simulate_many(circuits, drives, *, random_state=None, record=None, initial=None, **options):
+def simulate_many(
+    circuits: Sequence[Circuit],
+    drives: Sequence[AnyArray],
+    *,
+    random_state: RandomState | Sequence[RandomState] | None = None,
+    record: Record = None,
+    initial: Sequence[Any] | None = None,
+    **options: Any,
+) -> list[Simulation]:
     """Simulate circuits of one size at once, each as by :func:`simulate`.
 
     Parameters

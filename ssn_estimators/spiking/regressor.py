@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -28,6 +29,11 @@ from ssn_estimators._torch import until_interrupted
 from ssn_estimators.spiking.lif import LIFState, Synapses, random_synapses
 from ssn_estimators.spiking.rls import RecursiveLeastSquares
 from ssn_estimators.spiking.simulation import SpikingSimulation
+
+if TYPE_CHECKING:
+    from typing import Literal, Self
+
+    from ssn_estimators._typing import ArrayLike, RandomState
 
 __all__ = ["SpikingRegressor"]
 
@@ -195,29 +201,29 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        n_excitatory=None,
-        connectivity=0.2,
-        static_weights=True,
-        n_plastic=None,
-        external_drive=0.12,
-        penalty=0.8,
-        sum_penalty=8.0,
-        groups=None,
-        dale=None,
-        baseline="untrained",
-        tau_m=10.0,
-        tau_static=3.0,
-        tau_plastic=None,
-        dt=0.1,
-        update_interval=10.0,
-        burn_in=800.0,
-        cue_duration=200.0,
-        max_iter=70,
-        n_trials_predict=8,
-        dtype="float64",
-        random_state=None,
-        verbose=False,
-    ):
+        n_excitatory: int | None = None,
+        connectivity: float = 0.2,
+        static_weights: bool = True,
+        n_plastic: int | None = None,
+        external_drive: float = 0.12,
+        penalty: float = 0.8,
+        sum_penalty: float = 8.0,
+        groups: ArrayLike | None = None,
+        dale: Literal["freeze"] | None = None,
+        baseline: Literal["untrained"] | None = "untrained",
+        tau_m: float = 10.0,
+        tau_static: float = 3.0,
+        tau_plastic: float | None = None,
+        dt: float = 0.1,
+        update_interval: float = 10.0,
+        burn_in: float = 800.0,
+        cue_duration: float = 200.0,
+        max_iter: int = 70,
+        n_trials_predict: int = 8,
+        dtype: Literal["float64", "float32"] = "float64",
+        random_state: RandomState = None,
+        verbose: bool | int = False,
+    ) -> None:
         self.n_excitatory = n_excitatory
         self.connectivity = connectivity
         self.static_weights = static_weights
@@ -242,7 +248,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Make a network and train it for `max_iter` loops.
 
         Parameters
@@ -277,7 +283,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y):
+    def partial_fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train for one loop, making the network at the first call.
 
         Parameters
@@ -547,7 +553,15 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
             start=-self.dt * (round(self.burn_in / self.dt) + round(self.cue_duration / self.dt)),
         )
 
-    def simulate(self, X=None, *, n_trials=None, duration=None, external=0.0, random_state=None):
+    def simulate(
+        self,
+        X: ArrayLike | None = None,
+        *,
+        n_trials: int | None = None,
+        duration: float | None = None,
+        external: ArrayLike = 0.0,
+        random_state: RandomState = None,
+    ) -> SpikingSimulation:
         """Simulate the network after cues.
 
         Parameters
@@ -586,7 +600,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         rng = np.random.RandomState(self._seed) if random_state is None else random_state
         return self._simulate(X, n_trials, n_times, check_random_state(rng), external)
 
-    def predict(self, X=None):
+    def predict(self, X: ArrayLike | None = None) -> np.ndarray:
         """Mean drive over trials after cues.
 
         Parameters
@@ -601,7 +615,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         """
         return self.simulate(X).drive.mean(1) - self.baseline_
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Mean correlation, over cells and conditions, of predicted and target drives.
 
         Parameters

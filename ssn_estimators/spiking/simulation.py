@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ssn_estimators._tables import neo_with_units
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["SpikingSimulation"]
 
@@ -41,11 +45,11 @@ class SpikingSimulation:
     start: float | None = None
 
     @property
-    def populations(self):
+    def populations(self) -> dict[str, int]:
         """Cell types in the order of the cells, and how many cells each has."""
         return {"E": self.n_excitatory, "I": self.drive.shape[3] - self.n_excitatory}
 
-    def counts(self, bin_width=None):
+    def counts(self, bin_width: float | None = None) -> np.ndarray:
         """Spike counts after the cue.
 
         Parameters
@@ -72,11 +76,11 @@ class SpikingSimulation:
         flat = np.ravel_multi_index(tuple(x[chosen] for x in place), shape)
         return np.bincount(flat, minlength=np.prod(shape)).reshape(shape)
 
-    def rates(self):
+    def rates(self) -> np.ndarray:
         """Mean rates after the cue in Hz, ndarray of shape (n_neurons,)."""
         return 1000 * self.counts().mean((0, 1, 2)) / self.times[-1]
 
-    def to_neo(self):
+    def to_neo(self) -> Any:
         """Spikes as other tools of electrophysiology take them, with units.
 
         Returns

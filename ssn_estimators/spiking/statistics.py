@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
+
+if TYPE_CHECKING:
+    from ssn_estimators._typing import ArrayLike
+    from ssn_estimators.spiking.regressor import SpikingRegressor
+    from ssn_estimators.spiking.simulation import SpikingSimulation
 
 __all__ = [
     "coupling_drift",
@@ -16,7 +23,7 @@ __all__ = [
 ]
 
 
-def fano_factor(simulation, *, window=100.0):
+def fano_factor(simulation: SpikingSimulation, *, window: float = 100.0) -> np.ndarray:
     """Variance over mean of spike counts, across trials.
 
     Parameters
@@ -39,7 +46,7 @@ def fano_factor(simulation, *, window=100.0):
         return variance.sum((0, 1)) / mean.sum((0, 1))
 
 
-def isi_cv(simulation):
+def isi_cv(simulation: SpikingSimulation) -> np.ndarray:
     """Coefficient of variation of the intervals between spikes.
 
     Parameters
@@ -79,7 +86,7 @@ def _blocks(network):
     return {"excitatory": excitatory, "inhibitory": ~excitatory}
 
 
-def dale_violations(network):
+def dale_violations(network: SpikingRegressor) -> Bunch:
     """Share of trained synapses whose sign is not that of their presynaptic cell.
 
     Parameters
@@ -97,7 +104,7 @@ def dale_violations(network):
     return Bunch(**{k: float((signs[k] * weights[own] < 0).mean()) for k, own in blocks.items()})
 
 
-def coupling_drift(network):
+def coupling_drift(network: SpikingRegressor) -> Bunch:
     """Mean change of the sum of a cell's trained weights from E, and from I cells.
 
     Parameters
@@ -118,7 +125,7 @@ def coupling_drift(network):
     return Bunch(**drift)
 
 
-def coupling_spectrum(network, *, trained=True):
+def coupling_spectrum(network: SpikingRegressor, *, trained: bool = True) -> np.ndarray:
     """Eigenvalues of the matrix of all weights.
 
     Parameters
@@ -143,7 +150,14 @@ def coupling_spectrum(network, *, trained=True):
     return np.linalg.eigvals(matrix)
 
 
-def paradoxical_response(network, X=None, *, increase=0.1, n_trials=8, random_state=0):
+def paradoxical_response(
+    network: SpikingRegressor,
+    X: ArrayLike | None = None,
+    *,
+    increase: float = 0.1,
+    n_trials: int = 8,
+    random_state: int = 0,
+) -> Bunch:
     """Change of rates when I cells get more external input.
 
     In a network that only inhibition stabilises the rates of I cells then *fall*, as they

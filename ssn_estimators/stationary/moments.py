@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,12 @@ from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
 from ssn_estimators.stationary.adjoint import Adjoint
 from ssn_estimators.stationary.closure import System
 from ssn_estimators.stationary.solvers import Anderson
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ssn_estimators._typing import AnyArray
+    from ssn_estimators.circuit import Circuit
 
 __all__ = ["CLOSURES", "StationaryMoments", "stationary_moments"]
 
@@ -70,7 +77,14 @@ class StationaryMoments:
     tol=[Interval(Real, 0, 1, closed="neither")],
     max_iter=COUNT,
 )
-def stationary_moments(circuit, drive, *, closure="gaussian", tol=1e-6, max_iter=100):
+def stationary_moments(
+    circuit: Circuit,
+    drive: AnyArray,
+    *,
+    closure: Literal["gaussian", "linear"] = "gaussian",
+    tol: float = 1e-6,
+    max_iter: int = 100,
+) -> StationaryMoments:
     r"""Mean and covariance of the stationary activity, from equations instead of samples.
 
     With mean rates :math:`\nu = E[r]`, gains :math:`E[dr/du]` and :math:`X = \langle \delta u

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -20,6 +21,11 @@ from ssn_estimators._sklearn import (
 from ssn_estimators.circuit import Circuit
 from ssn_estimators.simulation import simulate
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ssn_estimators._typing import ArrayLike, DTypeLike, RandomState
+
 __all__ = ["CONFIRM_NOISE", "random_circuit", "stable_pair"]
 
 CONFIRM_NOISE = 2.0  # times a network's noise: what survives it is not merely metastable
@@ -35,19 +41,19 @@ PAIR_TRIALS = 4
     dt=POSITIVE,
 )
 def stable_pair(
-    h,
+    h: ArrayLike,
     *,
-    theta=(5.0, 0.3, 2.0),
-    noise=0.3,
-    excitation=0.25,
-    random_state=None,
-    max_tries=200,
-    duration=500.0,
-    dt=1.0,
-    solver="heun",
-    dtype=float,
-    **constants,
-):
+    theta: ArrayLike = (5.0, 0.3, 2.0),
+    noise: float = 0.3,
+    excitation: float = 0.25,
+    random_state: RandomState = None,
+    max_tries: int = 200,
+    duration: float = 500.0,
+    dt: float = 1.0,
+    solver: float = "heun",
+    dtype: DTypeLike = float,
+    **constants: Any,
+) -> Circuit:
     """Search for a stable circuit of one excitatory and one inhibitory cell.
 
     Weights are magnitudes of draws from N(0, 1/2), that of the excitatory cell onto itself
@@ -123,16 +129,16 @@ def stable_pair(
     random_state=RANDOM,
 )
 def random_circuit(
-    n_excitatory,
-    n_inhibitory,
+    n_excitatory: int,
+    n_inhibitory: int,
     *,
-    scale=0.03,
-    theta=(5.0, 0.3, 2.0),
-    noise=0.3,
-    random_state=None,
-    dtype=float,
-    **constants,
-):
+    scale: float = 0.03,
+    theta: ArrayLike = (5.0, 0.3, 2.0),
+    noise: float = 0.3,
+    random_state: RandomState = None,
+    dtype: DTypeLike = float,
+    **constants: Any,
+) -> Circuit:
     """Circuit of independent random weights, the start of the control without growth.
 
     Parameters

@@ -1,5 +1,6 @@
 """Which loops over time run: those that Numba compiles, where it is installed, or plain ones."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import ModuleType
@@ -22,12 +23,12 @@ class Arrays:
     """Loops, and the arrays that they work on: NumPy's if they are compiled, else tensors."""
 
     loops: ModuleType
-    empty: callable  # of a shape
-    zeros: callable
-    array: callable  # of a tensor
-    tensor: callable  # of an array
-    number: callable  # of a float
-    repeat: callable  # every number of an array so often, along an axis
+    empty: Callable  # of a shape
+    zeros: Callable
+    array: Callable  # of a tensor
+    tensor: Callable  # of an array
+    number: Callable  # of a float
+    repeat: Callable  # every number of an array so often, along an axis
 
     @property
     def compiled(self):

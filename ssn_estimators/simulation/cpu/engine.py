@@ -146,7 +146,8 @@ class _Run:
             Network(*map(self.arrays.array, (a, a.mT.contiguous(), n, *of_cells)))
             for a, n in zip(self.recurrent.detach(), self.noise_factor.detach(), strict=True)
         ]
-        self.n_networks, self.n, self.n_inputs = len(drive), *self.drive.shape[-2:]
+        self.n_networks = len(drive)
+        self.n, self.n_inputs = self.drive.shape[-2:]
         self.signs, self.n_draws = setup.signs, setup.n_draws
         self.places = [
             (network, *tile)
