@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SSNRegressor"]
 
+MYPY = False  # mypy takes this name for True: it would not know what calls return
+
 MOST_DEVIATIONS = 1e15  # standard deviations from the mean; squares must be float32
 
 
@@ -82,7 +84,7 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
 
     _task = Regression
 
-    if not TYPE_CHECKING:  # for editors that look no further than the first base
+    if not MYPY:  # for editors that look no further than the first base
         __init__ = SupervisedSSN.__init__
 
     _fitted_shapes = SupervisedSSN._fitted_shapes | {

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SSNSequenceRegressor"]
 
+MYPY = False  # mypy takes this name for True: it would not know what calls return
+
 
 @documented_by(SequenceSSN)
 class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
@@ -80,7 +82,7 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
 
     _task = SequenceRegression
 
-    if not TYPE_CHECKING:  # for editors that look no further than the first base
+    if not MYPY:  # for editors that look no further than the first base
         __init__ = SequenceSSN.__init__
 
     _fitted_shapes = SequenceSSN._fitted_shapes | {
