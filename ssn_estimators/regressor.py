@@ -91,8 +91,8 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
             **parameters: Unpack[SupervisedParameters],
         ) -> None: ...
 
-    else:  # for editors that look no further than the first base
-        __init__ = SupervisedSSN.__init__
+    # for editors that look no further than the first base, and take what is last
+    __init__ = SupervisedSSN.__init__
 
     _fitted_shapes = SupervisedSSN._fitted_shapes | {
         "n_outputs_": int,

@@ -89,8 +89,8 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
             **parameters: Unpack[SequenceParameters],
         ) -> None: ...
 
-    else:  # for editors that look no further than the first base
-        __init__ = SequenceSSN.__init__
+    # for editors that look no further than the first base, and take what is last
+    __init__ = SequenceSSN.__init__
 
     _fitted_shapes = SequenceSSN._fitted_shapes | {
         "n_outputs_": int,
