@@ -17,9 +17,9 @@ from ssn_estimators.supervised import SupervisedSSN
 from ssn_estimators.training import Regression, run_together
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import Self, Unpack
 
-    from ssn_estimators._typing import ArrayLike, Method
+    from ssn_estimators._typing import ArrayLike, Method, SupervisedParameters
 
 __all__ = ["SSNRegressor"]
 
@@ -84,8 +84,17 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
 
     _task = Regression
 
-    if not MYPY:  # for editors that look no further than the first base
-        __init__ = SupervisedSSN.__init__
+    if TYPE_CHECKING:  # what is assigned is anything to type checkers
+
+        def __init__(
+            self,
+            n_excitatory: int | None = None,
+            n_inhibitory: int | None = None,
+            **parameters: Unpack[SupervisedParameters],
+        ) -> None: ...
+
+    # for editors that look no further than the first base, and take what is last
+    __init__ = SupervisedSSN.__init__
 
     _fitted_shapes = SupervisedSSN._fitted_shapes | {
         "n_outputs_": int,

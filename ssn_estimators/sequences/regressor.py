@@ -20,9 +20,9 @@ from ssn_estimators.sequences.data import check_mask, response_weights
 from ssn_estimators.training import SequenceRegression, run_together
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import Self, Unpack
 
-    from ssn_estimators._typing import ArrayLike
+    from ssn_estimators._typing import ArrayLike, SequenceParameters
 
 __all__ = ["SSNSequenceRegressor"]
 
@@ -82,8 +82,17 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
 
     _task = SequenceRegression
 
-    if not MYPY:  # for editors that look no further than the first base
-        __init__ = SequenceSSN.__init__
+    if TYPE_CHECKING:  # what is assigned is anything to type checkers
+
+        def __init__(
+            self,
+            n_excitatory: int = 40,
+            n_inhibitory: int | None = None,
+            **parameters: Unpack[SequenceParameters],
+        ) -> None: ...
+
+    # for editors that look no further than the first base, and take what is last
+    __init__ = SequenceSSN.__init__
 
     _fitted_shapes = SequenceSSN._fitted_shapes | {
         "n_outputs_": int,

@@ -24,7 +24,7 @@ from ssn_estimators.simulation import simulate
 if TYPE_CHECKING:
     from typing import Any
 
-    from ssn_estimators._typing import ArrayLike, DTypeLike, RandomState
+    from ssn_estimators._typing import ArrayLike, DTypeLike, RandomState, Solver
 
 __all__ = ["CONFIRM_NOISE", "random_circuit", "stable_pair"]
 
@@ -50,7 +50,7 @@ def stable_pair(
     max_tries: int = 200,
     duration: float = 500.0,
     dt: float = 1.0,
-    solver: float = "heun",
+    solver: Solver = "heun",
     dtype: DTypeLike = float,
     **constants: Any,
 ) -> Circuit:
