@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SSNRegressor"]
 
-MYPY = False  # mypy takes this name for True: it would not know what calls return
 
 MOST_DEVIATIONS = 1e15  # standard deviations from the mean; squares must be float32
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SSNSequenceRegressor"]
 
-MYPY = False  # mypy takes this name for True: it would not know what calls return
-
 
 @documented_by(SequenceSSN)
 class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
