@@ -157,9 +157,9 @@ def test_circuits_are_in_single_or_double_precision(dtype):
 def test_labels_of_validation_in_a_column():
     X, y = load_iris(return_X_y=True)
     settings = {"max_iter": 60, "growth_iter": 5, "random_state": 0}
-    flat = SSNClassifier(**settings).fit(X, y, X, y)
+    flat = SSNClassifier(**settings).fit(X, y, X_val=X, y_val=y)
     with pytest.warns(Warning, match="column-vector"):
-        column = SSNClassifier(**settings).fit(X, y, X, y[:, None])
+        column = SSNClassifier(**settings).fit(X, y, X_val=X, y_val=y[:, None])
     assert flat.validation_scores_ == column.validation_scores_
 
 
