@@ -61,15 +61,15 @@ def row(task, delay=1000.0, model="ssn", **others):
 IN_TURN = ("dms", "dlydm1", "ctxdlydm1", "dnms", "dmc")  # two stimuli to compare: more steps
 
 
-def enough(task, **how):
-    return row(task, **how, **({"max_iter": 5000} if task in IN_TURN else {}))
+def enough(task):
+    return row(task, **({"max_iter": 5000} if task in IN_TURN else {}))
 
 
 ROWS = {f"{task}, grown": enough(task) for task in ("go", "dlygo", "dms")}
 ROWS |= {"dms, default penalty": row("dms", max_iter=5000, potential_penalty=0.01)}
 ROWS |= {"dlygo, RNN without types": row("dlygo", model="rnn")}
 ROWS |= {f"{task}, grown": enough(task) for task in FURTHER}
-ROWS |= {f"{task}, RNN without types": enough(task, model="rnn") for task in ("dms", *FURTHER)}
+ROWS |= {f"{task}, RNN without types": row(task, model="rnn") for task in ("dms", *FURTHER)}
 ROWS |= {
     "dlygo, .5 s, steps of 5 ms": row("dlygo", 500.0, dt=5.0, max_iter=1200),
     "dlygo, .5 s, of 20, 10 and 5 ms": row("dlygo", 500.0, dt=(20.0, 10.0, 5.0), max_iter=1200),
