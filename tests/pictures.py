@@ -17,7 +17,10 @@ import matplotlib.pyplot as plt
 QUANTITIES = re.compile(
     r"\b(time|duration|rate|potential|mean|input|drive|weight|frequency|current|voltage|delay)s?\b"
 )
-UNIT = re.compile(r"\(.*\S.*\)|%|share|accuracy|relative|normali[sz]ed|factor|number of|loss|score|\w / \w|of each")
+UNIT = re.compile(
+    r"\(.*\S.*\)|%|share|accuracy|relative|normali[sz]ed|factor|number of|loss|score"
+    r"|\w / \w|of each"
+)
 
 
 def faults_of(axes):
