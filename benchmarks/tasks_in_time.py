@@ -253,7 +253,7 @@ def figures(name, seed):
         "composite": float(scores.composite),
         "seconds": seconds,
         "cpu_seconds": cpu,
-        "loss": float(losses[-1]),
+        "loss": float(losses[-1]) if np.isfinite(losses[-1]) else None,
         f"steps_to_{LEARNED}": int(learned[0]) + 50 if len(learned) else None,
     }
     if not isinstance(settings["task"], str):
