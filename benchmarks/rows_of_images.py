@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from images import mnist
 from resumable import parser, timed, work
-from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
@@ -41,7 +40,7 @@ def sets(data, seed, folder):
     if data == "digits":
         X, y = load_digits_by_row()
         train, test = train_test_split(
-            np.arange(len(X)), test_size=0.25, random_state=seed, stratify=load_digits().target
+            np.arange(len(X)), test_size=0.25, random_state=seed, stratify=y
         )
         return X[train], y[train], X[test], y[test]
     if data == "xor":

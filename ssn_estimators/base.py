@@ -210,6 +210,17 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         ring = STRUCTURES[self.weight_structure].needs_pairs
         return [sizes[0], sizes[-1]] if ring and len(sizes) > 1 else sizes
 
+    @staticmethod
+    def _from_size(sizes, least):
+        """Those that a network of that size can grow to."""
+        return [size for size in sizes if size[0] >= least[0] and size[1] >= least[1]]
+
+    def _check_size(self, target):
+        """Refuse to go on towards fewer cells than the fitted circuit has."""
+        circuit = self.circuit_
+        smaller = not self._from_size([target], (circuit.n_excitatory, circuit.n_inhibitory))
+        self._check_unchanged(*([f"a size of {target[0]}:{target[1]}, below that"] * smaller))
+
     def _first_circuit(self, size, h, rng, **options):
         """A stable pair under external inputs `h()`; without growth, a random circuit."""
         options |= {name: float(getattr(self, name)) for name in CONSTANTS}

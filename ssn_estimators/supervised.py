@@ -412,7 +412,7 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
 
         if going_on:
             start, state = self._fitted_model(), getattr(self, "_optimizer_state", None)
-            sizes = [s for s in sizes if s[0] >= start.size[0] and s[1] >= start.size[1]]
+            sizes = self._from_size(sizes, start.size)
         else:
             start, state = restart(), None
             self.noise_seed_ = int(rng.randint(2**31 - 1))
@@ -545,9 +545,7 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
                 f"input_weights={self.input_weights!r} with n_excitatory={self.n_excitatory} asks "
                 f"for {'dense' if dense else 'one-to-one'} ones. Fit anew with warm_start=False."
             )
-        now = self.circuit_.n_excitatory, self.circuit_.n_inhibitory
-        smaller = target[0] < now[0] or target[1] < now[1]
-        self._check_unchanged(*([f"a size of {target[0]}:{target[1]}, below that"] * smaller))
+        self._check_size(target)
 
     def _start(self, task, size, inputs, rng):
         arrays = task.start(size[0], sum(size), inputs, self._n_outputs, rng)

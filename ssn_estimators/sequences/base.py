@@ -346,7 +346,7 @@ class SequenceSSN(BaseSSN):
 
         if going_on:
             start, state = self._fitted_model(), getattr(self, "_optimizer_state", None)
-            sizes = [s for s in sizes if s[0] >= start.size[0] and s[1] >= start.size[1]]
+            sizes = self._from_size(sizes, start.size)
         else:
             start, state = restart(), None
             self.noise_seed_ = int(rng.randint(2**31 - 1))
@@ -446,7 +446,7 @@ class SequenceSSN(BaseSSN):
         if self.initial is not None:
             own = self._given_circuit(target)
             own = own.n_excitatory, own.n_inhibitory
-            return [own] + [s for s in sizes if s != own and s[0] >= own[0] and s[1] >= own[1]]
+            return [own] + [size for size in self._from_size(sizes, own) if size != own]
         if min(self.input_share, self.output_share) < 1:
             sizes = [s for s in sizes if s[0] >= LEAST_ROLES] or sizes[-1:]
         return sizes
@@ -472,11 +472,6 @@ class SequenceSSN(BaseSSN):
                 f"{target[1]} cannot grow with growth={self.growth!r}."
             )
         return circuit.to_torch(dtype=torch.float32).to_numpy()
-
-    def _check_size(self, target):
-        now = self.circuit_.n_excitatory, self.circuit_.n_inhibitory
-        smaller = target[0] < now[0] or target[1] < now[1]
-        self._check_unchanged(*([f"a size of {target[0]}:{target[1]}, below that"] * smaller))
 
     def _split(self, rng, X, lengths, known):
         """Sequences to train on, and those held out."""

@@ -155,8 +155,8 @@ class TrialGuard(Guard):
 
     def _lasting(self, drive, duration):
         own = self.trials.duration
-        n_times = math.ceil(duration / own)
-        return drive.repeat(n_times, 1, 1), n_times * own
+        trials = replace(self.trials, duration=math.ceil(duration / own) * own)
+        return trials.shown_again(drive), trials.duration
 
 
 class NoGuard(Guard):
