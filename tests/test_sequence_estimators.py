@@ -264,12 +264,17 @@ def test_a_lag_is_learned():
 
 
 @pytest.mark.slow
-def test_temporal_xor_is_learned():
-    """Which no linear readout of a linear memory can do."""
+@pytest.mark.parametrize("seed", range(3))
+def test_temporal_xor_is_learned(seed):
+    """Which no linear readout of a linear memory can do.
+
+    A loss that jumps about says to take shorter steps of training: with 16 E cells and a rate of
+    .02 two or three networks of five stay at chance.
+    """
     times = {"pulse": 40.0, "delay": 20.0, "wait": 20.0}
     X, y = make_temporal_xor(400, random_state=0, **times)
-    how = {"dt": 5.0, "max_iter": 600, "input_noise": 0.05, "learning_rate_init": 0.02}
-    network = SSNSequenceClassifier(16, random_state=0, **how).fit(X, y)
+    how = {"dt": 5.0, "max_iter": 1500, "input_noise": 0.05, "learning_rate_init": 0.005}
+    network = SSNSequenceClassifier(random_state=seed, **how).fit(X, y)
     assert network.score(*make_temporal_xor(200, random_state=1, **times)) > 0.9
 
 
