@@ -33,9 +33,14 @@ from ssn_estimators import (
     stimulus_switch,
 )
 from ssn_estimators.datasets import make_ring_gsm, make_ring_network
+from ssn_estimators.inspection import is_inhibition_stabilized
 
 PUBLISHED = "L' (.01, 2, 1)"
-WEIGHTS = {PUBLISHED: (0.01, 2.0, 1.0), "L' (.01, .02, .01)": (0.01, 0.02, 0.01)}
+WEIGHTS = {
+    PUBLISHED: (0.01, 2.0, 1.0),
+    "L' (.01, .02, .01)": (0.01, 0.02, 0.01),
+    "L' (1, 2, 1)": (1.0, 2.0, 1.0),
+}
 SCHEMES = {"euler 0.2 ms": {"solver": "euler", "dt": 0.2}, "heun 0.2 ms": {"dt": 0.2}}
 GREY = np.array([0.2989, 0.5870, 0.1140], np.float32)
 N_TEST, N_PAIRS = 1000, 20  # test images, and of them pairs for the switch
@@ -61,6 +66,13 @@ GENERAL = {
     "burn_in": 500.0,
     "window": 100.0,
 }
+# longer, since there is more to be found
+POOL = GENERAL | {
+    "input_pool": "rectified",
+    "max_iter": 8000,
+    "finetune_iter": 1500,
+    "learning_rate_init": 0.03,
+}
 # name: (settings, contrast, number of networks)
 ROWS = {
     "published Gaussian ring": (RING, None, 1),
@@ -74,6 +86,7 @@ ROWS = {
     ),
     "general SSN, per-image contrast": (GENERAL, "per_image", 5),
     "general SSN, global contrast": (GENERAL, "global", 5),
+    "general SSN, global contrast, pool": (POOL, "global", 5),
 }
 
 
@@ -198,6 +211,8 @@ def figures(args, row, seed):
         share = stability_score(own, X, n_trials=-(-N_TEST // len(X)))  # a thousand trials
         out["diverging_in_2s"][name] = 1 - share
     if ROWS[row][1] is not None:
+        stabilized = is_inhibition_stabilized(sampler.circuit_, sampler.drive(X[:200]))
+        out["inhibition_stabilized"] = float(stabilized.mean())  # where there is a fixed point
         report = stability_report(sampler, X, n_surrogates=20, n_trials=100)
         out["diverging_trials"] = {k: [round(x, 4) for x in v] for k, v in report.summary().items()}
         switch = stimulus_switch(sampler, X[:N_PAIRS], X[N_PAIRS : 2 * N_PAIRS], after=600.0)

@@ -194,7 +194,7 @@ def validate_data(estimator, *arrays, dtype=(np.float64, np.float32), squared=Fa
     with _of_numbers("X"):
         valid = _validate_data(estimator, *arrays, dtype=dtype, order="C", **options)
     X = valid[0] if isinstance(valid, tuple) else valid
-    largest = max(X.max(initial=0), -X.min(initial=0)) if squared else 0.0
+    largest = float(max(X.max(initial=0), -X.min(initial=0))) if squared else 0.0
     if largest > LARGEST:
         raise ValueError(
             f"X has values of up to {largest:.3g}, whose squares are too large for numbers of this "

@@ -25,7 +25,7 @@ from ssn_estimators._sklearn import (
     validate_data,
     with_callbacks,
 )
-from ssn_estimators._torch import in_blocks, in_pieces, resolve_device
+from ssn_estimators._torch import in_blocks, in_pieces, resolve_device, to_tensor
 from ssn_estimators.base import BaseSSN
 from ssn_estimators.images import GaborEncoder, GaussianScaleMixture
 from ssn_estimators.images.generative import named, percepts
@@ -37,6 +37,7 @@ from ssn_estimators.training.posterior import (
     COST_WEIGHTS,
     N_GROUPS,
     NORMALIZED,
+    POOLS,
     Inference,
     check_cost_weights,
     check_moments,
@@ -80,6 +81,11 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         From data to one number per latent, the external input of its pair; is cloned and
         fitted. None takes least-squares coefficients in the model's `components_`, or the
         data as they are if the model has none.
+    input_pool : {"rectified", "squared"}, default=None
+        Whether I cells also receive the magnitudes, or the squares, of the coefficients of all
+        latents, through weights that are trained and not negative: a pool by which inhibition can
+        follow the contrast of a whole image, where a pair's own coefficient cannot tell a strong
+        feature in a faint image from a weak one.
     weight_structure : {None, "circulant", "gaussian_ring"}, default=None
         None trains every weight; "circulant" four symmetric circulant blocks; "gaussian_ring"
         four Gaussian profiles. The rings grow from the pair to the full size in one stage.
@@ -187,6 +193,9 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         The fitted generative model; None if `fit` was given targets.
     encoder_ : transformer or None
         The fitted encoder.
+    pool_weights_ : ndarray of shape (n_latents, n_latents) or None
+        What one unit of pooled input of each latent adds to the drive of each I cell, in mV, with
+        `input_pool`.
     input_scale_ : float
         Root mean square of the encoded data, by which they are divided.
     potential_shift_ : float
@@ -252,6 +261,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     _parameter_constraints: dict = BaseSSN._parameter_constraints | {
         "generative_model": [HasMethods("posterior_moments"), None],
         "encoder": [HasMethods(["fit", "transform"]), None],
+        "input_pool": [StrOptions(set(POOLS)), None],
         "window_predict": POSITIVE,
         "moments": [StrOptions({"closure", "simulation"})],
         "closure": [StrOptions(set(CLOSURES))],
@@ -274,6 +284,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         ),
     }
 
+    _new_parameters = ("input_pool",)  # that older files do not have
+
     _fitted_shapes = BaseSSN._fitted_shapes | {
         "input_scale_": float,
         "potential_shift_": float,
@@ -284,6 +296,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         generative_model: Any = None,
         *,
         encoder: BaseEstimator | None = None,
+        input_pool: Literal["rectified", "squared"] | None = None,
         weight_structure: Literal["circulant", "gaussian_ring"] | None = None,
         growth: Literal["double", "single"] | None = "double",
         growth_iter: int = 10,
@@ -328,6 +341,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     ) -> None:
         self.generative_model = generative_model
         self.encoder = encoder
+        self.input_pool = input_pool
         self.weight_structure = weight_structure
         self.growth = growth
         self.growth_iter = growth_iter
@@ -416,7 +430,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         for duration in (self.window, self.window_predict):
             self._trials(duration=duration)
         self._check_groups()
-        task = Inference(self.cost_weights, self.averaging)
+        task = Inference(self.cost_weights, self.averaging, self.input_pool)
         device = resolve_device(self.device)
         mean, covariance = self._targets(X, mean, covariance, rng, going_on)
         n_latents = mean.shape[1]
@@ -427,12 +441,16 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         sizes = self._sizes((n_latents, n_latents))
 
         def restart():
-            sample = data[0].cpu().numpy()
-            return Model(self._start(sizes[0], sample, rng), {})
+            circuit = self._start(sizes[0], data[0].cpu().numpy(), rng)
+            return Model(circuit, task.start(circuit, n_latents))
 
         if going_on:
-            self._check_unchanged(*["the number of latents"] * (n_latents != self._n_features_out))
-            start, state = Model(self.circuit_, {}), getattr(self, "_optimizer_state", None)
+            self._check_unchanged(
+                *["the number of latents"] * (n_latents != self._n_features_out),
+                *["input_pool"] * (self.input_pool != getattr(self, "_fitted_pool", None)),
+            )
+            start = Model(self.circuit_, self._pool())
+            state = getattr(self, "_optimizer_state", None)
             sizes = sizes[-1:]
         else:
             start, state = restart(), None
@@ -594,7 +612,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         def score(model):
             circuit = model.circuit.to_torch(device)
             inputs, targets = held_out
-            drive = task.drive(circuit, {}, inputs)
+            arrays = {name: to_tensor(value).to(inputs) for name, value in model.arrays.items()}
+            drive = task.drive(circuit, arrays, inputs)
             if closure:
                 moments = stationary_moments(circuit, drive, closure=closure)
                 failed = ~moments.converged.all()
@@ -609,13 +628,22 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         """The fitted attributes that prediction needs."""
         names = ("generative_model_", "encoder_", "input_scale_", "potential_shift_", "noise_seed_")
         fitted = {name: getattr(self, name) for name in (*names, "n_features_in_")}
-        return fitted | {"circuit_": model.circuit, "_fitted_structure": self.weight_structure}
+        fitted |= {"circuit_": model.circuit, "pool_weights_": model.arrays.get("pool")}
+        fitted |= {"_fitted_structure": self.weight_structure, "_fitted_pool": self.input_pool}
+        return fitted
+
+    def _pool(self):
+        """Arrays of the fitted network around its circuit; older ones had none."""
+        weights = getattr(self, "pool_weights_", None)
+        return {} if weights is None else {"pool": weights}
 
     def _drive(self, X):
         most = np.finfo(np.float32).max
         inputs = self._encode(X).clip(-most, most).astype(np.float32)
-        circuit, task = self.circuit_.to_torch(), Inference(self.cost_weights, self.averaging)
-        return in_blocks(lambda block: task.drive(circuit, {}, block), inputs)
+        circuit, pool = self.circuit_.to_torch(), getattr(self, "_fitted_pool", None)
+        task = Inference(self.cost_weights, self.averaging, pool)
+        arrays = {name: torch.from_numpy(value) for name, value in self._pool().items()}
+        return in_blocks(lambda block: task.drive(circuit, arrays, block), inputs)
 
     def _potentials(self, X, method="simulation", grouped=False):
         """Means and covariances of the potentials of E cells, float32; by group if grouped."""

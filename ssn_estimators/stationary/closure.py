@@ -66,10 +66,10 @@ class System:
         rate, duration = self.rate, SETTLING / float(self.rate.min())
         cross = (rate * self.tau_eta / (1 + rate * self.tau_eta))[:, None] * self.noise
         covariance = (cross * rate + (cross * rate).mT) / (rate[:, None] + rate)
-        variance = covariance.diagonal()
+        rates_of = self.rough_rates(covariance.diagonal())
 
         def slope(u):
-            return rate * (drive - u + self.rough_rates(u, variance) @ self.weights.mT)
+            return rate * (drive - u + rates_of(u) @ self.weights.mT)
 
         # Heun with a step length for each input, by the error of the Euler step
         mean, now = torch.zeros_like(drive), slope(torch.zeros_like(drive))
@@ -89,22 +89,28 @@ class System:
         shape = (len(drive), -1, -1)
         return mean, cross.expand(shape), covariance.expand(shape)
 
-    def rough_rates(self, mean, variance):
-        """Mean rates, for a real exponent interpolated between the integers around it."""
-
-        def rates_of(gamma):
-            circuit = self.circuit.with_checked({"gamma": gamma})
-            return mean_activity(mean, variance, circuit, self.closure)[0]
-
+    def rough_rates(self, variance):
+        """Mean rates as a function of means, a real exponent between the integers around it."""
         gamma = self.circuit.gamma
         if gamma is None:
-            return self.activity(mean, variance)[0]
+            return self._rates_of(self.circuit, variance)
         low, part = np.floor(gamma), gamma % 1
-        rates = rates_of(low)
-        if np.any(part):
-            part = torch.as_tensor(part).to(mean)
-            rates = rates.clamp_min(0) ** (1 - part) * rates_of(low + 1).clamp_min(0) ** part
-        return rates
+        # made once: it is called hundreds of times
+        below = self._rates_of(self.circuit.with_checked({"gamma": low}), variance)
+        if not np.any(part):
+            return below
+        above = self._rates_of(self.circuit.with_checked({"gamma": low + 1}), variance)
+        part = torch.as_tensor(part).to(variance)
+
+        def between(mean):
+            return below(mean).clamp_min(0) ** (1 - part) * above(mean).clamp_min(0) ** part
+
+        return between
+
+    def _rates_of(self, circuit, variance):
+        if self.closure == "linear":
+            return circuit.rates
+        return lambda mean: mean_activity(mean, variance, circuit, self.closure)[0]
 
     def mean_step(self, drive, mean, variance, pace):
         """Newton step of the mean (pace 0), or implicit Euler step of length 1 / pace."""

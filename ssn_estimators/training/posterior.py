@@ -16,6 +16,7 @@ __all__ = [
     "COST_WEIGHTS",
     "NORMALIZED",
     "N_GROUPS",
+    "POOLS",
     "Inference",
     "check_cost_weights",
     "check_moments",
@@ -30,6 +31,8 @@ AVERAGES = (*NORMALIZED, "unnormalized")
 MOMENT_ROWS = 1024  # targets checked at once
 ROUNDING = 1e-6  # relative to the largest variance: what a covariance may be below zero
 LEAST_MEAN = 0.01  # of the total variance: what the squared length of a target mean counts at least
+POOLS = {"rectified": torch.abs, "squared": torch.square}  # of what goes into the pool
+POOL_RATE = 0.1  # of the learning rate: there are many of these weights, and each counts in mV
 # of the published code, in its last and in its earlier versions; the paper does not state them
 COST_WEIGHTS = {"published": (0.01, 2.0, 1.0), "published_early": (0.01, 0.02, 0.01)}
 
@@ -168,14 +171,17 @@ class Inference:
     cost_weights : sequence of 3 floats, or str
         Weights of the errors of mean, variance and covariance; or the name of published ones.
     averaging : {"per_input", "pooled", "unnormalized"}
+    pool : {"rectified", "squared"}, default=None
+        What I cells receive of all inputs besides, through weights in the array "pool".
     """
 
-    incoming = outgoing = nonnegative = ()
+    outgoing = incoming = ()
     chance = "the mean posterior"  # which is not known
 
-    def __init__(self, cost_weights, averaging):
+    def __init__(self, cost_weights, averaging, pool=None):
         self.cost_weights = check_cost_weights(cost_weights).tolist()
-        self.averaging = averaging
+        self.averaging, self.pool = averaging, pool
+        self.nonnegative = ("pool",) if pool else ()
 
     @staticmethod
     def targets(mean, covariance):
@@ -183,11 +189,20 @@ class Inference:
 
     def drive(self, circuit, arrays, inputs):
         own = inputs[:, : circuit.n_excitatory]
-        return circuit.drive(torch.cat([own, own], dim=1))
+        drive = circuit.drive(torch.cat([own, own], dim=1))
+        if self.pool is None:
+            return drive
+        pooled = POOLS[self.pool](inputs) @ arrays["pool"].mT
+        return torch.cat([drive[:, : own.shape[1]], drive[:, own.shape[1] :] + pooled], dim=1)
 
     @staticmethod
     def rates(circuit, inputs):
-        return {}
+        return {"pool": POOL_RATE}
+
+    def start(self, circuit, n_latents):
+        """Arrays around the circuit, with which it does what it would do without."""
+        shape = (circuit.n_inhibitory, n_latents)
+        return {"pool": np.zeros(shape, np.float32)} if self.pool else {}
 
     @staticmethod
     def idle(rates):
@@ -208,7 +223,8 @@ class Inference:
         return (errors * errors.new_tensor(self.cost_weights)).sum()
 
     def grow(self, arrays, old, new, origin, shares):
-        return arrays
+        of_i = origin[new.n_excitatory :] - old.n_excitatory
+        return {name: rows[of_i] for name, rows in arrays.items()}
 
 
 def parents_in_pairs(how):
