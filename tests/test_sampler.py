@@ -13,14 +13,18 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
 
 from ssn_estimators import (
+    Circuit,
     ContrastNormalizer,
     DivergenceError,
     GaussianScaleMixture,
     SSNSampler,
+    load,
+    save,
+    split,
     stability_score,
 )
 from ssn_estimators.datasets import make_ring_gsm
-from ssn_estimators.training.posterior import check_moments, moment_errors
+from ssn_estimators.training.posterior import Inference, check_moments, moment_errors
 
 SHORT = {"max_iter": 3, "growth_iter": 1, "finetune_iter": 2, "random_state": 0}
 
@@ -306,3 +310,61 @@ def test_images_of_another_size_and_an_unfitted_sampler(fitted):
 def test_a_singular_covariance_is_legal_up_to_rounding():
     covariance = np.repeat(np.ones((1, 2, 2)), 3, 0)
     assert_array_equal(check_moments(GOOD[0], covariance, 3, float)[1], covariance)
+
+
+POOLED = {"input_pool": "rectified", "max_iter": 30, "growth_iter": 5, "finetune_iter": 3}
+
+
+@pytest.fixture(scope="module")
+def pooled(images, model):
+    return SSNSampler(model, random_state=0, **POOLED).fit(images)
+
+
+@pytest.mark.parametrize(("pool", "magnitudes"), [("rectified", np.abs), ("squared", np.square)])
+def test_pool_reaches_inhibitory_cells(images, model, pool, magnitudes):
+    sampler = SSNSampler(model, random_state=0, **(POOLED | {"input_pool": pool})).fit(images)
+    assert sampler.pool_weights_.shape == (4, 4)
+    assert (sampler.pool_weights_ >= 0).all()
+    assert sampler.pool_weights_.any()
+    X = images[:5]
+    coefficients = sampler.encoder_.transform(X) / sampler.input_scale_
+    own = sampler.circuit_.drive(np.hstack([coefficients, coefficients]))
+    own[:, 4:] += magnitudes(coefficients) @ sampler.pool_weights_.T
+    assert_allclose(sampler.drive(X), own, rtol=1e-5)
+
+
+def test_pool_is_neutral_at_the_start(images, model):
+    """Weights from 0 on, so that nothing differs before the first step."""
+    first = {"max_iter": 1, "growth": None, "finetune_iter": 0, "random_state": 0}
+    alone = SSNSampler(model, **first).fit(images)
+    with_pool = SSNSampler(model, **first, input_pool="rectified").fit(images)
+    assert with_pool.loss_curve_ == pytest.approx(alone.loss_curve_)
+
+
+def test_clones_inherit_the_pool():
+    task, rng = Inference((1, 2, 1), "per_input", "rectified"), np.random.RandomState(0)
+    pair, pool = Circuit([[0.5, -1.0], [1.0, -0.5]], 1), {"pool": rng.rand(1, 3)}
+    grown, origin = split(pair, [0, 1])
+    inputs = torch.from_numpy(rng.rand(6, 3))[:, [0, 0, 2]]  # alike for the pair and its clone
+    before, after = (
+        task.drive(circuit.to_torch(), {"pool": torch.from_numpy(arrays["pool"])}, inputs)
+        for circuit, arrays in ((pair, pool), (grown, task.grow(pool, pair, grown, origin, None)))
+    )
+    assert (before[:, 1] > before[:, 0]).all()
+    assert_allclose(after, before[:, origin], rtol=1e-14)
+
+
+def test_prediction_goes_by_the_pool_of_the_fit(pooled, images, tmp_path):
+    X, drive = images[:5], pooled.drive(images[:5])
+    changed = copy.copy(pooled).set_params(input_pool=None)
+    assert_array_equal(changed.drive(X), drive)
+    with pytest.raises(ValueError, match="another value of input_pool"):
+        changed.set_params(warm_start=True).fit(images)
+    save(pooled, tmp_path / "pooled.ssn")
+    assert_array_equal(load(tmp_path / "pooled.ssn").drive(X), drive)
+
+
+def test_pool_goes_on_with_a_warm_start(pooled, images):
+    again = copy.copy(pooled).set_params(warm_start=True, max_iter=5).fit(images)
+    assert not np.array_equal(again.pool_weights_, pooled.pool_weights_)
+    assert_allclose(again.pool_weights_, pooled.pool_weights_, atol=0.1)
