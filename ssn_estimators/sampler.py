@@ -285,6 +285,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     }
 
     _new_parameters = ("input_pool",)  # that older files do not have
+    _new_attributes = {"pool_weights_": None, "_fitted_pool": None}
 
     _fitted_shapes = BaseSSN._fitted_shapes | {
         "input_scale_": float,
@@ -447,7 +448,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         if going_on:
             self._check_unchanged(
                 *["the number of latents"] * (n_latents != self._n_features_out),
-                *["input_pool"] * (self.input_pool != getattr(self, "_fitted_pool", None)),
+                *["input_pool"] * (self.input_pool != self._fitted_pool),
             )
             start = Model(self.circuit_, self._pool())
             state = getattr(self, "_optimizer_state", None)
@@ -633,15 +634,14 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         return fitted
 
     def _pool(self):
-        """Arrays of the fitted network around its circuit; older ones had none."""
-        weights = getattr(self, "pool_weights_", None)
-        return {} if weights is None else {"pool": weights}
+        """Arrays of the fitted network around its circuit."""
+        return {} if self.pool_weights_ is None else {"pool": self.pool_weights_}
 
     def _drive(self, X):
         most = np.finfo(np.float32).max
         inputs = self._encode(X).clip(-most, most).astype(np.float32)
-        circuit, pool = self.circuit_.to_torch(), getattr(self, "_fitted_pool", None)
-        task = Inference(self.cost_weights, self.averaging, pool)
+        circuit = self.circuit_.to_torch()
+        task = Inference(self.cost_weights, self.averaging, self._fitted_pool)
         arrays = {name: torch.from_numpy(value) for name, value in self._pool().items()}
         return in_blocks(lambda block: task.drive(circuit, arrays, block), inputs)
 
