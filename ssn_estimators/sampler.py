@@ -853,11 +853,12 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Returns
         -------
         images : ndarray of shape (n_samples, n_features)
-            By the generative model, at the posterior mean of the contrast if it knows that.
+            By the generative model, at the contrast that the variances of the samples tell if it
+            knows contrasts, see :meth:`GaussianScaleMixture.z_from_variance`.
         """
-        X = self._check_X(X)
         model = self._known_model("inverse_transform")
-        return percepts(model, self._means(X)[None], X)[0]
+        mean, std = self.predict(X, return_std=True)
+        return percepts(model, mean[None], std[None] ** 2)[0]
 
     def normalized_cost(
         self,

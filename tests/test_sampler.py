@@ -224,7 +224,8 @@ def test_early_stopping_and_warm_start(images, model):
 
 def test_percept_and_pipeline(fitted, images, model):
     X = images[:10]
-    expected = model.inverse_transform(fitted.predict(X), z=model.posterior_z(X))
+    mean, std = fitted.predict(X, return_std=True)
+    expected = model.inverse_transform(mean, z=model.z_from_variance(std**2))
     assert_array_equal(fitted.reconstruct(X), expected)
     pipeline = make_pipeline(ContrastNormalizer(), SSNSampler(model, **SHORT)).fit(images[:100])
     assert np.isfinite(pipeline.score(images[:20]))

@@ -20,19 +20,22 @@ def named(X, model):
     return pd.DataFrame(X, columns=names)
 
 
-def percepts(model, latents, X):
-    """Images that latents stand for, at the contrasts that the model finds in the stimuli X.
+def percepts(model, mean, variance):
+    """Images that latents stand for, at the contrast that their own variances tell.
 
     Parameters
     ----------
     model : object with `inverse_transform`
-        If it has no `posterior_z`, images are those of its own contrast.
-    latents : array of shape (n_times, n_samples, n_latents)
-    X : array-like of shape (n_samples, n_features)
+        If it has no `z_from_variance`, images are those of its own contrast.
+    mean, variance : arrays of shape (n_times, n_samples, n_latents)
 
     Returns
     -------
     images : ndarray of shape (n_times, n_samples, n_features)
     """
-    contrast = {"z": model.posterior_z(named(X, model))} if hasattr(model, "posterior_z") else {}
-    return np.stack([model.inverse_transform(x, **contrast) for x in latents])
+    if not hasattr(model, "z_from_variance"):
+        return np.stack([model.inverse_transform(x) for x in mean])
+    contrasts = map(model.z_from_variance, variance)
+    return np.stack(
+        [model.inverse_transform(x, z=z) for x, z in zip(mean, contrasts, strict=True)]
+    )

@@ -135,6 +135,14 @@ class Mixture:
         parts = self._blocks(lambda block: (block.mean(block.z), block.variance()), images)
         return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
+    def contrasts_of(self, variances):
+        """Contrasts given which the variances of y have such sums."""
+        t, _, precision, _ = self.coarse
+        back = self.factor @ self.basis[2]
+        # falls with the contrast, from that of the prior on
+        sums = self.noise_variance * precision @ (back**2).sum(0)
+        return np.exp(np.interp(variances, sums[::-1], self.nodes(t)[0][::-1]))
+
     def draw(self, images, n_samples, rng):
         """Samples of y from the posterior, of shape (n_images, n_samples, n_latents)."""
         _, s, V = self.basis

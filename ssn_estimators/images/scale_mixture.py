@@ -409,6 +409,35 @@ class GaussianScaleMixture(
         mean, variance = found.T.astype(X.dtype, order="C")
         return (mean, np.sqrt(variance)) if return_std else mean
 
+    def z_from_variance(self, variance: ArrayLike) -> np.ndarray:
+        """Contrast that latents tell by how much they vary: the higher, the surer they are.
+
+        Parameters
+        ----------
+        variance : array-like of shape (n_samples, n_components)
+            Variances of latents, such as those of samples that a network draws.
+
+        Returns
+        -------
+        z : ndarray of shape (n_samples,)
+            Contrasts given which posteriors have variances of the same sum; or the lowest and the
+            highest that count, for latents that vary more or less than any posterior's.
+
+        Raises
+        ------
+        ValueError
+            If variances are negative, or not those of as many latents.
+        """
+        check_is_fitted(self)
+        variance = check_array(variance, input_name="variance", dtype=(np.float64, np.float32))
+        if variance.shape[1] != len(self.components_) or variance.min() < 0:
+            raise ValueError(
+                f"variance must hold {len(self.components_)} numbers >= 0 a row, got shape "
+                f"{variance.shape} and a least one of {variance.min():.3g}."
+            )
+        found = self._mixture()[0].contrasts_of(variance.sum(1, dtype=float))
+        return found.astype(variance.dtype)
+
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Posterior mean of the latents.
 

@@ -37,9 +37,9 @@ class StimulusSwitch:
     old_mean, new_mean, old_variance, new_variance : ndarrays of shape (n_pairs, n_latents)
         Moments of the generative model's posterior for each stimulus; None without such a model.
     percepts : ndarray of shape (n_times, n_pairs, n_features), or None
-        Images that the means stand for, if the generative model can make them: at the
-        contrast that it finds in the stimulus shown, if it knows that. Contrast therefore changes
-        at once at the switch; what follows is up to the network.
+        Images that the means stand for, if the generative model can make them: at the contrast
+        that the network itself holds, by :meth:`GaussianScaleMixture.z_from_variance` of the
+        variances at that time, if the model knows contrasts.
     n_trials : int
         Trials of each pair.
     """
@@ -180,10 +180,7 @@ def stimulus_switch(
     mean, variance = np.stack(means, 1), np.stack(variances, 1)
     model = sampler.generative_model_
     posteriors = _posteriors(model, X_old) + _posteriors(model, X_new)
-    images, switched = None, simulation.times > before
-    if hasattr(model, "inverse_transform"):
-        shown = (percepts(model, mean[~switched], X_old), percepts(model, mean[switched], X_new))
-        images = np.concatenate(shown)
+    known = hasattr(model, "inverse_transform")
     return StimulusSwitch(
         times=simulation.times - before,
         mean=mean,
@@ -192,7 +189,7 @@ def stimulus_switch(
         new_mean=posteriors[2],
         old_variance=posteriors[1],
         new_variance=posteriors[3],
-        percepts=images,
+        percepts=percepts(model, mean, variance) if known else None,
         n_trials=n_trials,
     )
 

@@ -69,6 +69,25 @@ def test_density_and_posterior_match_brute_force(n_latents, n_pixels):
         assert z_std[i] == pytest.approx(expected[4], rel=1e-7)
 
 
+def test_variances_tell_the_contrast_they_are_given():
+    model = make_model()
+    A, C, noise = model.components_.T, model.covariance_, model.noise_std_**2
+    z = np.geomspace(0.1, 10, 7)
+    seen = [
+        x**2 * C @ A.T @ np.linalg.solve(x**2 * A @ C @ A.T + noise * np.eye(len(A)), A @ C)
+        for x in z
+    ]
+    variance = np.diagonal(C - np.array(seen), axis1=1, axis2=2)
+    np.testing.assert_allclose(model.z_from_variance(variance), z, rtol=1e-3)
+    # beyond what any contrast leads to
+    low, high = model.z_from_variance([[0.0] * len(C), [100.0] * len(C)])[::-1]
+    assert 0 < low < 1e-3 < 1e3 < high < np.inf
+    with pytest.raises(ValueError, match="numbers >= 0 a row"):
+        model.z_from_variance(-variance)
+    with pytest.raises(ValueError, match="numbers >= 0 a row"):
+        model.z_from_variance(variance[:, 1:])
+
+
 @pytest.mark.parametrize("shape", [0.5, 2.0, 40.0])
 @pytest.mark.parametrize("noise", [0.05, 2.0])
 def test_error_of_the_integral_over_contrast_is_rounding(shape, noise):
