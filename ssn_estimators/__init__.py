@@ -56,6 +56,7 @@ _MODULES = {
     "SamplingReport": "inspection.sampling",
     "sampling_report": "inspection.sampling",
     "energy_distance": "inspection.sampling",
+    "sliced_wasserstein": "inspection.sampling",
     "OperatingReport": "inspection.stability",
     "StabilityReport": "inspection.stability",
     "make_stability_scorer": "inspection.stability",

@@ -61,6 +61,7 @@ from ssn_estimators.inspection.switching import stimulus_switch as stimulus_swit
 from ssn_estimators.inspection.sampling import SamplingReport as SamplingReport
 from ssn_estimators.inspection.sampling import sampling_report as sampling_report
 from ssn_estimators.inspection.sampling import energy_distance as energy_distance
+from ssn_estimators.inspection.sampling import sliced_wasserstein as sliced_wasserstein
 from ssn_estimators.inspection.stability import OperatingReport as OperatingReport
 from ssn_estimators.inspection.stability import StabilityReport as StabilityReport
 from ssn_estimators.inspection.stability import make_stability_scorer as make_stability_scorer

@@ -60,7 +60,7 @@ from ssn_estimators.inspection import (
     steady_states,
     transient_amplification,
 )
-from ssn_estimators.inspection.sampling import energy_distance
+from ssn_estimators.inspection.sampling import energy_distance, sliced_wasserstein
 from ssn_estimators.lateral import add_salt_pepper, robustness_curve
 from ssn_estimators.lateral.rule import gated
 from ssn_estimators.stationary.moments import stationary_moments
@@ -299,6 +299,7 @@ def test_clusters_are_found_row_by_row():
         (lambda: add_salt_pepper([[0.5]], np.nan), "'p'"),
         (lambda: robustness_curve(None, [[0.5]], [0], n_repeats=0), "n_repeats"),
         (lambda: energy_distance(np.zeros((0, 2)), np.zeros((3, 2))), "x|0 sample"),
+        (lambda: sliced_wasserstein(np.zeros((0, 2)), np.zeros((3, 2))), "x|0 sample"),
         (
             lambda: stationary_moments(Circuit([[0.1]], 1, 0.1, gamma=1000.0), [[1.0]]),
             "gamma=1000",

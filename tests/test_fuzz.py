@@ -242,6 +242,7 @@ MAKERS += [
     ssn_estimators.gaussian_ring,
     ssn_estimators.gabor_filters,
     ssn_estimators.energy_distance,
+    ssn_estimators.sliced_wasserstein,
     add_gaussian_noise,
     add_salt_pepper,
     *(getattr(circuits, name) for name in circuits.__all__ if name not in ("Published", LARGE)),

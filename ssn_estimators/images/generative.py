@@ -36,6 +36,4 @@ def percepts(model, mean, variance):
     if not hasattr(model, "z_from_variance"):
         return np.stack([model.inverse_transform(x) for x in mean])
     contrasts = map(model.z_from_variance, variance)
-    return np.stack(
-        [model.inverse_transform(x, z=z) for x, z in zip(mean, contrasts, strict=True)]
-    )
+    return np.stack([model.inverse_transform(x, z=z) for x, z in zip(mean, contrasts, strict=True)])

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.distance import cdist
+from scipy.stats import wasserstein_distance
 from sklearn.utils import check_random_state
 
-from ssn_estimators._sklearn import check_array
+from ssn_estimators._sklearn import COUNT, RANDOM, check_array, validate_params
 from ssn_estimators.images.generative import named
 from ssn_estimators.inspection.stability import network_and_inputs
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from ssn_estimators._typing import ArrayLike, RandomState
 
-__all__ = ["SamplingReport", "energy_distance", "sampling_report"]
+__all__ = ["SamplingReport", "energy_distance", "sampling_report", "sliced_wasserstein"]
 
 MOST_COMPARED = 2000  # samples; the distance takes time and memory with their square
 
@@ -45,6 +46,11 @@ class SamplingReport:
         independent in the least mixed latent, evenly over all trials.
     distance_exact : ndarray of shape (n_inputs,), or None
         The same between two sets of so many exact samples: what is left when nothing is wrong.
+    distance_gaussian : ndarray of shape (n_inputs,), or None
+        The same for samples of the Gaussian with the exact mean and covariance: what is left when
+        these are right and nothing else.
+    sliced, sliced_exact, sliced_gaussian : ndarrays of shape (n_inputs,), or None
+        Sliced Wasserstein distances of the three, in the unit of the latents.
 
     References
     ----------
@@ -58,6 +64,10 @@ class SamplingReport:
     r_hat: np.ndarray
     distance: np.ndarray | None
     distance_exact: np.ndarray | None
+    distance_gaussian: np.ndarray | None
+    sliced: np.ndarray | None
+    sliced_exact: np.ndarray | None
+    sliced_gaussian: np.ndarray | None
 
     def __str__(self):
         rows = [
@@ -66,10 +76,14 @@ class SamplingReport:
             f"largest R-hat                {self.r_hat.max():.3f}",
         ]
         if self.distance is not None:
-            rows.append(
-                f"distance from posterior      {np.median(self.distance):.3f} "
-                f"(exact samples {np.median(self.distance_exact):.3f})"
-            )
+            for name, title in (("distance", "energy distance"), ("sliced", "sliced Wasserstein")):
+                found, exact, gaussian = (
+                    np.median(getattr(self, name + which)) for which in ("", "_exact", "_gaussian")
+                )
+                rows.append(
+                    f"{title:28} {found:.3f} (exact samples {exact:.3f}, Gaussian of the exact "
+                    f"moments {gaussian:.3f})"
+                )
         return "\n".join(["Sampling (medians over inputs and latents)", *rows])
 
 
@@ -128,26 +142,34 @@ def sampling_report(
     chains = np.moveaxis(chains.astype(float), 0, -2)  # inputs, draws, trials, latents
     effective = array_stats.ess(chains, chain_axis=2, draw_axis=1)
     r_hat = array_stats.rhat(chains, chain_axis=2, draw_axis=1)
-    model, distances = sampler.generative_model_, (None, None)
-    if hasattr(model, "posterior_sample"):
+    distances = dict.fromkeys(f"{how}{which}" for how in DISTANCES for which in COMPARED)
+    if hasattr(sampler.generative_model_, "posterior_sample"):
         drawn = chains.swapaxes(1, 2).reshape(len(X), -1, chains.shape[-1])
-        found, X = [], named(sampler._check_X(X), model)
-        for i, samples in enumerate(drawn):
-            n = int(np.clip(effective[i].min(), 2, MOST_COMPARED))
-            chosen = np.linspace(0, len(samples) - 1, n).round().astype(int)
-            exact = model.posterior_sample(X[i : i + 1], 2 * n, random_state=rng)[0]
-            one, other = exact[:n], exact[n:]
-            found.append([energy_distance(x, one) for x in (samples[chosen], other)])
-        distances = tuple(np.array(found).T)
+        X = named(sampler._check_X(X), sampler.generative_model_)
+        distances |= _distances(sampler.generative_model_, X, drawn, effective.min(1), rng)
     time = n_trials * n_draws * interval
     return SamplingReport(
         autocorrelation_time=time / effective,
         effective_samples=effective,
         effective_rate=1000 * effective / time,
         r_hat=r_hat,
-        distance=distances[0],
-        distance_exact=distances[1],
+        **distances,
     )
+
+
+def _distances(model, X, drawn, effective, rng):
+    """From the exact posterior, of the network's samples and of others, input by input."""
+    found = {f"{how}{which}": np.empty(len(drawn)) for how in DISTANCES for which in COMPARED}
+    means, covariances = model.posterior_moments(X)
+    for i, samples in enumerate(drawn):
+        n = int(np.clip(effective[i], 2, MOST_COMPARED))
+        chosen = np.linspace(0, len(samples) - 1, n).round().astype(int)
+        exact = model.posterior_sample(X[i : i + 1], 2 * n, random_state=rng)[0]
+        gaussian = rng.multivariate_normal(means[i].astype(float), covariances[i].astype(float), n)
+        for which, others in zip(COMPARED, (samples[chosen], exact[n:], gaussian), strict=True):
+            for how, distance in DISTANCES.items():
+                found[f"{how}{which}"][i] = distance(others, exact[:n])
+    return found
 
 
 def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
@@ -177,3 +199,46 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
     x, y = check_array(x, dtype=float, input_name="x"), check_array(y, dtype=float, input_name="y")
     squared = 2 * cdist(x, y).mean() - cdist(x, x).mean() - cdist(y, y).mean()
     return math.sqrt(max(squared, 0.0))
+
+
+@validate_params(n_projections=COUNT, random_state=RANDOM)
+def sliced_wasserstein(
+    x: ArrayLike, y: ArrayLike, n_projections: int = 100, random_state: RandomState = 0
+) -> float:
+    """Mean over random directions of the Wasserstein distance of two samples along each.
+
+    Parameters
+    ----------
+    x, y : array-likes of shape (n_samples, n_dimensions)
+        Samples, any number of each.
+    n_projections : int, default=100
+        Number of directions.
+    random_state : int, RandomState instance or None, default=0
+        Source of the directions.
+
+    Returns
+    -------
+    distance : float
+        In the unit of the samples; 0 if and only if the distributions are the same, but for
+        sampling errors.
+
+    References
+    ----------
+    .. [1] Bonneel, Rabin, Peyré & Pfister (2015). Sliced and Radon Wasserstein barycenters of
+       measures. Journal of Mathematical Imaging and Vision 51, 22-45.
+
+    Examples
+    --------
+    >>> from ssn_estimators.inspection.sampling import sliced_wasserstein
+    >>> sliced_wasserstein([[0.0], [2.0]], [[1.0], [3.0]])
+    1.0
+    """
+    x, y = check_array(x, dtype=float, input_name="x"), check_array(y, dtype=float, input_name="y")
+    directions = check_random_state(random_state).normal(size=(n_projections, x.shape[1]))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    pairs = zip(directions @ x.T, directions @ y.T, strict=True)
+    return float(np.mean([wasserstein_distance(*pair) for pair in pairs]))
+
+
+DISTANCES = {"distance": energy_distance, "sliced": sliced_wasserstein}  # by names of attributes
+COMPARED = ("", "_exact", "_gaussian")

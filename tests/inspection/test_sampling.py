@@ -9,7 +9,14 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from ssn_estimators import Circuit, SSNSampler, energy_distance, sampling_report, stimulus_switch
+from ssn_estimators import (
+    Circuit,
+    SSNSampler,
+    energy_distance,
+    sampling_report,
+    sliced_wasserstein,
+    stimulus_switch,
+)
 from ssn_estimators.inspection.switching import StimulusSwitch
 from ssn_estimators.plotting import PosteriorDisplay, StimulusSwitchDisplay
 
@@ -53,7 +60,13 @@ def test_report_of_a_process_whose_autocorrelation_is_known(sampler):
     assert report.r_hat.shape == (2, 2)
     assert report.r_hat.max() < 1.02
     # a right sampler is as far from the posterior as exact samples are from each other
-    assert (report.distance < 2 * report.distance_exact + 0.01).all()
+    for name in ("distance", "sliced"):
+        found, exact, gaussian = (
+            getattr(report, name + which) for which in ("", "_exact", "_gaussian")
+        )
+        assert (found < 2 * exact + 0.01).all()
+        assert (gaussian < 2 * exact + 0.01).all()  # the posterior is one
+    assert "Gaussian of the exact moments" in str(report)
     assert "effective samples per second" in str(report)
 
 
@@ -90,6 +103,18 @@ def test_energy_distance():
     assert near < 0.15 < far
     # of two points at distance d it is sqrt(2 d)
     assert energy_distance([[0.0]], [[2.0]]) == pytest.approx(2)
+
+
+def test_sliced_wasserstein_distance():
+    x, y = RNG(0).normal(size=(2, 4000, 3))
+    assert sliced_wasserstein(x, x) == 0
+    # of what is shifted, the mean length of the shift along a direction: a half of it in 3-D
+    shift = np.array([0.0, 3.0, 4.0])
+    assert sliced_wasserstein(x, x + shift, 4000) == pytest.approx(2.5, rel=0.03)
+    assert sliced_wasserstein(x, y + shift, 4000) == pytest.approx(2.5, rel=0.05)
+    assert sliced_wasserstein(x, y[:500]) < 0.1
+    with pytest.raises(ValueError, match="n_projections"):
+        sliced_wasserstein(x, y, 0)
 
 
 def test_switch_follows_the_membrane(sampler):
