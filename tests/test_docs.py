@@ -14,7 +14,8 @@ PAGES = sorted(path for path in DOCS.glob("*.rst") if ">>> " in path.read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
-def test_code_of_the_page_runs(page):
+def test_code_of_the_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where files that the page writes stay
     assert doctest.testfile(str(page), module_relative=False).failed == 0
 
 
