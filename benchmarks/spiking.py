@@ -9,7 +9,8 @@ of 2 s, with and without the penalty on the sums of weights; with static synapse
 recurrent synapses trained. What is there already is not done again. The second takes the time of
 a training loop, with 205 static E inputs (and as many I) and 29 + 29 trained ones for each cell,
 whatever the number of cells. The third compares what `expected_coupling_drift` says of sums and
-signs with what training does, in networks of 300 cells after 15 loops of 1.4 s, over both penalties.
+signs with what training does, in networks of 300 cells after 15 loops of 1.4 s, over both
+penalties.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.special import ndtr
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
-from ssn_estimators._sklearn import COUNT, NOT_NEGATIVE, NUMBER, POSITIVE, validate_params
+from ssn_estimators._sklearn import COUNT, NOT_NEGATIVE, NUMBER, POSITIVE, Interval, validate_params
 
 if TYPE_CHECKING:
     from ssn_estimators._typing import ArrayLike
@@ -154,6 +155,7 @@ def _per_group(value, n_groups, name, *, least=-np.inf):
     n_effective=[*POSITIVE, "array-like", None],
     deviation=NUMBER,
     deviation_variance=NOT_NEGATIVE,
+    recurring=[Interval(Real, 0, 1, closed="right")],
     penalty=POSITIVE,
     sum_penalty=NOT_NEGATIVE,
 )
@@ -168,6 +170,7 @@ def expected_coupling_drift(
     n_effective: ArrayLike | None = None,
     deviation: float = 0.0,
     deviation_variance: float = 0.0,
+    recurring: float = 1.0,
     penalty: float = 0.8,
     sum_penalty: float = 8.0,
 ) -> Bunch:
@@ -200,6 +203,8 @@ def expected_coupling_drift(
         threshold.
     deviation_variance : float, default=0.0
         Variance of the same in time, :math:`\sigma^2`.
+    recurring : float, default=1.0
+        Which share of it comes back in every trial, q, above 0.
     penalty, sum_penalty : float, default=0.8 and 8.0
         Those of :class:`~ssn_estimators.SpikingRegressor`, :math:`\lambda` and :math:`\mu`.
 
@@ -228,7 +233,7 @@ def expected_coupling_drift(
     with filtered spike trains R of T rows and the deviation :math:`d_t`. Assume that trains
     fluctuate independently about their means, as much within a group, and that the deviation
     fluctuates with them only as the own weight w of each makes it, by :math:`-w` times the train,
-    and by chance. With
+    and by chance, or as trials have both in common. With
 
     .. math:: c_g = \lambda + T v_g, \qquad a_g = \frac{n_g}{c_g + \mu n_g}
 
@@ -238,9 +243,15 @@ def expected_coupling_drift(
               \varepsilon &= \frac{d + T \sum_g \bar r_g a_g v_g w_g}
               {1 + T \sum_g (\bar r_g^2 a_g + n_g h_g / c_g)},
 
-    the variance of changes within a group :math:`T^2 (h_g \varepsilon^2 + v_g \sigma^2 /
-    T_\mathrm{eff}) / c_g^2`, and signs change as those of normal variables do. A large
-    :math:`\mu` keeps sums as :math:`1 / (c_g + \mu n_g)`, a large :math:`\lambda` the signs.
+    and the variance of changes within a group is, with what training leaves of a deviation that
+    all inputs share in, :math:`\kappa`,
+
+    .. math:: \frac{T^2}{c_g^2} \Big( h_g \varepsilon^2 +
+              \frac{v_g \sigma^2 \kappa^2}{T_{\mathrm{eff}, g}} \Big), \qquad
+              \kappa^{-1} = 1 + \frac{T}{q} \sum_g \frac{n_g v_g}{c_g T_{\mathrm{eff}, g}}.
+
+    Signs change as those of normal variables do. A large :math:`\mu` keeps sums as
+    :math:`1 / (c_g + \mu n_g)`, a large :math:`\lambda` the signs.
 
     Without any of this, :math:`S_g^2 \leq (\Delta w^T C_0 \Delta w) (1_g^T C_0^{-1} 1_g)`, and
     what training costs is at most a quarter of the sum of squares of :math:`d_t`, so that
@@ -267,8 +278,8 @@ def expected_coupling_drift(
     >>> for mu in (0.0, 8.0):
     ...     expected = expected_coupling_drift([2.2, -2.2], [20, 20], sum_penalty=mu, **activity)
     ...     print(expected.drift.round(3), expected.changed_signs.round(3))
-    [-0.115  0.312] [0.143 0.25 ]
-    [0.008 0.018] [0.112 0.168]
+    [-0.115  0.312] [0.133 0.241]
+    [0.008 0.018] [0.103 0.158]
     """
     n_groups = len(weights)
     weights = _per_group(weights, n_groups, "weights")
@@ -287,7 +298,9 @@ def expected_coupling_drift(
         1 + n_samples * np.sum(mean**2 * yielding + n_inputs * heterogeneity / curvature)
     )
     sums = n_samples * yielding * mean * left - lost
-    scatter = heterogeneity * left**2 + variance * deviation_variance / n_effective
+    shared = variance / n_effective
+    kept = 1 / (1 + n_samples * np.sum(n_inputs * shared / curvature) / recurring)
+    scatter = heterogeneity * left**2 + shared * deviation_variance * kept**2
     spread = n_samples * np.sqrt(scatter) / curvature
     squares = n_samples * (deviation**2 + deviation_variance)
     size = n_inputs * np.abs(weights)
@@ -326,8 +339,8 @@ def drift_statistics(
     -------
     statistics : :class:`~sklearn.utils.Bunch`
         All arguments but for the penalties, with E before I cells and means over all postsynaptic
-        cells. Of spike trains and deviations of single trials, `n_effective` counts what comes back
-        in every trial in full, and the rest as often as there were trials in training.
+        cells. What does not come back in every trial counts as little as the mean over all training
+        loops leaves of it, in `heterogeneity`, `n_effective` and `recurring`.
 
     Raises
     ------
@@ -365,6 +378,7 @@ def drift_statistics(
         n_effective=variance * found["deviation_variance"].mean() / scatter,
         deviation=float(found["deviation"].mean()),
         deviation_variance=float(found["deviation_variance"].mean()),
+        recurring=min(1.0, float(found["recurring"].mean() / found["deviation_variance"].mean())),
     )
 
 
@@ -388,7 +402,7 @@ def _inputs_and_deviations(network, simulation, y):
     """
     traces = _traces(network, simulation)
     change = network.plastic_weights_.weights - network.initial_weights_
-    keys = ("mean", "variance", "covariance", "deviation", "deviation_variance")
+    keys = ("mean", "variance", "covariance", "deviation", "deviation_variance", "recurring")
     found = {key: [] for key in keys}
     for i, sources in enumerate(network.plastic_weights_.sources):
         inputs = traces[..., sources]
@@ -403,6 +417,9 @@ def _inputs_and_deviations(network, simulation, y):
             products.mean((0, 2)),
             deviation.mean(),
             deviation.var(),
+            _variance_of_means(
+                deviation.swapaxes(0, 1).reshape(1, len(deviation[0]), -1), network.n_iter_
+            ),
         )
         for key, value in zip(keys, values, strict=True):
             found[key].append(value)
@@ -410,11 +427,11 @@ def _inputs_and_deviations(network, simulation, y):
 
 
 def _variance_of_means(values, n_trials):
-    """Variance among inputs of what is the mean over so many trials; values of fewer trials.
+    """Variance, along the last axis, of means over so many trials; values are of fewer.
 
     Parameters
     ----------
-    values : ndarray of shape (n_neurons, trials, n_inputs)
+    values : ndarray of shape (n_neurons, trials, n_values)
     n_trials : int
     """
     chance = values.var(1, ddof=1).mean()
