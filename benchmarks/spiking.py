@@ -149,7 +149,7 @@ def summary(results):
 
 
 def drift_summary(results):
-    lines = ["expected / found, E and I"]
+    lines = ["expected / found, E and I; mean sizes"]
     for row in DRIFT_ROWS:
         own = [n for n in results["networks"] if n["row"] == row]
         if not own:
@@ -157,13 +157,13 @@ def drift_summary(results):
 
         def pairs(expected, found, form, own=own):
             means = (
-                np.mean([n["expected"][expected] for n in own], axis=0),
-                np.mean([n[found] for n in own], axis=0),
+                np.abs([n["expected"][expected] for n in own]).mean(0),
+                np.abs([n[found] for n in own]).mean(0),
             )
             return ", ".join(f"{a:{form}} / {b:{form}}" for a, b in zip(*means, strict=True))
 
         lines.append(
-            f"{row:24} n={len(own)}  drift {pairs('drift', 'coupling_drift', '+.2%')}  spread "
+            f"{row:24} n={len(own)}  drift {pairs('drift', 'coupling_drift', '.2%')}  spread "
             f"{pairs('spread', 'spread_ms', '.2f')} ms  changed signs "
             f"{pairs('changed_signs', 'dale_violations', '.1%')}"
         )

@@ -174,10 +174,10 @@ def expected_coupling_drift(
     penalty: float = 0.8,
     sum_penalty: float = 8.0,
 ) -> Bunch:
-    r"""What training should do to summed weights and to signs, without training.
+    r"""Analytical estimate of what training does to summed weights and to signs.
 
-    An estimate for cells whose trained inputs fall into groups of alike ones, and a bound for
-    any cells. See Notes for what is assumed.
+    From the penalties and a few statistics of spike trains and targets, for cells whose trained
+    inputs fall into groups of alike ones; and a bound for any cells. See Notes for what is assumed.
 
     Parameters
     ----------
@@ -212,9 +212,9 @@ def expected_coupling_drift(
     -------
     expected : :class:`~sklearn.utils.Bunch`
         With ndarrays of shape (n_groups,): `drift`, the change of the summed weights over their
-        size before, as in :func:`coupling_drift`; `bound`, what the size of `drift` is below
-        whatever the spike trains are; `spread`, the standard deviation of changes within a group,
-        in ms; `changed_signs`, the share of weights whose sign is another, as in
+        size before, as in :func:`coupling_drift`; `bound`, which no cell with such a deviation
+        passes, whatever its spike trains are; `spread`, the standard deviation of changes within
+        a group, in ms; `changed_signs`, the share of weights whose sign is another, as in
         :func:`dale_violations`.
 
     Raises
@@ -259,9 +259,9 @@ def expected_coupling_drift(
     .. math:: |S_g| \leq \frac{1}{2} \sqrt{\frac{T (d^2 + \sigma^2) n_g}{\lambda + \mu n_g}}.
 
     All this is for ``dale=None``, and given the spike trains, which training changes, too:
-    :func:`drift_statistics` has those of a network. Of the trains of an untrained network the
-    deviation is 0 in the mean, and the estimate too small. The estimate was derived here; that of
-    [1]_ may differ.
+    :func:`drift_statistics` has those of a trained network. In an untrained one the deviation is 0
+    in the mean, and what the estimate then has is only how weights shrink to make the drive less
+    noisy. [1]_ have an estimate, too; this one was derived for this package and may differ.
 
     References
     ----------

@@ -166,47 +166,62 @@ def test_bad_statistics_are_refused(change, message):
         expected_coupling_drift(**given)
 
 
+OPTIONS = {"connectivity": 0.5, "external_drive": 0.16, "burn_in": 200.0, "random_state": 0}
+
+
+def spread(network):
+    change = network.plastic_weights_.weights - network.initial_weights_
+    return np.array([own.std(1).mean() for own in np.split(change, 2, axis=1)])
+
+
+# Rates move in the course of training, so that the deviation at its end is up to twice what it was
+# on average, of which few trials tell; and the signals that inputs share are not of one size.
+FACTOR = 3
+
+
+@pytest.mark.slow
+def test_networks_drift_as_estimated():
+    X, y = make_cued_sinusoids(300, random_state=3)
+    estimated, found = [], []
+    for mu in (0.0, 0.2, 2.0):
+        network = SpikingRegressor(sum_penalty=mu, max_iter=15, **OPTIONS).fit(X, y)
+        expected = expected_coupling_drift(**drift_statistics(network, X, y), sum_penalty=mu)
+        ratio = expected.spread / spread(network)
+        assert ((1 / FACTOR < ratio) & (ratio < FACTOR)).all()
+        # of both groups, as what raises and what lowers the sum of one may nearly cancel
+        estimated.append(np.abs(expected.drift).sum())
+        found.append(np.abs(list(coupling_drift(network).values())).sum())
+    for drift in (estimated, found):
+        assert drift[0] > 2 * drift[1] > 4 * drift[2]
+    ratio = np.divide(estimated, found)
+    assert ((1 / FACTOR < ratio) & (ratio < FACTOR)).all()
+
+
 @pytest.fixture(scope="module")
 def trained():
-    """A task, and networks that were trained for it with little and with more of `sum_penalty`."""
-    X, y = make_cued_sinusoids(120, n_times=60, random_state=0)
-    options = {"connectivity": 0.5, "external_drive": 0.16, "burn_in": 200.0, "max_iter": 8}
-    return (X, y), {
-        mu: SpikingRegressor(sum_penalty=mu, random_state=0, **options).fit(X, y)
-        for mu in (0.0, 0.2, 2.0)
-    }
+    """A task, and a network that was trained for it."""
+    task = make_cued_sinusoids(120, n_times=60, random_state=0)
+    return task, SpikingRegressor(sum_penalty=2.0, max_iter=5, **OPTIONS).fit(*task)
 
 
-def test_networks_drift_as_estimated(trained):
-    """Rates move in the course of training, so that the deviation at its end is up to twice what
-    it was on average; inputs that share in a signal leave less of it than independent ones do, by
-    half as much again. Three times is what both may amount to.
-    """
-    task, networks = trained
-    estimated, found = [], []
-    for mu, network in networks.items():
-        expected = expected_coupling_drift(**drift_statistics(network, *task), sum_penalty=mu)
-        estimated.append(expected.drift[1])
-        found.append(coupling_drift(network).inhibitory)
-        change = network.plastic_weights_.weights - network.initial_weights_
-        spread = [own.std(1).mean() for own in np.split(change, 2, axis=1)]
-        for ratio in (estimated[-1] / found[-1], *(expected.spread / spread)):
-            assert 1 / 3 < ratio < 3
-        assert (np.abs(list(coupling_drift(network).values())) < expected.bound).all()
-    for drift in (estimated, found):
-        assert drift[0] > 2 * drift[1] > 4 * drift[2] > 0
+def test_changes_are_as_wide_as_estimated_and_within_the_bound(trained):
+    task, network = trained
+    expected = expected_coupling_drift(**drift_statistics(network, *task), sum_penalty=2.0)
+    ratio = expected.spread / spread(network)
+    assert ((1 / FACTOR < ratio) & (ratio < FACTOR)).all()
+    assert (np.abs(list(coupling_drift(network).values())) < expected.bound).all()
 
 
 def test_statistics_are_those_of_the_simulation(trained):
-    task, networks = trained
-    network = networks[2.0]
+    task, network = trained
     statistics = drift_statistics(network, *task)
     assert_allclose(statistics.weights, network.initial_weights_[0, [0, -1]])
     assert_allclose(statistics.n_inputs, 10)
-    assert statistics.n_samples == 8 * 60
+    assert statistics.n_samples == 5 * 60
     simulation = network.simulate(task[0], n_trials=8, random_state=0)
     rates = np.split(simulation.rates(), 2)
-    assert_allclose(1000 * statistics.mean, [r.mean() for r in rates], rtol=0.1)
+    # the filter still remembers the cue
+    assert_allclose(1000 * statistics.mean, [r.mean() for r in rates], rtol=0.2)
     # about as irregular as Poisson trains, filtered with 150 ms
     assert_allclose(statistics.variance / (statistics.mean / 300), 1, atol=0.5)
     assert 0 < statistics.recurring < 1
@@ -215,8 +230,7 @@ def test_statistics_are_those_of_the_simulation(trained):
 def test_deviations_are_those_of_the_initial_weights():
     """Where they are the present ones, they are what the drive misses."""
     X, y = make_cued_sinusoids(80, n_conditions=2, n_times=20, random_state=0)
-    options = {"connectivity": 0.5, "external_drive": 0.16, "max_iter": 1, "burn_in": 200.0}
-    network = SpikingRegressor(penalty=1e9, random_state=0, **options).fit(X, y)
+    network = SpikingRegressor(penalty=1e9, max_iter=1, **OPTIONS).fit(X, y)
     statistics = drift_statistics(network, X, y, n_trials=3)
     simulation = network.simulate(X, n_trials=3, random_state=0)
     missed = y[:, None] + network.baseline_ - simulation.drive
@@ -226,11 +240,11 @@ def test_deviations_are_those_of_the_initial_weights():
 
 
 def test_statistics_need_trials_and_groups_of_cell_types(trained):
-    task, networks = trained
+    task, network = trained
     with pytest.raises(ValueError, match="at least 2"):
-        drift_statistics(networks[0.0], *task, n_trials=1)
+        drift_statistics(network, *task, n_trials=1)
     with pytest.raises(NotFittedError):
         drift_statistics(SpikingRegressor(), *task)
-    other = clone(networks[0.0]).set_params(groups=np.zeros(120), max_iter=1).fit(*task)
+    other = clone(network).set_params(groups=np.zeros(120), max_iter=1).fit(*task)
     with pytest.raises(ValueError, match="groups=None"):
         drift_statistics(other, *task)
