@@ -339,8 +339,9 @@ def drift_statistics(
     -------
     statistics : :class:`~sklearn.utils.Bunch`
         All arguments but for the penalties, with E before I cells and means over all postsynaptic
-        cells. What does not come back in every trial counts as little as the mean over all training
-        loops leaves of it, in `heterogeneity`, `n_effective` and `recurring`.
+        cells, also of weights that start differently (``static_weights=False``). What
+        does not come back in every trial counts as little as the mean over all training loops
+        leaves of it, in `heterogeneity`, `n_effective` and `recurring`.
 
     Raises
     ------

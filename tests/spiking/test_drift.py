@@ -239,6 +239,18 @@ def test_deviations_are_those_of_the_initial_weights():
     assert statistics.n_samples == 40
 
 
+def test_filtered_trains_make_the_drive():
+    """Had all synapses started from nothing, targets would be all that is missed."""
+    X, y = make_cued_sinusoids(80, n_conditions=2, n_times=20, random_state=0)
+    y += 0.5
+    network = SpikingRegressor(static_weights=False, baseline=None, max_iter=1, **OPTIONS)
+    network.fit(X, y).initial_weights_ *= 1e-9
+    statistics = drift_statistics(network, X, y, n_trials=2)
+    assert_allclose(statistics.deviation, y.mean(), rtol=0.01)
+    assert_allclose(statistics.deviation_variance, y.var((0, 1)).mean(), rtol=0.02)
+    assert_allclose(statistics.recurring, 1.0, atol=0.02)
+
+
 def test_statistics_need_trials_and_groups_of_cell_types(trained):
     task, network = trained
     with pytest.raises(ValueError, match="at least 2"):
