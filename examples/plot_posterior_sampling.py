@@ -71,8 +71,8 @@ display = StimulusSwitchDisplay.from_estimator(sampler, [old], [new], image_shap
 print(f"90% of the way after {display.switch.time_to(0.9)[0]:g} ms")
 
 # %%
-# What the circuit perceives, the patch for which the means of its samples stand, leaves out what the
-# model has no features for. So it takes noise away, nearly as well as the exact posterior does.
+# What the circuit perceives, the patch for which the means of its samples stand, leaves out what
+# the model has no features for. So it takes noise away, nearly as well as the exact posterior.
 clean = X_test[np.argsort(-contrast)[50:250]]
 noisy = clean + rng.normal(scale=1.0, size=clean.shape)
 shown = {
