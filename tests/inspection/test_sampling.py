@@ -106,13 +106,13 @@ def test_energy_distance():
 
 
 def test_sliced_wasserstein_distance():
-    x, y = RNG(0).normal(size=(2, 4000, 3))
+    x, y = RNG(0).normal(size=(2, 1000, 3))
     assert sliced_wasserstein(x, x) == 0
     # of what is shifted, the mean length of the shift along a direction: a half of it in 3-D
     shift = np.array([0.0, 3.0, 4.0])
-    assert sliced_wasserstein(x, x + shift, 4000) == pytest.approx(2.5, rel=0.03)
-    assert sliced_wasserstein(x, y + shift, 4000) == pytest.approx(2.5, rel=0.05)
-    assert sliced_wasserstein(x, y[:500]) < 0.1
+    assert sliced_wasserstein(x, x + shift, 1000) == pytest.approx(2.5, rel=0.04)
+    assert sliced_wasserstein(x, y + shift, 1000) == pytest.approx(2.5, rel=0.06)
+    assert sliced_wasserstein(x, y[:500]) < 0.15
     with pytest.raises(ValueError, match="n_projections"):
         sliced_wasserstein(x, y, 0)
 
