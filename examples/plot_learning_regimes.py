@@ -40,7 +40,7 @@ figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
 measures = {
     "kernel_alignment": "kernel alignment",
     "representation_alignment": "representation alignment",
-    "weight_change": "change of the weights",
+    "weight_change": "change of the weights (norm)",
 }
 for ax, (name, label) in zip(axes, measures.items(), strict=True):
     for x, rank in enumerate(RANKS):

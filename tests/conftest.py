@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,6 +15,12 @@ from sklearn.datasets import make_blobs
 
 from ssn_estimators import SSNClassifier
 
+# of scikit-learn's checks, which cannot be marked where they are: a thousand steps of training, and
+# what is asked of other arrays once more
+SLOW_CHECKS = (
+    "check_class_weight_classifiers",
+    "SSNSequenceRegressor.*check_regressors_train.*memmap",
+)
 SETTINGS = {
     "max_iter": 60,
     "growth_iter": 10,
@@ -22,6 +29,13 @@ SETTINGS = {
     "n_trials_predict": 4,
     "random_state": 0,
 }
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are not asked for are left out
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if any(re.search(check, item.name) for check in SLOW_CHECKS):
+            item.add_marker(pytest.mark.slow)
 
 
 def runaway_copy(network):

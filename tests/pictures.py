@@ -18,8 +18,8 @@ QUANTITIES = re.compile(
     r"\b(time|duration|rate|potential|mean|input|drive|weight|frequency|current|voltage|delay)s?\b"
 )
 UNIT = re.compile(
-    r"\(.*\S.*\)|%|share|accuracy|relative|normali[sz]ed|factor|number of|loss|score"
-    r"|\w / \w|of each"
+    r"\(.*\S.*\)|%|share|accuracy|relative|normali[sz]ed|factor|number of|rank|loss|score"
+    r"|\w / \w|of each|posterior|of the samples"  # latents have no unit
 )
 
 

@@ -190,6 +190,7 @@ def from_dynamics(name, **settings):
     return density, total_variation(density, log_density, extent)
 
 
+@pytest.mark.slow
 def test_a_density_in_one_dimension_from_dynamics_alone():
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)

@@ -182,6 +182,7 @@ def test_spectra_and_covariances_have_a_session():
     assert_allclose(model.input_map_[..., 0], GAINS[:2], rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_comparisons_of_sessions():
     models = {
         "own gains": CircuitRegressor(GUESS, FREE, **OPTIONS),

@@ -276,6 +276,7 @@ def test_fitted_networks_are_pickled_and_go_on(task):
     assert abs(copy.plastic_weights_.weights - before).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_regression_goes_on_from_loop_to_loop(task):
     network, left = SpikingRegressor(penalty=1e-4, sum_penalty=0.0, **SMALL), []
     for _ in range(3):
