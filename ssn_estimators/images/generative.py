@@ -35,5 +35,7 @@ def percepts(model, mean, variance):
     """
     if not hasattr(model, "z_from_variance"):
         return np.stack([model.inverse_transform(x) for x in mean])
-    contrasts = map(model.z_from_variance, variance)
+    # of all times at once: each call makes the model's eigenbasis
+    contrasts = model.z_from_variance(variance.reshape(-1, variance.shape[-1]))
+    contrasts = contrasts.reshape(variance.shape[:-1])
     return np.stack([model.inverse_transform(x, z=z) for x, z in zip(mean, contrasts, strict=True)])

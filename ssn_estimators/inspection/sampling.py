@@ -78,7 +78,7 @@ class SamplingReport:
         if self.distance is not None:
             for name, title in (("distance", "energy distance"), ("sliced", "sliced Wasserstein")):
                 found, exact, gaussian = (
-                    np.median(getattr(self, name + which)) for which in ("", "_exact", "_gaussian")
+                    np.median(getattr(self, name + which)) for which in COMPARED
                 )
                 rows.append(
                     f"{title:28} {found:.3f} (exact samples {exact:.3f}, Gaussian of the exact "
