@@ -113,7 +113,16 @@ class BaseEstimator(_BaseEstimator):
                 UserWarning,
                 stacklevel=2,
             )
-        super().__setstate__(state)
+        super().__setstate__(self._of_today(state))
+
+    @classmethod
+    def _of_today(cls, state):
+        """State that was saved before there were all parameters and attributes of today."""
+        known = inspect.signature(cls).parameters
+        names = getattr(cls, "_new_parameters", ())
+        state = {name: known[name].default for name in names} | state
+        new = getattr(cls, "_new_attributes", {}) if "n_features_in_" in state else {}
+        return new | state
 
 
 def _alike(value, usual):

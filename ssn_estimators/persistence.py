@@ -514,10 +514,8 @@ def _defaults(cls):
 
 def _estimator(cls, state, requests):
     names = set(cls._get_param_names())
-    known = _defaults(cls)
-    state = {name: known[name] for name in getattr(cls, "_new_parameters", ())} | state
-    if "n_features_in_" in state:
-        state = getattr(cls, "_new_attributes", {}) | state
+    if hasattr(cls, "_of_today"):
+        state = cls._of_today(state)
     missing = names - set(state)
     if missing:
         raise ValueError(f"{cls.__name__} lacks the parameters {sorted(missing)}.")

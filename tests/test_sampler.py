@@ -1,6 +1,7 @@
 """SSNSampler: posterior moments from a circuit, with a model or with given targets."""
 
 import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -363,6 +364,15 @@ def test_prediction_goes_by_the_pool_of_the_fit(pooled, images, tmp_path):
         changed.set_params(warm_start=True).fit(images)
     save(pooled, tmp_path / "pooled.ssn")
     assert_array_equal(load(tmp_path / "pooled.ssn").drive(X), drive)
+
+
+def test_older_pickles_have_no_pool(fitted, images):
+    older = copy.copy(fitted)
+    for name in ("input_pool", "pool_weights_", "_fitted_pool"):
+        delattr(older, name)
+    again = pickle.loads(pickle.dumps(older))
+    assert again.get_params()["input_pool"] is None
+    assert_array_equal(again.drive(images[:3]), fitted.drive(images[:3]))
 
 
 def test_pool_goes_on_with_a_warm_start(pooled, images):
