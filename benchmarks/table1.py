@@ -83,8 +83,8 @@ DENSE = BASE | {"max_iter": MAX_ITER // 6, "input_weights": "dense"}
 STEPS = (60, 250, 500, 1000, 1600, 3000)  # at the last size; with the row of 6,000: against time
 
 TABLE = {
-    "SSN 50:50": Row(50, BEST, 100, surrogates=(100, 100), variants=True),
-    "SSN 80:20": Row(80, WIDE | {"input_noise": NOISE}, 100, surrogates=(100, 100), variants=True),
+    "SSN 50:50": Row(50, BEST, 100, surrogates=(20, 100), variants=True),
+    "SSN 80:20": Row(80, WIDE | {"input_noise": NOISE}, 100, surrogates=(20, 100), variants=True),
     **{f"{n:,} steps": Row(50, BASE | {"max_iter": n}, surrogates=(20, 100)) for n in STEPS},
     "logistic regression, encoded-50": Row(50, {"max_iter": 1000}, 1, "logistic"),
     "logistic regression, encoded-80": Row(80, {"max_iter": 1000}, 1, "logistic"),

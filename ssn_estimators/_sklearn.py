@@ -118,9 +118,11 @@ class BaseEstimator(_BaseEstimator):
     @classmethod
     def _of_today(cls, state):
         """State that was saved before there were all parameters and attributes of today."""
-        known = inspect.signature(cls).parameters
-        names = getattr(cls, "_new_parameters", ())
-        state = {name: known[name].default for name in names} | state
+        new = getattr(cls, "_new_parameters", ())
+        if not isinstance(new, dict):  # what they default to is what was done before
+            known = inspect.signature(cls).parameters
+            new = {name: known[name].default for name in new}
+        state = new | state
         new = getattr(cls, "_new_attributes", {}) if "n_features_in_" in state else {}
         return new | state
 

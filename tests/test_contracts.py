@@ -163,6 +163,7 @@ COUNTS_NOT = {  # values of others under which it does not
     "moments": "simulation",
     "trainer": "bptt",
     "lateral": None,
+    "normalize": False,
     "n_layers": 0,
     "filters": np.eye(9)[:3],
     "static_weights": False,

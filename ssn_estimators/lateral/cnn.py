@@ -51,7 +51,7 @@ from ssn_estimators._weights import (
     weights_of_labels,
 )
 from ssn_estimators.images.shape import image_shape_of
-from ssn_estimators.lateral.rule import CoActivation, gated, shares_of_features
+from ssn_estimators.lateral.rule import CoActivation, Reading, gated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,9 +70,9 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
 
     Layers of rectified convolutions, each followed by its lateral gate and by maximum pooling;
     then a rectified layer and a softmax. Filters are learned by backpropagation, lateral weights
-    from what is active together, without labels [1]_, see :class:`LateralContext`. They are
-    learned first after half of the steps, and again as the filters go on changing under them,
-    each time from the same 4,000 samples if there are more.
+    from what is active together, without labels [1]_, see :class:`LateralContext`: at the end, from
+    4,000 of the samples if there are more. Gates make answers to noisy images better than layers
+    that have learned on clean ones give; layers that are trained under gates lose that again.
 
     Where all different samples make one batch, equal ones are one, of the sum of their weights: an
     integer weight is as good as so many copies. Lateral weights do not heed them.
@@ -90,9 +90,18 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
     lateral : {None, "linear", "product"}, default=None
         Form of the gates, if any.
     lateral_extent : int, default=1
-        Neighbours to each side, `kernel_size` places apart, so that their filters share no input.
-    lateral_alpha : float, default=0.5
+        Neighbours to each side.
+    lateral_spacing : int or None, default=1
+        Distance between neighbours, in places; None is `kernel_size`, so that their filters share
+        no input.
+    lateral_alpha : float, default=0.1
         Strength of the gates.
+    lateral_background : float, default=3.0
+        How much speaks at every place for nothing being there, in mean activities of a place. See
+        :class:`LateralContext`.
+    lateral_training : bool, default=False
+        Whether the second half of the steps is taken under the gates, of which the weights are then
+        learned again as the filters go on changing.
     dropout : float, default=0.0
         Probability of a cell of the pooled maps and of the rectified layer to be left out in a
         step.
@@ -136,7 +145,10 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
     parameters_ : dict of str to ndarray
         Filters, weights and biases.
     lateral_weights_ : list of ndarray of shape (side, side, n_filters, n_filters)
-        Weights of every layer, as in :class:`LateralContext`; empty without gates.
+        Weights of every layer, as in :class:`LateralContext`, with one feature more for nothing
+        being there; empty without gates.
+    lateral_backgrounds_ : list of float
+        Activity of every layer that speaks for nothing being there; empty without gates.
     input_mean_, input_scale_ : float
         Mean and standard deviation of all pixels seen during fit, by weight.
     loss_curve_ : list of float
@@ -171,7 +183,10 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         "n_hidden": COUNT,
         "lateral": [StrOptions({"linear", "product"}), None],
         "lateral_extent": COUNT,
+        "lateral_spacing": [*COUNT, None],
         "lateral_alpha": NOT_NEGATIVE,
+        "lateral_background": NOT_NEGATIVE,
+        "lateral_training": ["boolean"],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": NOT_NEGATIVE,
         "class_weight": CLASS_WEIGHT,
@@ -180,11 +195,24 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
     }
 
     _only_with = StepwiseMixin._only_with | dict.fromkeys(
-        ("lateral_extent", "lateral_alpha"),
+        (
+            "lateral_extent",
+            "lateral_spacing",
+            "lateral_alpha",
+            "lateral_background",
+            "lateral_training",
+        ),
         OnlyWith("lateral", lambda form: form is not None, "lateral gates"),
     )
 
-    _new_parameters = ("class_weight",)  # of which the first files of format 2 do not know
+    # of which the first files of format 2 do not know, and what they stood for
+    _new_parameters = {
+        "class_weight": None,
+        "lateral_spacing": None,
+        "lateral_background": 0.0,
+        "lateral_training": True,
+    }
+    _new_attributes = {"lateral_backgrounds_": []}
 
     _fitted_shapes = {
         "classes_": ("classes",),
@@ -192,6 +220,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         "input_scale_": float,
         "parameters_": dict,
         "lateral_weights_": list,
+        "lateral_backgrounds_": list,
     }
 
     def __init__(
@@ -203,7 +232,10 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         n_hidden: int = 64,
         lateral: Literal["linear", "product"] | None = None,
         lateral_extent: int = 1,
-        lateral_alpha: float = 0.5,
+        lateral_spacing: int | None = 1,
+        lateral_alpha: float = 0.1,
+        lateral_background: float = 3.0,
+        lateral_training: bool = False,
         dropout: float = 0.0,
         weight_decay: float = 0.0,
         image_shape: Sequence[int] | None = None,
@@ -226,7 +258,10 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         self.n_hidden = n_hidden
         self.lateral = lateral
         self.lateral_extent = lateral_extent
+        self.lateral_spacing = lateral_spacing
         self.lateral_alpha = lateral_alpha
+        self.lateral_background = lateral_background
+        self.lateral_training = lateral_training
         self.dropout = dropout
         self.weight_decay = weight_decay
         self.image_shape = image_shape
@@ -282,6 +317,8 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         if going_on:
             self._check_fitted()
             self._restore(network, torch.float32)
+        if not self.lateral_training:
+            network.restore_lateral(([], []))
         network.to(device).seed(int(own.randint(2**31 - 1)))
         score = None
         if self.early_stopping:
@@ -297,7 +334,9 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
 
         def attributes():
             parameters = {k: v.cpu().numpy().copy() for k, v in network.state_dict().items()}
-            return {"parameters_": parameters, "lateral_weights_": network.lateral_state()}
+            weights, backgrounds = network.lateral_state()
+            lateral = {"lateral_weights_": weights, "lateral_backgrounds_": backgrounds}
+            return {"parameters_": parameters} | lateral
 
         fitted = self._take_steps(
             step,
@@ -311,11 +350,39 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         check_trained(network.parameters(), self.learning_rate_init)
         for name, value in fitted.items():
             setattr(self, name, value)
+        self._learn_context(network, seen)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit_lateral(self, X: ArrayLike) -> Self:
+        """Learn the lateral weights anew, and leave the filters and the layers after them.
+
+        They need no labels, and less time than training: the way to try other gates on a network
+        (`set_params`), or to learn weights from other images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Images, as in :meth:`fit`; the first 4,000 are seen.
+
+        Returns
+        -------
+        self : CNNClassifier
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False)
+        network = self._network(X.shape[1], len(self.classes_))
+        network.to_empty(device=resolve_device(self.device))
+        self.lateral_weights_, self.lateral_backgrounds_ = [], []
+        self._learn_context(network, torch.from_numpy(self._images(X[:MOST_SEEN])))
+        return self
+
+    def _learn_context(self, network, images):
+        """Lateral weights of the fitted filters, if there are gates."""
         if self.lateral is not None:
             self._restore(network, torch.float32)
-            network.learn_context(seen)
-            self.lateral_weights_ = attributes()["lateral_weights_"]
-        return self
+            network.learn_context(images)
+            self.lateral_weights_, self.lateral_backgrounds_ = network.lateral_state()
 
     def _prepared(self, X, y, sample_weight, going_on):
         """Images, labels and weights, all checked, and the classes."""
@@ -342,10 +409,11 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.max_iter)
         half = self.max_iter // 2
         every = max(1, (self.max_iter - half) // N_UPDATES)
+        under_gates = self.lateral is not None and self.lateral_training
 
         def step(i):
             batch = next(batches)
-            if self.lateral is not None and i >= half and (i - half) % every == 0:
+            if under_gates and i >= half and (i - half) % every == 0:
                 network.learn_context(seen)
             logits = network(images[batch].to(device))
             loss = loss_of_labels(logits, targets[batch].to(device))
@@ -369,8 +437,11 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
             kind["device"] = network.hidden.weight.device
         state = {name: to_tensor(value).to(**kind) for name, value in self.parameters_.items()}
         network.load_state_dict(state, assign=network.hidden.weight.is_meta)
-        lateral = self.lateral_weights_ if self.lateral is not None else []
-        network.weights = [to_tensor(x).to(**kind) for x in lateral]
+        network.weights, network.backgrounds = [], []
+        if self.lateral is not None:
+            network.weights = [to_tensor(x).to(**kind) for x in self.lateral_weights_]
+            # of the first files there are none
+            network.backgrounds = self.lateral_backgrounds_ or [0.0] * len(network.weights)
 
     def _check_layers(self, n_features):
         filters = np.asarray(self.filters)
@@ -397,7 +468,15 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         wanted = self._network(self.n_features_in_, len(self.classes_)).state_dict()
         check_parameters(self.parameters_, wanted)
         side, n_layers = 2 * self.lateral_extent + 1, len(self.lateral_weights_)
-        wanted = [(side, side, n, n) for n in self.filters]
+        backgrounds = self.lateral_backgrounds_ or [0.0] * n_layers
+        if len(backgrounds) != n_layers:
+            raise ValueError(
+                f"lateral_backgrounds_ must be of {n_layers} layers, got {len(backgrounds)}."
+            )
+        features = map(
+            Reading.n_features, (Reading(background=b) for b in backgrounds), self.filters
+        )
+        wanted = [(side, side, n, n) for n in features]
         found = [np.shape(weights) for weights in self.lateral_weights_]
         if n_layers and found != wanted:
             raise ValueError(f"lateral_weights_ must be of shapes {wanted}, got {found}.")
@@ -413,7 +492,13 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
                 pool_size=self.pool_size,
                 n_hidden=self.n_hidden,
                 dropout=self.dropout,
-                gate=Gate(self.lateral, self.lateral_alpha, self.lateral_extent, self.kernel_size),
+                gate=Gate(
+                    self.lateral,
+                    self.lateral_alpha,
+                    self.lateral_extent,
+                    self.lateral_spacing or self.kernel_size,
+                    self.lateral_background,
+                ),
             )
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
@@ -450,6 +535,7 @@ class Gate(NamedTuple):
     alpha: float
     extent: int
     spacing: int
+    background: float
 
 
 def accuracy(network, images, labels, weights):
@@ -479,17 +565,19 @@ class _Network(torch.nn.Module):
         self.hidden = torch.nn.Linear(rows * columns * n, n_hidden)
         self.readout = torch.nn.Linear(n_hidden, n_classes)
         self.pool_size, self.dropout, self.gate = pool_size, dropout, gate
-        self.weights = []
+        self.weights, self.backgrounds = [], []
 
     def seed(self, seed):
         """Source of what dropout draws: not torch's, which all threads share."""
         self.generator = torch.Generator(self.hidden.weight.device).manual_seed(seed)
 
     def lateral_state(self):
-        return [x.cpu().numpy().copy() for x in self.weights]
+        return [x.cpu().numpy().copy() for x in self.weights], list(self.backgrounds)
 
     def restore_lateral(self, state):
-        self.weights = [torch.tensor(x, device=self.hidden.weight.device) for x in state]
+        weights, backgrounds = state
+        self.weights = [torch.tensor(x, device=self.hidden.weight.device) for x in weights]
+        self.backgrounds = list(backgrounds)
 
     def forward(self, x):
         for i in range(len(self.convolutions)):
@@ -503,15 +591,19 @@ class _Network(torch.nn.Module):
         drawn = torch.rand(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
         return x * (drawn >= self.dropout) / (1 - self.dropout)
 
+    def _maps(self, i, x):
+        """Rectified maps of a layer, its features last."""
+        return functional.relu(self.convolutions[i](x)).permute(0, 2, 3, 1).contiguous()
+
     def _layer(self, i, x):
         """Gated and pooled maps of a layer."""
-        maps = functional.relu(self.convolutions[i](x))
         if i < len(self.weights):
-            maps = maps.permute(0, 2, 3, 1).contiguous()
-            gate = self.gate
+            gate, reading = self.gate, Reading(background=self.backgrounds[i])
             options = {"spacing": gate.spacing, "form": gate.form, "alpha": gate.alpha}
-            shares = shares_of_features(maps)
-            maps = gated(maps, shares, self.weights[i], **options).permute(0, 3, 1, 2)
+            maps = gated(self._maps(i, x), self.weights[i], reading, **options)
+            maps = maps.permute(0, 3, 1, 2)
+        else:
+            maps = functional.relu(self.convolutions[i](x))
         return functional.max_pool2d(maps, self.pool_size, ceil_mode=True)
 
     @torch.no_grad()
@@ -519,12 +611,15 @@ class _Network(torch.nn.Module):
         """Lateral weights of one layer after the other, each under the gates before it."""
         device = self.hidden.weight.device
         blocks = [block.to(device) for block in images.split(256)]
-        self.weights = []
+        self.weights, self.backgrounds = [], []
         for i, convolution in enumerate(self.convolutions):
-            seen = CoActivation(convolution.out_channels, self.gate.extent, self.gate.spacing)
+            active = [self._maps(i, block).sum(-1).mean((1, 2)) for block in blocks]
+            reading = Reading(background=self.gate.background * float(torch.cat(active).mean()))
+            n_features = reading.n_features(convolution.out_channels)
+            seen = CoActivation(n_features, self.gate.extent, self.gate.spacing)
             for block in blocks:
-                maps = functional.relu(convolution(block)).permute(0, 2, 3, 1).contiguous()
-                seen.add(shares_of_features(maps), all_places=False)
+                seen.add(reading(self._maps(i, block)), all_places=False)
             weights, _ = seen.weights(1e-6)
             self.weights.append(torch.from_numpy(weights).to(block))
+            self.backgrounds.append(reading.background)
             blocks = [self._layer(i, block) for block in blocks]

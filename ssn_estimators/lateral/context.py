@@ -13,13 +13,14 @@ from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
     BaseEstimator,
+    OnlyWith,
     StrOptions,
     fit_context,
     validate_data,
 )
 from ssn_estimators._torch import in_blocks, in_pieces, to_tensor
 from ssn_estimators.images.shape import image_shape_of
-from ssn_estimators.lateral.rule import CoActivation, gated, offsets, shares_of_features
+from ssn_estimators.lateral.rule import CoActivation, Reading, gated, offsets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,15 +70,23 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         is active then say nothing: weights are learned from the others, and gates do not change
         for them. A single feature, whose share is 1 wherever it is active, has no context.
         Without, sums should be at most 1, or gates grow with the activity.
+    background : float, default=0.0
+        How much speaks at every place for nothing being there, in mean activities of a place (of
+        the maps of the first fit). More than 0 makes that one more feature, the last, which
+        supports itself and is supported like any other: rectified maps then do not take weak noise
+        on an empty ground for evidence. Only with `normalize`.
     eps : float, default=1e-6
         Weight of independence, as if it had been seen in so many places more, as a share.
 
     Attributes
     ----------
-    weights_ : ndarray of shape (2 * extent + 1, 2 * extent + 1, n_channels, n_channels)
-        From feature j of the neighbour to feature k of the centre; 0 at the centre.
-    mean_ : ndarray of shape (n_channels,)
-        Mean activity.
+    weights_ : ndarray of shape (2 * extent + 1, 2 * extent + 1, n, n)
+        From feature j of the neighbour to feature k of the centre; 0 at the centre. n is
+        `n_channels_`, and one more with a `background`.
+    mean_ : ndarray of shape (n,)
+        Mean activity, as gates see it.
+    background_ : float
+        Activity that speaks for nothing being there.
     n_channels_ : int
         Number of features at each place.
     n_samples_seen_ : int
@@ -111,12 +120,21 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "form": [StrOptions({"linear", "product"})],
         "alpha": NOT_NEGATIVE,
         "normalize": ["boolean"],
+        "background": NOT_NEGATIVE,
         "eps": NOT_NEGATIVE,
     }
 
+    _only_with = {
+        "background": OnlyWith("normalize", lambda normalize: normalize, "normalize=True")
+    }
+
+    _new_parameters = ("background",)  # of which the first files of format 2 do not know
+    _new_attributes = {"background_": 0.0}
+
     _fitted_shapes = {
-        "weights_": ("side", "side", "n_channels_", "n_channels_"),
-        "mean_": ("n_channels_",),
+        "weights_": ("side", "side", "features", "features"),
+        "mean_": ("features",),
+        "background_": float,
         "_sums": CoActivation,
         "_shape": tuple,
     }
@@ -132,6 +150,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         form: Literal["linear", "product"] = "linear",
         alpha: float = 1.0,
         normalize: bool = True,
+        background: float = 0.0,
         eps: float = 1e-6,
     ) -> None:
         self.image_shape = image_shape
@@ -140,6 +159,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.form = form
         self.alpha = alpha
         self.normalize = normalize
+        self.background = background
         self.eps = eps
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:
@@ -182,17 +202,24 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         sums: Any = None if first else copy.deepcopy(self._sums)
         if first:
             self._shape = image_shape_of(self.image_shape, X.shape[1], whole=False)
-            self.n_channels_ = X.shape[1] // np.prod(self._shape)
-            sums = CoActivation(self.n_channels_, self.extent, self.spacing)
+            n_places = int(np.prod(self._shape))
+            self.n_channels_ = X.shape[1] // n_places
+            background = self.background if self.normalize else 0.0
+            self.background_ = float(background * X.sum(1).mean() / n_places)
+            n_features = self._reading().n_features(self.n_channels_)
+            sums = CoActivation(n_features, self.extent, self.spacing)
             self.n_samples_seen_ = 0
+        reading = self._reading()
         for start in range(0, len(X), 256):
-            maps = self._maps(to_tensor(X[start : start + 256], X.dtype))
-            shares = shares_of_features(maps) if self.normalize else maps
+            shares = reading(self._maps(to_tensor(X[start : start + 256], X.dtype)))
             sums.add(shares, all_places=not self.normalize)
         self._sums = sums
         self.n_samples_seen_ += len(X)
         self.weights_, self.mean_ = self._sums.weights(self.eps)
         return self
+
+    def _reading(self):
+        return Reading(self.normalize, self.background_)
 
     def _maps(self, X):
         return X.view(len(X), *self._shape, self.n_channels_)
@@ -215,10 +242,8 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         weights = to_tensor(self.weights_, X.dtype)
 
         def gate(block):
-            maps = self._maps(block)
-            shares = shares_of_features(maps) if self.normalize else maps
             options = {"spacing": self.spacing, "form": self.form, "alpha": self.alpha}
-            return gated(maps, shares, weights, **options).flatten(1)
+            return gated(self._maps(block), weights, self._reading(), **options).flatten(1)
 
         return in_pieces(lambda rows: in_blocks(gate, rows), X)
 
@@ -247,7 +272,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             down, right = ((x - self.extent) * self.spacing for x in (a, b))
             for i in range(max(0, -down), min(rows, rows - down)):
                 for j in range(max(0, -right), min(columns, columns - right)):
-                    matrix[i, j, :, i + down, j + right] = self.weights_[a, b].T
+                    matrix[i, j, :, i + down, j + right] = self.weights_[a, b, :k, :k].T
         return matrix.reshape(rows * columns * k, -1)
 
     def __sklearn_tags__(self):

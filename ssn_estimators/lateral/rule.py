@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch.nn import functional
 
-__all__ = ["CoActivation", "gated", "offsets", "shares_of_features"]
+__all__ = ["CoActivation", "Reading", "gated", "offsets"]
 
 
 def offsets(extent):
@@ -25,10 +27,36 @@ def _windows(shape, offset, extent, spacing):
     return (slice(None), *here), (slice(None), *there)
 
 
-def shares_of_features(maps):
-    """Maps over their sums at each place; 0, which is no evidence, where nothing is active."""
-    total = maps.sum(-1, keepdim=True)
-    return maps / torch.where(total > 0, total, 1.0)
+class Reading(NamedTuple):
+    """How activities are read as probabilities.
+
+    Parameters
+    ----------
+    normalize : bool, default=True
+        Whether they are shares of the sum at each place, or what they are.
+    background : float, default=0.0
+        What speaks at every place for a last feature, which is that nothing is there.
+    """
+
+    normalize: bool = True
+    background: float = 0.0
+
+    def of_all(self, maps):
+        """Activities with that of the last feature, if there is one."""
+        if not self.background:
+            return maps
+        return torch.cat([maps, torch.full_like(maps[..., :1], self.background)], -1)
+
+    def __call__(self, maps):
+        """Probabilities; 0, which is no evidence, where nothing is active and may be there."""
+        if not self.normalize:
+            return maps
+        maps = self.of_all(maps)
+        total = maps.sum(-1, keepdim=True)
+        return maps / torch.where(total > 0, total, 1.0)
+
+    def n_features(self, n_channels):
+        return n_channels + (self.background > 0)
 
 
 class CoActivation:
@@ -70,31 +98,35 @@ class CoActivation:
         return np.where(seen, (together + eps * apart) / size - 1, 0.0), mean
 
 
-def gated(maps, shares, weights, *, spacing, form, alpha):
+def gated(maps, weights, reading, *, spacing, form, alpha):
     """Maps under their lateral gates.
 
     Parameters
     ----------
-    maps, shares : Tensors of shape (n, rows, columns, features)
-        What is gated, and what the gates see.
+    maps : Tensor of shape (n, rows, columns, channels)
+        What is gated.
     weights : Tensor of shape (2 * extent + 1, 2 * extent + 1, features, features)
         From a neighbour's feature to the centre's.
+    reading : Reading
+        What the gates see of the maps, as many features as weights are between.
     """
-    extent = len(weights) // 2
+    extent, n_channels, shares = len(weights) // 2, maps.shape[-1], reading(maps)
     if form == "linear":
-        kernel = weights.permute(3, 2, 0, 1)  # to, from, rows, columns
+        kernel = weights[..., :n_channels].permute(3, 2, 0, 1)  # to, from, rows, columns
         context = functional.conv2d(
             shares.permute(0, 3, 1, 2), kernel, padding=extent * spacing, dilation=spacing
         )
         return maps * (1 + alpha * context.permute(0, 2, 3, 1)).clamp(min=0)
-    evidence = torch.zeros_like(maps)
+    evidence = torch.zeros_like(shares)
     for place in offsets(extent):
         # nothing comes from beyond the map
         here, there = _windows(maps.shape[1:3], place, extent, spacing)
         said = torch.log((1 + shares[there] @ weights[place]).clamp(min=1e-30))
         evidence[here] += said
     gate = torch.exp(alpha * (evidence - evidence.amax(-1, keepdim=True)))
-    product = maps * gate
-    # features compete: their sum at a place stays
+    activities = reading.of_all(maps)
+    product = activities * gate
+    # features compete, with nothing too: their sum at a place stays
     total = product.sum(-1, keepdim=True)
-    return product * (maps.sum(-1, keepdim=True) / torch.where(total > 0, total, 1.0))
+    product = product * (activities.sum(-1, keepdim=True) / torch.where(total > 0, total, 1.0))
+    return product[..., :n_channels]

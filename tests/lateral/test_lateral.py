@@ -82,6 +82,40 @@ def test_independent_features_have_no_weights():
     assert_allclose(context.transform(maps), maps, rtol=0.05)
 
 
+@pytest.mark.parametrize("form", ["linear", "product"])
+def test_nothing_is_one_more_feature(form):
+    maps, settings = 5 * random_maps(30) ** 3, {"spacing": 1, "form": form, "alpha": 0.3}
+    context = LateralContext((ROWS, COLUMNS), background=2.0, **settings).fit(flat(maps))
+    assert_allclose(context.background_, 2 * maps.sum(-1).mean())
+    nothing = np.full_like(maps[..., :1], context.background_)
+    all_features = np.concatenate([maps, nothing], -1)
+    explicit = LateralContext((ROWS, COLUMNS), **settings).fit(flat(all_features))
+    assert_allclose(context.weights_, explicit.weights_)
+    expected = explicit.transform(flat(all_features)).reshape(all_features.shape)[..., :K]
+    assert_allclose(context.transform(flat(maps)), flat(expected), rtol=1e-12)
+    assert context.connectivity().shape == (ROWS * COLUMNS * K,) * 2
+
+
+def test_weak_activity_on_an_empty_ground_is_weak_evidence():
+    # a bar of activity in an empty image
+    rng = np.random.RandomState(0)
+    maps = np.zeros((200, 12, 12, 2))
+    for image, row in zip(maps, rng.randint(12, size=200), strict=True):
+        image[row, :, 0] = 1.0
+    test = np.zeros((1, 12, 12, 2))
+    test[:, 6, :, 0] = 1.0
+    test[:, 6, 3, 0] = test[:, 1, 3, 0] = 0.05  # a gap in the bar, and noise
+    test[:, 1, 2:5:2, 0] = 0.05
+    gates = {}
+    for background in (0.0, 3.0):
+        context = LateralContext((12, 12), spacing=1, alpha=0.1, background=background)
+        gated = context.fit(flat(maps)).transform(flat(test)).reshape(test.shape)
+        gates[background] = gated[0, [6, 1], 3, 0] / 0.05
+    # shares are the same however weak activity is
+    assert_allclose(*gates[0.0])
+    assert gates[3.0][0] > 2 * gates[3.0][1]
+
+
 def test_like_supports_like():
     # every image has one feature all over
     shares = np.random.RandomState(0).dirichlet(0.3 * np.ones(K), size=200)
@@ -249,8 +283,42 @@ def test_weights_of_a_layer_are_those_of_its_maps(digits):
     kernel = network.parameters_["convolutions.0.weight"][:, 0]
     maps = np.einsum("nijab,kab->nijk", windows, kernel)
     maps = np.maximum(maps + network.parameters_["convolutions.0.bias"], 0)
-    context = LateralContext((8, 8), spacing=3).fit(flat(maps))
+    context = LateralContext((8, 8), spacing=1, background=3.0).fit(flat(maps))
+    assert_allclose(network.lateral_backgrounds_, [context.background_], rtol=1e-4)
     assert_allclose(network.lateral_weights_[0], context.weights_, atol=1e-3)
+
+
+def test_filters_are_learned_without_gates_unless_asked(digits):
+    X, X_test, y, _ = digits
+    settings = NETWORK | {"max_iter": 20, "random_state": 0}
+    plain = CNNClassifier(**settings).fit(X, y)
+    gated = CNNClassifier(lateral="linear", lateral_alpha=0.5, **settings).fit(X, y)
+    assert_array_equal(gated.loss_curve_, plain.loss_curve_)
+    assert np.abs(gated.decision_function(X_test) - plain.decision_function(X_test)).max() > 0.01
+    # nor when training goes on
+    for network in (plain, gated):
+        network.set_params(warm_start=True).fit(X, y)
+    assert_array_equal(gated.loss_curve_, plain.loss_curve_)
+    under = CNNClassifier(lateral="linear", lateral_alpha=0.5, lateral_training=True, **settings)
+    assert_array_equal(under.fit(X, y).loss_curve_[:10], plain.loss_curve_[:10])
+    assert abs(under.loss_curve_[10] - plain.loss_curve_[10]) > 1e-3
+
+
+def test_gates_are_given_to_a_fitted_network(digits):
+    X, X_test, y, _ = digits
+    settings = NETWORK | {"max_iter": 20, "random_state": 0}
+    network = CNNClassifier(**settings).fit(X, y)
+    plain = network.decision_function(X_test)
+    # more images than these are not seen, so that both see the same
+    wanted = CNNClassifier(lateral="product", **settings).fit(X, y)
+    network.set_params(lateral="product").fit_lateral(X)
+    for found, weights in zip(network.lateral_weights_, wanted.lateral_weights_, strict=True):
+        assert_allclose(found, weights, atol=1e-3)
+    found, expected = (n.decision_function(X_test) for n in (network, wanted))
+    assert_allclose(found, expected, atol=1e-4)
+    network.set_params(lateral=None).fit_lateral(X)
+    assert network.lateral_weights_ == network.lateral_backgrounds_ == []
+    assert_array_equal(network.decision_function(X_test), plain)
 
 
 def test_images_with_channels():
