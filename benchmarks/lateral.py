@@ -1,16 +1,19 @@
 """Lateral context under noise: digits with fixed features, and convolutional networks.
 
     python benchmarks/lateral.py --out benchmarks/results/lateral.json
-    python benchmarks/lateral.py --data FOLDER --seeds 3 --out benchmarks/results/lateral.json
+    python benchmarks/lateral.py --data FOLDER --out benchmarks/results/lateral_networks.json
 
 The first: scikit-learn's digits, three times as large, 12 features of 3 x 3 pixels (k-means), a
 logistic regression (its penalty by cross-validation) on their pooled maps; clean training data,
 noisy test data, the same noise for all models of a seed. Beside it the negative control, in which
 neighbours see common pixels. The second, for folders with mnist.npz and cifar10_*.npz: networks
-of two convolutions, with lateral layers or without, the same seeds, and dropout and weight decay or
-none, 600 steps, judged on 2,500 test images. What is there already is not done again.
+of two convolutions, 600 steps, plain, with dropout or with weight decay, each without gates and
+with several; gates are given to one and the same trained network, but where it was trained under
+them. Judged on 2,500 test images, with the same noise. With `--validate` the last 5,000 training
+images are left out, and networks judged on the first 2,500 of these: the way to choose gates.
 """
 
+import copy
 from functools import partial
 from pathlib import Path
 
@@ -31,14 +34,31 @@ from ssn_estimators import CNNClassifier, LateralContext
 from ssn_estimators.lateral import robustness_curve
 
 NOISES = {"gaussian": (0.0, 0.2, 0.4, 0.6), "salt_pepper": (0.1, 0.2, 0.3)}
+# of the networks: what costs colour images as much as these do digits is less
+WEAKER = {
+    "mnist": NOISES,
+    "cifar10": {"gaussian": (0.0, 0.05, 0.1, 0.2), "salt_pepper": (0.02, 0.05, 0.1)},
+}
 APART = {"side": 24, "spacing": 3, "extent": 1, "pool": 6}
 OVERLAPPING = {"side": 8, "spacing": 1, "extent": 2, "pool": 1}
 NETWORK = {"filters": (16, 32), "n_hidden": 64, "max_iter": 600}
-REGULARISED = {"dropout": 0.3, "weight_decay": 0.01}
+REGULARISED = {"plain": {}, "dropout": {"dropout": 0.3}, "decay": {"weight_decay": 0.01}}
+APART_TOO = {"lateral_spacing": None, "lateral_background": 0.0, "lateral_alpha": 0.5}
 GATES = {
     "none": {"lateral": None},
     "linear": {"lateral": "linear"},
     "product": {"lateral": "product"},
+    "linear, no background": {"lateral": "linear", "lateral_background": 0.0},
+    "linear, apart": {"lateral": "linear", "lateral_spacing": None},
+}
+UNDER = {  # trained under them
+    "linear, in training": {"lateral": "linear", "lateral_training": True},
+    # the first version of these gates
+    "linear, in training, apart, no background, alpha .5": {
+        "lateral": "linear",
+        "lateral_training": True,
+    }
+    | APART_TOO,
 }
 DIGITS = {
     f"digits, {name}, {form}, alpha {alpha:g}": where | {"form": form, "alpha": alpha}
@@ -46,10 +66,13 @@ DIGITS = {
     for form, alpha in (("linear", 0.0), ("linear", 1.0), ("product", 1.0))
 }
 NETWORKS = {
-    f"{data}, {regularised}, {gate}": {"data": data} | NETWORK | extra | settings
+    f"{data}, {regularised}": {"data": data, "gates": GATES} | NETWORK | extra
     for data in ("mnist", "cifar10")
-    for regularised, extra in (("plain", {}), ("regularised", REGULARISED))
-    for gate, settings in GATES.items()
+    for regularised, extra in REGULARISED.items()
+} | {
+    f"{data}, plain, {gate}": {"data": data, "gates": {gate: settings}} | NETWORK
+    for data in ("mnist", "cifar10")
+    for gate, settings in UNDER.items()
 }
 ROWS = DIGITS | NETWORKS
 
@@ -131,84 +154,114 @@ def digits(settings, seed):
     return model, X, y, X_test, y_test
 
 
-def images(folder, name):
+def images(folder, name, validate):
     """Training and test images with pixels between 0 and 1, and their shape."""
     if name == "mnist":
-        return *mnist(folder, "train"), *mnist(folder, "test"), (28, 28)
-    parts = []
-    for part in ("train", "test"):
-        X, y = cifar10(folder, part)
-        parts += [X.reshape(len(X), -1).astype(np.float32) / 255, y]
-    return *parts, (32, 32, 3)
-
-
-def figures(folder, row, seed):
-    settings = ROWS[row]
-    if row in DIGITS:
-        model, X, y, X_test, y_test = digits(settings, seed)
-        repeats = 3
+        parts, shape = [*mnist(folder, "train"), *mnist(folder, "test")], (28, 28)
     else:
-        X, y, X_test, y_test, shape = images(folder, settings["data"])
-        own = {k: v for k, v in settings.items() if k != "data"}
-        model, repeats = CNNClassifier(image_shape=shape, random_state=seed, **own), 1
-        X_test, y_test = X_test[:2500], y_test[:2500]
-    model, seconds = timed(lambda: model.fit(X, y))
-    scores = {
+        parts, shape = [], (32, 32, 3)
+        for part in ("train", "test"):
+            X, y = cifar10(folder, part)
+            parts += [X.reshape(len(X), -1).astype(np.float32) / 255, y]
+    X, y, X_test, y_test = parts
+    if validate:
+        X, X_test, y, y_test = X[:-5000], X[-5000:], y[:-5000], y[-5000:]
+    return X, y, X_test[:2500], y_test[:2500], shape
+
+
+def accuracies(model, X, y, noises, n_repeats, seed):
+    """Under the same noise for every model of a seed."""
+    return {
         noise: robustness_curve(
-            model, X_test, y_test, noise=noise, levels=levels, n_repeats=repeats, random_state=seed
+            model, X, y, noise=noise, levels=levels, n_repeats=n_repeats, random_state=seed
         )
         .mean(1)
         .round(5)
         .tolist()
-        for noise, levels in NOISES.items()
-    }
-    return {
-        "row": row,
-        "seed": seed,
-        "settings": settings,
-        "code": code(),
-        "fit_seconds": seconds,
-        "accuracy": scores,
+        for noise, levels in noises.items()
     }
 
 
-def scores_of(results, row):
-    """From seed to accuracies under all noises."""
-    own = [n for n in results["networks"] if n["row"] == row]
-    return {n["seed"]: np.concatenate([n["accuracy"][noise] for noise in NOISES]) for n in own}
+def figures(folder, validate, row, seed):
+    settings = ROWS[row]
+    out = {"row": row, "seed": seed, "settings": settings, "code": code()}
+    if row in DIGITS:
+        model, X, y, X_test, y_test = digits(settings, seed)
+        model, seconds = timed(lambda: model.fit(X, y))
+        scores = accuracies(model, X_test, y_test, NOISES, 3, seed)
+        return out | {"fit_seconds": seconds, "accuracy": scores}
+    X, y, X_test, y_test, shape = images(folder, settings["data"], validate)
+    own = {k: v for k, v in settings.items() if k not in ("data", "gates")}
+    first = next(iter(settings["gates"].values()))
+    model = CNNClassifier(image_shape=shape, random_state=seed, **own, **first)
+    model, seconds = timed(lambda: model.fit(X, y))
+    out |= {"fit_seconds": seconds, "accuracy": {}}
+    for gate, gate_settings in settings["gates"].items():
+        if gate_settings is not first:
+            model = clone_of(model).set_params(**gate_settings).fit_lateral(X)
+        scores = accuracies(model, X_test, y_test, WEAKER[settings["data"]], 1, seed)
+        out["accuracy"][gate] = scores
+    return out
+
+
+def clone_of(model):
+    """The same fitted network, whose gates are as usual."""
+    usual = CNNClassifier().get_params()
+    return copy.copy(model).set_params(**{k: v for k, v in usual.items() if "lateral" in k})
+
+
+def scores_of(networks, noises):
+    """From row (and gate) to accuracies by seed, under all noises."""
+    found = {}
+    for network in networks:
+        gates = network["accuracy"]
+        if network["row"] in DIGITS:
+            gates = {"": gates}
+        for gate, scores in gates.items():
+            name = network["row"].removesuffix(f", {gate}") + (gate and f", {gate}")
+            found.setdefault(name, {})[network["seed"]] = np.concatenate(
+                [scores[noise] for noise in noises]
+            )
+    return found
 
 
 def summary(results):
-    head = [f"{noise[:5]} {level:g}" for noise, levels in NOISES.items() for level in levels]
-    lines = [" " * 46 + "".join(f"{h:>14}" for h in head)]
-    for row in ROWS:
-        own = scores_of(results, row)
+    lines = []
+    for name, noises in ({"digits": NOISES} | WEAKER).items():
+        own = [n for n in results["networks"] if n["row"].startswith(name)]
         if not own:
             continue
-        base = next(r for r in ROWS if r.split(", ")[:2] == row.split(", ")[:2])
-        lines.append(
-            f"{row:38} n={len(own):2}    "
-            + "".join(f"{100 * x:14.1f}" for x in np.mean(list(own.values()), 0))
-        )
-        paired = [own[seed] - x for seed, x in scores_of(results, base).items() if seed in own]
-        if row != base and len(paired) > 1:
-            gain = 100 * np.array(paired)
-            half = t.ppf(0.975, len(gain) - 1) * gain.std(0, ddof=1) / np.sqrt(len(gain))
+        head = [f"{noise[:5]} {level:g}" for noise, levels in noises.items() for level in levels]
+        lines.append(" " * 76 + "".join(f"{h:>14}" for h in head))
+        found = scores_of(own, noises)
+        for row, by_seed in found.items():
             lines.append(
-                " " * 38
-                + "gain    "
-                + "".join(f"{m:+7.1f} +-{h:4.1f}" for m, h in zip(gain.mean(0), half, strict=True))
+                f"{row:64} n={len(by_seed):2}    "
+                + "".join(f"{100 * x:14.1f}" for x in np.mean(list(by_seed.values()), 0))
             )
+            base = next(r for r in found if r.split(", ")[:2] == row.split(", ")[:2])
+            paired = [by_seed[s] - x for s, x in found[base].items() if s in by_seed]
+            if row != base and len(paired) > 1:
+                gain = 100 * np.array(paired)
+                half = t.ppf(0.975, len(gain) - 1) * gain.std(0, ddof=1) / np.sqrt(len(gain))
+                lines.append(
+                    " " * 64
+                    + "gain        "
+                    + "".join(
+                        f"{m:+7.1f} +-{h:4.1f}" for m, h in zip(gain.mean(0), half, strict=True)
+                    )
+                )
     return "\n".join(lines)
 
 
 def main():
     command = parser(__doc__, ROWS)
     command.add_argument("--data", type=Path, help="folder with mnist.npz and cifar10_*.npz")
+    command.add_argument("--validate", action="store_true", help="do not read the test split")
     command.set_defaults(rows=None)
     args = command.parse_args()
     args.rows = args.rows or list(NETWORKS if args.data else DIGITS)
-    work(args, partial(figures, args.data), ROWS, summary)
+    work(args, partial(figures, args.data, args.validate), ROWS, summary)
 
 
 if __name__ == "__main__":

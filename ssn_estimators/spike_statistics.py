@@ -1,4 +1,7 @@
-"""Statistics of spike trains; the public name of ``ssn_estimators.spiking.statistics``."""
+"""Statistics of spike trains, and of what training does to spiking networks."""
 
+from ssn_estimators.spiking import drift, statistics
+from ssn_estimators.spiking.drift import *  # noqa: F403
 from ssn_estimators.spiking.statistics import *  # noqa: F403
-from ssn_estimators.spiking.statistics import __all__  # noqa: F401
+
+__all__ = sorted([*drift.__all__, *statistics.__all__])

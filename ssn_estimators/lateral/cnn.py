@@ -96,7 +96,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         no input.
     lateral_alpha : float, default=0.1
         Strength of the gates.
-    lateral_background : float, default=3.0
+    lateral_background : float, default=10.0
         How much speaks at every place for nothing being there, in mean activities of a place. See
         :class:`LateralContext`.
     lateral_training : bool, default=False
@@ -212,7 +212,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         "lateral_background": 0.0,
         "lateral_training": True,
     }
-    _new_attributes = {"lateral_backgrounds_": []}
+    _new_attributes: dict = {"lateral_backgrounds_": []}
 
     _fitted_shapes = {
         "classes_": ("classes",),
@@ -234,7 +234,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         lateral_extent: int = 1,
         lateral_spacing: int | None = 1,
         lateral_alpha: float = 0.1,
-        lateral_background: float = 3.0,
+        lateral_background: float = 10.0,
         lateral_training: bool = False,
         dropout: float = 0.0,
         weight_decay: float = 0.0,
@@ -373,16 +373,15 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         X = validate_data(self, X, reset=False)
         network = self._network(X.shape[1], len(self.classes_))
         network.to_empty(device=resolve_device(self.device))
-        self.lateral_weights_, self.lateral_backgrounds_ = [], []
         self._learn_context(network, torch.from_numpy(self._images(X[:MOST_SEEN])))
         return self
 
     def _learn_context(self, network, images):
         """Lateral weights of the fitted filters, if there are gates."""
+        self._restore(network, torch.float32)
         if self.lateral is not None:
-            self._restore(network, torch.float32)
             network.learn_context(images)
-            self.lateral_weights_, self.lateral_backgrounds_ = network.lateral_state()
+        self.lateral_weights_, self.lateral_backgrounds_ = network.lateral_state()
 
     def _prepared(self, X, y, sample_weight, going_on):
         """Images, labels and weights, all checked, and the classes."""

@@ -283,7 +283,7 @@ def test_weights_of_a_layer_are_those_of_its_maps(digits):
     kernel = network.parameters_["convolutions.0.weight"][:, 0]
     maps = np.einsum("nijab,kab->nijk", windows, kernel)
     maps = np.maximum(maps + network.parameters_["convolutions.0.bias"], 0)
-    context = LateralContext((8, 8), spacing=1, background=3.0).fit(flat(maps))
+    context = LateralContext((8, 8), spacing=1, background=10.0).fit(flat(maps))
     assert_allclose(network.lateral_backgrounds_, [context.background_], rtol=1e-4)
     assert_allclose(network.lateral_weights_[0], context.weights_, atol=1e-3)
 
