@@ -478,6 +478,44 @@ class GaussianScaleMixture(
             raise ValueError(f"z must have shape ({len(Y)},), one contrast a row; got {z.shape}.")
         return np.multiply(z, (Y @ self.components_.astype(Y.dtype)).T).T
 
+    def marginal(self, pixels: ArrayLike) -> Self:
+        """The model of some of the pixels alone, such as those that nothing covers.
+
+        Its posterior means, put into :meth:`inverse_transform` of the whole model, fill in the
+        other pixels.
+
+        Parameters
+        ----------
+        pixels : array-like of shape (n_pixels,), bool, or of int
+            Which ones: a mask, or their places in a row.
+
+        Returns
+        -------
+        model : GaussianScaleMixture
+            Fitted; its `filters` are the projective fields in these pixels.
+
+        Raises
+        ------
+        ValueError
+            If there are no such pixels.
+        """
+        check_is_fitted(self)
+        places = np.asarray(pixels)
+        if places.dtype == bool and places.shape == (self.n_features_in_,):
+            places = np.flatnonzero(places)
+        legal = places.ndim == 1 and places.dtype.kind in "iu" and len(places)
+        if not (legal and places.min() >= 0 and places.max() < self.n_features_in_):
+            raise ValueError(
+                f"pixels must be a mask of {self.n_features_in_} or places among as many, and not "
+                f"empty; got {pixels!r}."
+            )
+        components = self.components_[:, places]
+        made = type(self)(**self.get_params()).set_params(filters=components)
+        made.components_, made.n_features_in_ = components, len(places)
+        for name in ("covariance_", "noise_std_", "z_shape_", "z_rate_"):
+            setattr(made, name, getattr(self, name))
+        return made
+
     def sample(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
         """Draw images from the model.
 

@@ -233,3 +233,38 @@ def test_posterior_samples_have_the_posterior_moments():
         np.testing.assert_allclose(found, covariance[i], atol=0.05 * covariance[i].max())
     again = model.posterior_sample(X, 40_000, random_state=1)
     np.testing.assert_array_equal(samples, again)
+
+
+def test_some_of_the_pixels_have_their_marginal():
+    model = make_model(n_latents=4, n_pixels=16)
+    X = model.sample(400, random_state=1)
+    seen = RNG(2).permutation(16) < 10
+    part = model.marginal(seen)
+    X_seen = X[:, seen]
+    mean, covariance = part.posterior_moments(X_seen[:3])
+    for i in range(3):
+        found = brute_force(part, X_seen[i])
+        np.testing.assert_allclose(part.score_samples(X_seen[i : i + 1]), found[0], rtol=1e-8)
+        np.testing.assert_allclose(mean[i], found[1], rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(covariance[i], found[2], rtol=1e-6, atol=1e-8)
+    # the law of total variance: what is seen leaves more open than the whole, on average
+    whole = np.einsum("nii->n", model.posterior_moments(X)[1])
+    assert np.einsum("nii->n", part.posterior_moments(X_seen)[1]).mean() > whole.mean()
+    # and fills in the rest better than nothing does
+    filled = model.inverse_transform(part.transform(X_seen), part.posterior_z(X_seen))
+    missing = X[:, ~seen]
+    assert ((filled[:, ~seen] - missing) ** 2).mean() < 0.5 * (missing**2).mean()
+    # all pixels, as places
+    all_of_them = model.marginal(range(16))
+    np.testing.assert_array_equal(all_of_them.transform(X), model.transform(X))
+    # pixels may be fewer than latents
+    few = model.marginal([3, 0])
+    np.testing.assert_allclose(
+        few.transform(X[:1, [3, 0]])[0], brute_force(few, X[0, [3, 0]])[1], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("pixels", [[], [True, False], [16], [-1], [0.5], [[0, 1]]])
+def test_pixels_that_there_are_not_are_refused(pixels):
+    with pytest.raises(ValueError, match="pixels must be a mask of 16"):
+        make_model().marginal(pixels)
