@@ -42,23 +42,23 @@ WEAKER = {
 APART = {"side": 24, "spacing": 3, "extent": 1, "pool": 6}
 OVERLAPPING = {"side": 8, "spacing": 1, "extent": 2, "pool": 1}
 NETWORK = {"filters": (16, 32), "n_hidden": 64, "max_iter": 600}
-REGULARISED = {"plain": {}, "dropout": {"dropout": 0.3}, "decay": {"weight_decay": 0.01}}
-APART_TOO = {"lateral_spacing": None, "lateral_background": 0.0, "lateral_alpha": 0.5}
-GATES = {
-    "none": {"lateral": None},
-    "linear": {"lateral": "linear"},
+REGULARISED = {"dropout": {"dropout": 0.3}, "decay": {"weight_decay": 0.01}}
+GATES = {"none": {"lateral": None}, "linear": {"lateral": "linear"}}
+MORE_GATES = GATES | {
     "product": {"lateral": "product"},
     "linear, no background": {"lateral": "linear", "lateral_background": 0.0},
     "linear, apart": {"lateral": "linear", "lateral_spacing": None},
 }
-UNDER = {  # trained under them
+IN_TRAINING = {
     "linear, in training": {"lateral": "linear", "lateral_training": True},
-    # the first version of these gates
+    # as these gates were at first
     "linear, in training, apart, no background, alpha .5": {
         "lateral": "linear",
         "lateral_training": True,
-    }
-    | APART_TOO,
+        "lateral_spacing": None,
+        "lateral_background": 0.0,
+        "lateral_alpha": 0.5,
+    },
 }
 DIGITS = {
     f"digits, {name}, {form}, alpha {alpha:g}": where | {"form": form, "alpha": alpha}
@@ -66,13 +66,15 @@ DIGITS = {
     for form, alpha in (("linear", 0.0), ("linear", 1.0), ("product", 1.0))
 }
 NETWORKS = {
-    f"{data}, {regularised}": {"data": data, "gates": GATES} | NETWORK | extra
+    f"{data}, {name}": {"data": data, "gates": gates} | NETWORK | extra
     for data in ("mnist", "cifar10")
-    for regularised, extra in REGULARISED.items()
+    for name, gates, extra in [
+        ("plain", MORE_GATES, {}),
+        *((name, GATES, extra) for name, extra in REGULARISED.items()),
+    ]
 } | {
-    f"{data}, plain, {gate}": {"data": data, "gates": {gate: settings}} | NETWORK
-    for data in ("mnist", "cifar10")
-    for gate, settings in UNDER.items()
+    f"mnist, plain, {name}": {"data": "mnist", "gates": {name: gate}} | NETWORK
+    for name, gate in IN_TRAINING.items()
 }
 ROWS = DIGITS | NETWORKS
 
