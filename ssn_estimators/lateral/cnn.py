@@ -94,7 +94,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
     lateral_spacing : int or None, default=1
         Distance between neighbours, in places; None is `kernel_size`, so that their filters share
         no input.
-    lateral_alpha : float, default=0.1
+    lateral_alpha : float, default=0.05
         Strength of the gates.
     lateral_background : float, default=10.0
         How much speaks at every place for nothing being there, in mean activities of a place. See
@@ -233,7 +233,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         lateral: Literal["linear", "product"] | None = None,
         lateral_extent: int = 1,
         lateral_spacing: int | None = 1,
-        lateral_alpha: float = 0.1,
+        lateral_alpha: float = 0.05,
         lateral_background: float = 10.0,
         lateral_training: bool = False,
         dropout: float = 0.0,
