@@ -198,15 +198,16 @@ def figures(folder, validate, row, seed):
     X, y, X_test, y_test, shape = images(folder, settings["data"], validate)
     own = {k: v for k, v in settings.items() if k not in ("data", "alpha", "gates")}
     alpha = {"lateral_alpha": settings["alpha"]}
-    first = alpha | next(iter(settings["gates"].values()))
-    model = CNNClassifier(image_shape=shape, random_state=seed, **own, **first)
-    if first["lateral"] is None:  # it would warn of a strength of none
-        model.set_params(lateral_alpha=CNNClassifier().lateral_alpha)
+    gates = {
+        k: gate if gate["lateral"] is None else alpha | gate
+        for k, gate in settings["gates"].items()
+    }
+    model = CNNClassifier(image_shape=shape, random_state=seed, **own, **next(iter(gates.values())))
     model, seconds = timed(lambda: model.fit(X, y))
     out |= {"fit_seconds": seconds, "accuracy": {}}
-    for i, (gate, gate_settings) in enumerate(settings["gates"].items()):
+    for i, (gate, parameters) in enumerate(gates.items()):
         if i:
-            model = clone_of(model).set_params(**alpha | gate_settings).fit_lateral(X)
+            model = clone_of(model).set_params(**parameters).fit_lateral(X)
         scores = accuracies(model, X_test, y_test, WEAKER[settings["data"]], 1, seed)
         out["accuracy"][gate] = scores
     return out
