@@ -94,7 +94,7 @@ def size(networks):
 
 def steps(networks):
     """Accuracy and size of the weights against training time, and what that does to shuffles."""
-    names = [f"{n:,} steps" for n in STEPS] + ["half as many steps", "SSN 50:50"]
+    names = [f"{n:,} steps" for n in STEPS] + ["SSN 50:50"]
     names = [name for name in names if by_row(networks, name, "weights_rms")]
     if len(names) < 2:
         return None
