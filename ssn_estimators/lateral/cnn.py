@@ -71,8 +71,8 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
     Layers of rectified convolutions, each followed by its lateral gate and by maximum pooling;
     then a rectified layer and a softmax. Filters are learned by backpropagation, lateral weights
     from what is active together, without labels [1]_, see :class:`LateralContext`: at the end, from
-    4,000 of the samples if there are more. Gates make answers to noisy images better than layers
-    that have learned on clean ones give; layers that are trained under gates lose that again.
+    4,000 of the samples if there are more. They help layers that have learned from clean images
+    with noisy ones; layers that learn under gates gain less from them.
 
     Where all different samples make one batch, equal ones are one, of the sum of their weights: an
     integer weight is as good as so many copies. Lateral weights do not heed them.
@@ -467,15 +467,18 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         wanted = self._network(self.n_features_in_, len(self.classes_)).state_dict()
         check_parameters(self.parameters_, wanted)
         side, n_layers = 2 * self.lateral_extent + 1, len(self.lateral_weights_)
-        backgrounds = self.lateral_backgrounds_ or [0.0] * n_layers
-        if len(backgrounds) != n_layers:
+        # of the first files there are none
+        backgrounds = self.lateral_backgrounds_ or [0.0] * len(self.filters)
+        if n_layers and len(backgrounds) != len(self.filters):
             raise ValueError(
-                f"lateral_backgrounds_ must be of {n_layers} layers, got {len(backgrounds)}."
+                f"lateral_backgrounds_ must be of {len(self.filters)} layers, got "
+                f"{len(backgrounds)}."
             )
-        features = map(
-            Reading.n_features, (Reading(background=b) for b in backgrounds), self.filters
-        )
-        wanted = [(side, side, n, n) for n in features]
+        n_features = [
+            Reading(background=background).n_features(n_channels)
+            for n_channels, background in zip(self.filters, backgrounds, strict=False)
+        ]
+        wanted = [(side, side, n, n) for n in n_features]
         found = [np.shape(weights) for weights in self.lateral_weights_]
         if n_layers and found != wanted:
             raise ValueError(f"lateral_weights_ must be of shapes {wanted}, got {found}.")
