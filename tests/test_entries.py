@@ -62,7 +62,7 @@ from ssn_estimators.inspection import (
 )
 from ssn_estimators.inspection.sampling import energy_distance, sliced_wasserstein
 from ssn_estimators.lateral import add_salt_pepper, robustness_curve
-from ssn_estimators.lateral.rule import gated
+from ssn_estimators.lateral.rule import Reading, gated
 from ssn_estimators.stationary.moments import stationary_moments
 
 PAIR = Circuit([[1.25, -0.65], [1.2, -0.5]], 1, 0.2, k=0.04)
@@ -225,7 +225,8 @@ def test_no_context_from_beyond_a_map(form, shape):
     padded[inside] = maps
     weights = torch.from_numpy(context.weights_)
     wide = torch.from_numpy(padded)
-    expected = gated(wide, wide, weights, spacing=3, form=form, alpha=1.0)[inside]
+    seen = Reading(normalize=False)
+    expected = gated(wide, weights, seen, spacing=3, form=form, alpha=1.0)[inside]
     np.testing.assert_allclose(found, expected.reshape(20, -1).numpy(), rtol=1e-9, atol=1e-12)
 
 
