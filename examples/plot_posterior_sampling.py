@@ -73,6 +73,22 @@ print(f"90% of the way after {display.switch.time_to(0.9)[0]:g} ms")
 # %%
 # What the circuit perceives, the patch for which the means of its samples stand, leaves out what
 # the model has no features for. So it takes noise away, nearly as well as the exact posterior.
+
+
+def compare(shown, pixels=..., which=""):
+    """Some patches in columns, and how near all are to the first ones in some of their pixels."""
+    clean, *_ = shown.values()
+    _, axes = plt.subplots(4, 4, figsize=(5.5, 5.8), layout="constrained")
+    for column, (name, images) in zip(axes.T, shown.items(), strict=True):
+        error = ((images - clean)[:, pixels] ** 2).mean()
+        ratio = 10 * np.log10(np.ptp(clean) ** 2 / error) if error else np.inf
+        print(f"{name:15} peak signal-to-noise ratio{which} {ratio:.1f} dB")
+        for ax, image in zip(column, images[::50], strict=True):
+            ax.imshow(image.reshape(SHAPE), cmap="gray", vmin=-3, vmax=3)
+            ax.set_axis_off()
+        column[0].set_title(name, fontsize=10)
+
+
 clean = X_test[np.argsort(-contrast)[50:250]]
 noisy = clean + rng.normal(scale=1.0, size=clean.shape)
 shown = {
@@ -81,15 +97,7 @@ shown = {
     "circuit": sampler.reconstruct(noisy),
     "exact posterior": model.inverse_transform(model.transform(noisy), model.posterior_z(noisy)),
 }
-figure, axes = plt.subplots(4, 4, figsize=(5.5, 5.8), layout="constrained")
-for column, (name, images) in zip(axes.T, shown.items(), strict=True):
-    error = ((images - clean) ** 2).mean()
-    ratio = 10 * np.log10(np.ptp(clean) ** 2 / error) if error else np.inf
-    print(f"{name:15} peak signal-to-noise ratio {ratio:.1f} dB")
-    for ax, image in zip(column, images[::50], strict=True):
-        ax.imshow(image.reshape(SHAPE), cmap="gray", vmin=-3, vmax=3)
-        ax.set_axis_off()
-    column[0].set_title(name, fontsize=10)
+compare(shown)
 
 # %%
 # Half of the pixels are missing, and grey in their place. The exact posterior takes those alone
@@ -106,12 +114,4 @@ shown = {
     "circuit": np.where(seen, clean, sampler.reconstruct(missing)),
     "exact posterior": np.where(seen, clean, exact),
 }
-figure, axes = plt.subplots(4, 4, figsize=(5.5, 5.8), layout="constrained")
-for column, (name, images) in zip(axes.T, shown.items(), strict=True):
-    error = ((images - clean)[:, ~seen] ** 2).mean()
-    ratio = 10 * np.log10(np.ptp(clean) ** 2 / error) if error else np.inf
-    print(f"{name:15} peak signal-to-noise ratio of missing pixels {ratio:.1f} dB")
-    for ax, image in zip(column, images[::50], strict=True):
-        ax.imshow(image.reshape(SHAPE), cmap="gray", vmin=-3, vmax=3)
-        ax.set_axis_off()
-    column[0].set_title(name, fontsize=10)
+compare(shown, ~seen, " of missing pixels")

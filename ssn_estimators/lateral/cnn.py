@@ -439,8 +439,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         network.weights, network.backgrounds = [], []
         if self.lateral is not None:
             network.weights = [to_tensor(x).to(**kind) for x in self.lateral_weights_]
-            # of the first files there are none
-            network.backgrounds = self.lateral_backgrounds_ or [0.0] * len(network.weights)
+            network.backgrounds = self._backgrounds()
 
     def _check_layers(self, n_features):
         filters = np.asarray(self.filters)
@@ -466,22 +465,26 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         self._check_layers(self.n_features_in_)
         wanted = self._network(self.n_features_in_, len(self.classes_)).state_dict()
         check_parameters(self.parameters_, wanted)
-        side, n_layers = 2 * self.lateral_extent + 1, len(self.lateral_weights_)
-        # of the first files there are none
-        backgrounds = self.lateral_backgrounds_ or [0.0] * len(self.filters)
-        if n_layers and len(backgrounds) != len(self.filters):
+        if not self.lateral_weights_:
+            return
+        side, backgrounds = 2 * self.lateral_extent + 1, self._backgrounds()
+        if len(backgrounds) != len(self.filters):
             raise ValueError(
                 f"lateral_backgrounds_ must be of {len(self.filters)} layers, got "
                 f"{len(backgrounds)}."
             )
         n_features = [
             Reading(background=background).n_features(n_channels)
-            for n_channels, background in zip(self.filters, backgrounds, strict=False)
+            for n_channels, background in zip(self.filters, backgrounds, strict=True)
         ]
         wanted = [(side, side, n, n) for n in n_features]
         found = [np.shape(weights) for weights in self.lateral_weights_]
-        if n_layers and found != wanted:
+        if found != wanted:
             raise ValueError(f"lateral_weights_ must be of shapes {wanted}, got {found}.")
+
+    def _backgrounds(self):
+        """Of every layer; the first files have none."""
+        return self.lateral_backgrounds_ or [0.0] * len(self.filters)
 
     def _network(self, n_features, n_classes):
         """Of this size, without values."""
