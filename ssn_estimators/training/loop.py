@@ -33,6 +33,7 @@ RECENT = 25  # losses that say where training is
 LARGE_RATE = 0.1  # a step of Adam then is as large as most weights
 CALMER_RATE, CALMER_PENALTY = 0.5, 10.0  # of an attempt after one that was not stable
 REPAIRS, REPAIR_STEPS, REPAIR_RATE = 3, 50, 0.1  # times, steps and rate, if the end is not stable
+REPAIR_PENALTY = 0.1  # least factor of instability then, which trials that end early do not show
 LEAST_STEPS, TOLD = 200, 0.25  # of the last stage, and the share of them after which it is asked
 CONFIRM_INTERVAL = 50  # accepted steps between two confirmations on the running batch
 SCORE_INTERVAL = 50  # steps between two looks at the score
@@ -490,6 +491,9 @@ class _Run:
 
     def _repaired(self, descent):
         """The latest model after some short steps that heed stability most; None if it failed."""
+        penalties = self.plan.penalties
+        heeding = replace(penalties, stability=max(REPAIR_PENALTY, penalties.stability))
+        self.objective = _Objective(self.task, heeding, always=True)
         descent.caution, rate = MOST_CAUTION, REPAIR_RATE * self.phase.learning_rate_init
         for _ in range(REPAIR_STEPS):
             yield from self._step(descent, next(self.batches), rate)
