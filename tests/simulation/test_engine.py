@@ -515,6 +515,21 @@ def test_changing_a_moment_in_place_does_not_change_the_gradient():
     assert_same(gradients(outcome, leaves), expected, 1e-14)
 
 
+@pytest.mark.parametrize("solver", ["heun", "ab2"])
+def test_independent_noise_needs_no_product(solver, loops, monkeypatch):
+    setup = replace(setup_of(), solver=solver)
+    weights, noise_factor, drive = problem(setup)
+    leaves = weights, torch.diag_embed(noise_factor.detach().diagonal(dim1=1, dim2=2)), drive
+    leaves[1].requires_grad_()
+    assert cpu._compact(leaves[1][0].detach()).shape == (leaves[1].shape[1], 1)
+    found = run_engine(leaves, setup)
+    of_found = gradients(found, leaves)
+    monkeypatch.setattr(cpu, "_compact", torch.clone)
+    expected = run_engine(leaves, setup)
+    assert_same(found, expected, 1e-14)
+    assert_same(of_found, gradients(expected, leaves), 1e-14)
+
+
 SMALL = {"k": 0.05, "noise_factor": 0.5, "n_excitatory": 2}
 WEIGHTS = [[1.0, 0.4, -1.5], [0.5, 0.6, -1.0], [1.6, 1.0, -0.8]]
 SHORT = {"duration": 4.0, "burn_in": 2.0, "random_state": 0, "record": ("u", "eta")}

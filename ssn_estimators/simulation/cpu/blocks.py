@@ -27,7 +27,7 @@ class Network(NamedTuple):
 
     recurrent: object  # A
     transposed: object
-    noise_factor: object  # e n
+    noise_factor: object  # e n; of shape (n_neurons, 1) if noise is independent
     relative_step: object  # e, of shape (n_neurons, 1)
     response: object  # c of the rate form, of the same shape; else of (0, 1)
 

@@ -333,6 +333,17 @@ def _product(a, b, out):
 
 
 @compiled(**OPTIONS)
+def _kick(noise_factor, z, out):
+    if noise_factor.shape[0] == noise_factor.shape[1]:
+        _product(noise_factor, z, out)
+        return
+    for i in range(len(out)):
+        own = noise_factor[i, 0]
+        for j in range(out.shape[1]):
+            out[i, j] = own * z[i, j]
+
+
+@compiled(**OPTIONS)
 def _respond(new, force, u, c, e, law):
     """Increment of a cell's rates in the rate form, from their recurrent input."""
     gamma, table = law
@@ -559,7 +570,7 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
         if not source.quiet:
             ornstein_uhlenbeck(flat[: size + 1], source.process)
             for t in range(size + 1):
-                _product(source.noise_factor, z[t], kicks[t])
+                _kick(source.noise_factor, z[t], kicks[t])
         forcing, part = Forcing(source.base, kicks, source.columns), path[first : first + size]
         first_ever, in_rates = cold and done == 0, len(cells.response) > 0
         if scheme.heun:

@@ -22,6 +22,7 @@ BLOCK_ELEMENTS = 2**13  # of one array of a block: some of them fit the nearest 
 SMALL_PRODUCT = 10**6  # multiplications; OpenBLAS does not copy the factors of small products
 BLOCK_COLUMNS = 128  # where neither is possible, for products to be efficient
 VECTOR = 16  # columns that the processor goes over at once
+MANY_CELLS_COLUMNS = 4 * VECTOR  # of so many cells that a step of no more is work for a thread
 TINY = 2**13  # numbers, which no library shares out among threads
 WAVE = 8  # blocks a thread that are made ready at a time
 
@@ -84,10 +85,12 @@ def _arrays_for(drive, setup):
 def tiles(n_neurons, n_inputs, setup):
     """Slices of inputs and draws, of nearly equal sizes; the same on any machine."""
     largest = min(BLOCK_ELEMENTS // n_neurons, SMALL_PRODUCT // n_neurons**2)
-    largest = BLOCK_COLUMNS if largest < 4 * VECTOR else largest
     # below a quarter of it, or of all columns, calls would cost more than they compute
+    least = BLOCK_COLUMNS
+    if largest < MANY_CELLS_COLUMNS:
+        largest, least = BLOCK_COLUMNS, MANY_CELLS_COLUMNS
     quarter = max(largest, n_inputs * setup.n_trials) // 4
-    size = min(largest, max(BLOCK_COLUMNS, quarter))
+    size = min(largest, max(least, quarter))
     # shared noise must not depend on the number of inputs
     most_draws = (largest if setup.shared_noise else size) // setup.signs
     draws = _slices(setup.n_draws, most_draws, VECTOR)
@@ -143,7 +146,7 @@ class _Run:
         self.arrays = _arrays_for(drive, setup)
         of_cells = self.relative_step, response
         self.networks = [
-            Network(*map(self.arrays.array, (a, a.mT.contiguous(), n, *of_cells)))
+            Network(*map(self.arrays.array, (a, a.mT.contiguous(), _compact(n), *of_cells)))
             for a, n in zip(self.recurrent.detach(), self.noise_factor.detach(), strict=True)
         ]
         self.n_networks = len(drive)
@@ -357,6 +360,12 @@ class _Run:
             return self.arrays.array(owed.contiguous())
 
         return owe
+
+
+def _compact(noise_factor):
+    """Independent noise as a column: one multiplication a cell in place of a product."""
+    own = noise_factor.diagonal()
+    return own[:, None].contiguous() if torch.equal(noise_factor, own.diag()) else noise_factor
 
 
 def _by_row(constant):

@@ -86,7 +86,8 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
         part = path[first : first + size]
         kicks = source.kicks
         if not source.quiet:
-            kicks = source.noise_factor @ source.process.advance(size)
+            n, z = source.noise_factor, source.process.advance(size)
+            kicks = n @ z if n.shape[0] == n.shape[1] else n * z
         forcing = Forcing(source.base, kicks, source.columns)
         if scheme.heun:
             some = predictions[done : done + size] if len(predictions) > 1 else predictions

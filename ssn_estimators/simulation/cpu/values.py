@@ -58,7 +58,7 @@ class Source(NamedTuple):
     process: object  # noise, as `ornstein_uhlenbeck` takes it
     values: object  # takes some of it, of shape (chunk + 1, n_neurons, n_kicks)
     kicks: object  # takes e n z, of the same shape
-    noise_factor: object  # e n
+    noise_factor: object  # e n, of shape (n_neurons, n_neurons), or (n_neurons, 1): its diagonal
     columns: Columns
     quiet: bool  # whether n is 0, and nobody asks for z: then kicks are 0
 
