@@ -89,6 +89,8 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         Cells of the rectified layer.
     lateral : {None, "linear", "product"}, default=None
         Form of the gates, if any.
+    lateral_layers : int or None, default=None
+        Number of layers that are gated, from the first one on; None is all.
     lateral_extent : int, default=1
         Neighbours to each side.
     lateral_spacing : int or None, default=1
@@ -145,10 +147,10 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
     parameters_ : dict of str to ndarray
         Filters, weights and biases.
     lateral_weights_ : list of ndarray of shape (side, side, n_filters, n_filters)
-        Weights of every layer, as in :class:`LateralContext`, with one feature more for nothing
-        being there; empty without gates.
+        Weights of every gated layer, as in :class:`LateralContext`, with one feature more for
+        nothing being there; empty without gates.
     lateral_backgrounds_ : list of float
-        Activity of every layer that speaks for nothing being there; empty without gates.
+        Activity of every gated layer that speaks for nothing being there; empty without gates.
     input_mean_, input_scale_ : float
         Mean and standard deviation of all pixels seen during fit, by weight.
     loss_curve_ : list of float
@@ -182,6 +184,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         "pool_size": COUNT,
         "n_hidden": COUNT,
         "lateral": [StrOptions({"linear", "product"}), None],
+        "lateral_layers": [*COUNT, None],
         "lateral_extent": COUNT,
         "lateral_spacing": [*COUNT, None],
         "lateral_alpha": NOT_NEGATIVE,
@@ -196,6 +199,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
 
     _only_with = StepwiseMixin._only_with | dict.fromkeys(
         (
+            "lateral_layers",
             "lateral_extent",
             "lateral_spacing",
             "lateral_alpha",
@@ -208,6 +212,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
     # of which the first files of format 2 do not know, and what they stood for
     _new_parameters = {
         "class_weight": None,
+        "lateral_layers": None,
         "lateral_spacing": None,
         "lateral_background": 0.0,
         "lateral_training": True,
@@ -231,6 +236,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         pool_size: int = 2,
         n_hidden: int = 64,
         lateral: Literal["linear", "product"] | None = None,
+        lateral_layers: int | None = None,
         lateral_extent: int = 1,
         lateral_spacing: int | None = 1,
         lateral_alpha: float = 0.05,
@@ -257,6 +263,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         self.pool_size = pool_size
         self.n_hidden = n_hidden
         self.lateral = lateral
+        self.lateral_layers = lateral_layers
         self.lateral_extent = lateral_extent
         self.lateral_spacing = lateral_spacing
         self.lateral_alpha = lateral_alpha
@@ -447,6 +454,11 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
             raise ValueError(f"filters must be positive integers, got {self.filters!r}.")
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {self.kernel_size}.")
+        if self._n_gated > len(filters):
+            raise ValueError(
+                f"lateral_layers must not be above the number of layers, {len(filters)}, got "
+                f"{self.lateral_layers}."
+            )
         self._shape(n_features)
 
     def _shape(self, n_features):
@@ -468,14 +480,15 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         if not self.lateral_weights_:
             return
         side, backgrounds = 2 * self.lateral_extent + 1, self._backgrounds()
-        if len(backgrounds) != len(self.filters):
+        gated_filters = self.filters[: self._n_gated]
+        if len(backgrounds) != len(gated_filters):
             raise ValueError(
-                f"lateral_backgrounds_ must be of {len(self.filters)} layers, got "
+                f"lateral_backgrounds_ must be of {len(gated_filters)} layers, got "
                 f"{len(backgrounds)}."
             )
         n_features = [
             Reading(background=background).n_features(n_channels)
-            for n_channels, background in zip(self.filters, backgrounds, strict=True)
+            for n_channels, background in zip(gated_filters, backgrounds, strict=True)
         ]
         wanted = [(side, side, n, n) for n in n_features]
         found = [np.shape(weights) for weights in self.lateral_weights_]
@@ -484,7 +497,11 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
 
     def _backgrounds(self):
         """Of every layer; the first files have none."""
-        return self.lateral_backgrounds_ or [0.0] * len(self.filters)
+        return self.lateral_backgrounds_ or [0.0] * len(self.lateral_weights_)
+
+    @property
+    def _n_gated(self):
+        return len(self.filters) if self.lateral_layers is None else self.lateral_layers
 
     def _network(self, n_features, n_classes):
         """Of this size, without values."""
@@ -499,6 +516,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
                 dropout=self.dropout,
                 gate=Gate(
                     self.lateral,
+                    self._n_gated,
                     self.lateral_alpha,
                     self.lateral_extent,
                     self.lateral_spacing or self.kernel_size,
@@ -537,6 +555,7 @@ class Gate(NamedTuple):
     """How surrounds gate a layer; see :class:`LateralContext`."""
 
     form: str | None
+    n_layers: int
     alpha: float
     extent: int
     spacing: int
@@ -617,7 +636,7 @@ class _Network(torch.nn.Module):
         device = self.hidden.weight.device
         blocks = [block.to(device) for block in images.split(256)]
         self.weights, self.backgrounds = [], []
-        for i, convolution in enumerate(self.convolutions):
+        for i, convolution in enumerate(self.convolutions[: self.gate.n_layers]):
             active = [self._maps(i, block).sum(-1).mean((1, 2)) for block in blocks]
             reading = Reading(background=self.gate.background * float(torch.cat(active).mean()))
             n_features = reading.n_features(convolution.out_channels)

@@ -1,5 +1,7 @@
 """Lateral weights and gates against theory; noise; convolutional networks that have them."""
 
+import copy
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -7,7 +9,14 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from ssn_estimators import CNNClassifier, LateralContext, from_connectivity, robustness_curve
+from ssn_estimators import (
+    CNNClassifier,
+    LateralContext,
+    from_connectivity,
+    load,
+    robustness_curve,
+    save,
+)
 from ssn_estimators.lateral import add_gaussian_noise, add_salt_pepper
 
 ROWS, COLUMNS, K = 6, 5, 3
@@ -319,6 +328,27 @@ def test_gates_are_given_to_a_fitted_network(digits):
     network.set_params(lateral=None).fit_lateral(X)
     assert network.lateral_weights_ == network.lateral_backgrounds_ == []
     assert_array_equal(network.decision_function(X_test), plain)
+
+
+def test_gates_of_the_first_layers_only(digits, tmp_path):
+    X, X_test, y, _ = digits
+    settings = NETWORK | {"max_iter": 20, "random_state": 0}
+    whole = CNNClassifier(lateral="linear", **settings).fit(X, y)
+    first = CNNClassifier(lateral="linear", lateral_layers=1, **settings).fit(X, y)
+    assert len(first.lateral_weights_) == len(first.lateral_backgrounds_) == 1
+    assert_array_equal(first.lateral_weights_[0], whole.lateral_weights_[0])
+    # gates without strength in the others are none
+    cut = copy.copy(whole).set_params(lateral_layers=1)
+    cut.lateral_weights_ = whole.lateral_weights_[:1]
+    cut.lateral_backgrounds_ = whole.lateral_backgrounds_[:1]
+    assert_array_equal(cut.decision_function(X_test), first.decision_function(X_test))
+    assert np.abs(whole.decision_function(X_test) - first.decision_function(X_test)).max() > 1e-3
+    save(first, tmp_path / "first.ssn")
+    again = load(tmp_path / "first.ssn")
+    assert_array_equal(again.decision_function(X_test), first.decision_function(X_test))
+    again.set_params(warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match="lateral_layers must not be above the number of layers"):
+        first.set_params(lateral_layers=3).fit(X, y)
 
 
 def test_images_with_channels():
