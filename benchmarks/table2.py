@@ -78,7 +78,7 @@ POOL = GENERAL | {
 ROWS = {
     "published Gaussian ring": (RING, None, 1),
     "published Gaussian ring, fine-tuned": (RING, None, 2),
-    "Gaussian ring": (RING | {"weight_structure": "gaussian_ring"}, None, 2),
+    "Gaussian ring": (MEANS_TOO | {"weight_structure": "gaussian_ring"}, None, 3),
     "ring SSN": (RING | {"weight_structure": "circulant"}, None, 10),
     "ring SSN, means as well": (MEANS_TOO | {"weight_structure": "circulant"}, None, 10),
     "Gaussian ring, images": (

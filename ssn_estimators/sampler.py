@@ -440,9 +440,13 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             self.noise_seed_ = int(rng.randint(2**31 - 1))
         data, held_out = self._data(inputs, mean, covariance, rng, device)
         sizes = self._sizes((n_latents, n_latents))
+        noise = {}
+        if self.weight_structure == "gaussian_ring":
+            # from weaker noise its few numbers end where variances and covariances are too small
+            noise["noise"] = float(np.sqrt(np.einsum("nii->ni", covariance).mean()))
 
         def restart():
-            circuit = self._start(sizes[0], data[0].cpu().numpy(), rng)
+            circuit = self._start(sizes[0], data[0].cpu().numpy(), rng, **noise)
             return Model(circuit, task.start(circuit, n_latents))
 
         if going_on:
@@ -594,13 +598,13 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             inputs = check_array(self.encoder_.transform(X), dtype=kinds, input_name="encoded X")
         return inputs / inputs.dtype.type(self.input_scale_)
 
-    def _start(self, size, inputs, rng):
+    def _start(self, size, inputs, rng, **noise):
         def h():
             # a pair that stands the strongest inputs stands those of all latents
             sample = inputs[rng.permutation(len(inputs))[:256]].max(1, keepdims=True)
             return np.hstack([sample, sample])
 
-        return self._first_circuit(size, h, rng, theta=THETA)
+        return self._first_circuit(size, h, rng, theta=THETA, **noise)
 
     def _score_of(self, task, held_out, closure, device):
         """Minus the cost on held-out data: from equations, or with the seed of prediction."""

@@ -379,3 +379,21 @@ def test_pool_goes_on_with_a_warm_start(pooled, images):
     again = copy.copy(pooled).set_params(warm_start=True, max_iter=5).fit(images)
     assert not np.array_equal(again.pool_weights_, pooled.pool_weights_)
     assert_allclose(again.pool_weights_, pooled.pool_weights_, atol=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_gaussian_rings_learn_from_a_pair(seed):
+    """Moments of its 15 numbers, by the closure: from noise of .3 mV the cost ends above 2."""
+    ring, settings = make_ring_gsm(), {"max_iter": 400, "growth_iter": 40, "finetune_iter": 0}
+    sampler = SSNSampler(
+        weight_structure="gaussian_ring",
+        cost_weights=(1.0, 2.0, 1.0),
+        settling_penalty=0.0,
+        learning_rate_init=0.02,
+        random_state=seed,
+        **settings,
+    )
+    X, targets = ring.h[:, :50], {"mean": ring.mu, "covariance": ring.sigma}
+    sampler.fit(X, **targets)
+    assert sampler.normalized_cost(X, **targets, method="closure").cost < 0.3
