@@ -396,4 +396,4 @@ def test_gaussian_rings_learn_from_a_pair(seed):
     )
     X, targets = ring.h[:, :50], {"mean": ring.mu, "covariance": ring.sigma}
     sampler.fit(X, **targets)
-    assert sampler.normalized_cost(X, **targets, method="closure").cost < 0.3
+    assert sampler.normalized_cost(X, **targets, method="closure").total < 0.3

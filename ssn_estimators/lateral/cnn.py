@@ -89,14 +89,14 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         Cells of the rectified layer.
     lateral : {None, "linear", "product"}, default=None
         Form of the gates, if any.
-    lateral_layers : int or None, default=None
+    lateral_layers : int or None, default=1
         Number of layers that are gated, from the first one on; None is all.
     lateral_extent : int, default=1
         Neighbours to each side.
     lateral_spacing : int or None, default=1
         Distance between neighbours, in places; None is `kernel_size`, so that their filters share
         no input.
-    lateral_alpha : float, default=0.05
+    lateral_alpha : float, default=0.1
         Strength of the gates.
     lateral_background : float, default=10.0
         How much speaks at every place for nothing being there, in mean activities of a place. See
@@ -236,10 +236,10 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         pool_size: int = 2,
         n_hidden: int = 64,
         lateral: Literal["linear", "product"] | None = None,
-        lateral_layers: int | None = None,
+        lateral_layers: int | None = 1,
         lateral_extent: int = 1,
         lateral_spacing: int | None = 1,
-        lateral_alpha: float = 0.05,
+        lateral_alpha: float = 0.1,
         lateral_background: float = 10.0,
         lateral_training: bool = False,
         dropout: float = 0.0,

@@ -269,7 +269,7 @@ def test_networks_learn_digits(digits, lateral):
     X, X_test, y, y_test = digits
     network = CNNClassifier(lateral=lateral, random_state=0, **NETWORK).fit(X, y)
     assert network.score(X_test, y_test) > 0.95
-    assert len(network.lateral_weights_) == (0 if lateral is None else 2)
+    assert len(network.lateral_weights_) == (0 if lateral is None else 1)
     alone = np.concatenate([network.predict_proba(X_test[i : i + 1]) for i in range(5)])
     assert_allclose(network.predict_proba(X_test)[:5], alone, atol=1e-10)
 
@@ -333,8 +333,9 @@ def test_gates_are_given_to_a_fitted_network(digits):
 def test_gates_of_the_first_layers_only(digits, tmp_path):
     X, X_test, y, _ = digits
     settings = NETWORK | {"max_iter": 20, "random_state": 0}
-    whole = CNNClassifier(lateral="linear", **settings).fit(X, y)
-    first = CNNClassifier(lateral="linear", lateral_layers=1, **settings).fit(X, y)
+    whole = CNNClassifier(lateral="linear", lateral_layers=None, **settings).fit(X, y)
+    first = CNNClassifier(lateral="linear", **settings).fit(X, y)
+    assert len(whole.lateral_weights_) == len(whole.lateral_backgrounds_) == 2
     assert len(first.lateral_weights_) == len(first.lateral_backgrounds_) == 1
     assert_array_equal(first.lateral_weights_[0], whole.lateral_weights_[0])
     # gates without strength in the others are none
