@@ -6,8 +6,11 @@ r"""Speed, memory and accuracy of `simulate` against other ways to do the same w
         --out benchmarks/results/engine_networks.json
     python benchmarks/engine.py --scaling --out benchmarks/results/engine_scaling.json
 
-Each variant runs in a process of its own, forwards only and with the gradient. The file is
-rewritten after every one of them; with --resume, those that it holds are not measured again.
+Each variant runs in a process of its own, forwards only and with the gradient. Variants take turns
+in rounds, so that a machine that slows down does so for all of them: times are medians over rounds,
+and ratios medians of the ratios within a round. The file is rewritten after every process; with
+--resume cells that it holds whole are not measured again, whatever version measured them, which
+every cell names.
 """
 
 import argparse
@@ -17,6 +20,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -142,7 +146,7 @@ def shortened(workload, max_gflop):
 
 
 def measure(workload, name, mode, args):
-    """Median, extremes and memory of one variant in one mode."""
+    """Median time and memory of one variant in one mode, in one process."""
     fewer, factor = shortened(workload, args.max_gflop)
     case = {
         "workload": asdict(fewer),
@@ -156,12 +160,7 @@ def measure(workload, name, mode, args):
     outcome = start_case(case)
     if "seconds" in outcome:
         seconds = [factor * s for s in outcome.pop("seconds")]
-        outcome["median"], outcome["min"], outcome["max"] = (
-            median(seconds),
-            min(seconds),
-            max(seconds),
-        )
-        outcome["n_runs"] = len(seconds)
+        outcome["median"], outcome["n_runs"] = median(seconds), len(seconds)
         if factor != 1:
             outcome["extrapolated_from_steps"] = [fewer.burn, fewer.window]
     return outcome
@@ -183,16 +182,23 @@ def check(name, args):
 
 
 def ratios(cell):
-    """Add the ratios to the engine, and the engine's to the floor."""
+    """Add the ratios to the engine, and the engine's to the floor: medians over rounds."""
+
+    def over(times, others):
+        return median(a / b for a, b in zip(times, others, strict=False))
+
     for mode in MODES:
-        engine = cell["variants"].get("engine", {}).get(mode, {}).get("median")
-        for outcomes in cell["variants"].values():
-            time = outcomes.get(mode, {}).get("median")
-            if engine and time:
-                outcomes[mode]["over_engine"] = time / engine
-        floor = cell["variants"].get("floor", {}).get(mode, {}).get("median")
-        if engine and floor:
-            cell["variants"]["engine"][mode]["over_floor"] = engine / floor
+        rounds = {
+            name: outcomes[mode]["rounds"]
+            for name, outcomes in cell["variants"].items()
+            if outcomes.get(mode, {}).get("rounds")
+        }
+        engine = rounds.get("engine")
+        for name, times in rounds.items():
+            if engine:
+                cell["variants"][name][mode]["over_engine"] = over(times, engine)
+        if engine and "floor" in rounds:
+            cell["variants"]["engine"][mode]["over_floor"] = over(engine, rounds["floor"])
 
 
 def print_cell(cell, errors):
@@ -235,17 +241,29 @@ def run_cells(workloads, names, results, args):
             save(results, args.out)
     for workload in workloads:
         cell = next((c for c in results["cells"] if c["workload"] == asdict(workload)), None)
-        if cell is None:
-            cell = {"workload": asdict(workload), "gflop": workload.gflop, "variants": {}}
+        if cell is None or not (cell["whole"] or cell["code"] == code()):
+            results["cells"] = [c for c in results["cells"] if c is not cell]
+            cell = {"workload": asdict(workload), "gflop": workload.gflop, "code": code()}
+            cell |= {"whole": False, "variants": {}}
             results["cells"].append(cell)
-        for name in names:
-            outcomes = cell["variants"].setdefault(name, {})
-            for mode in MODES:
-                if "median" not in outcomes.get(mode, {}):
-                    outcomes[mode] = measure(workload, name, mode, args)
-                    ratios(cell)
-                    save(results, args.out)
+        if not cell["whole"]:
+            measure_in_rounds(cell, workload, names, results, args)
+            cell["whole"] = True
+            save(results, args.out)
         print_cell(cell, results["gradient_check"])
+
+
+def measure_in_rounds(cell, workload, names, results, args):
+    for round_, name, mode in product(range(args.rounds), names, MODES):
+        outcome = cell["variants"].setdefault(name, {}).setdefault(mode, {"rounds": []})
+        if "skipped" in outcome or "failed" in outcome or len(outcome["rounds"]) > round_:
+            continue
+        outcome |= measure(workload, name, mode, args)
+        if "median" in outcome:
+            outcome["rounds"].append(outcome["median"])
+            outcome["median"] = median(outcome["rounds"])
+        ratios(cell)
+        save(results, args.out)
 
 
 def scaling(results, args):
@@ -279,7 +297,7 @@ def scaling(results, args):
         for n in names
     }
     seconds = results["scaling"]
-    for round_ in range(args.repeats):
+    for round_ in range(args.rounds):
         for label, case in cases.items():
             times = seconds.setdefault(label, [])
             if len(times) <= round_:
@@ -310,7 +328,8 @@ def arguments():
         "--steps", type=int, nargs=2, default=[400, 100], metavar=("BURN", "WINDOW")
     )
     parser.add_argument("--solver", choices=["euler", "heun", "ab2"], default="euler")
-    parser.add_argument("--repeats", type=int, default=3, help="after one run to warm up")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each variant, in turns")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each, after one to warm up")
     parser.add_argument(
         "--published", action="store_true", help="100 cells, 100 x 100 columns, 2000 + 500 steps"
     )
@@ -353,9 +372,9 @@ def main():
     results |= {"scaling": {}, "over_prediction": {}} if args.scaling else {"cells": []}
     if args.resume and args.out is not None and args.out.exists():
         before = json.loads(args.out.read_text())
-        if before["settings"] != settings or before["machine"]["code"] != code():
-            raise SystemExit(f"{args.out} was made with other settings or another version.")
-        results = before
+        if before["settings"] != settings:
+            raise SystemExit(f"{args.out} was made with other settings.")
+        results = before | {"machine": results["machine"]}
     print(json.dumps(results["machine"]))
 
     names = [*ALWAYS, *(GPU if args.device == "cuda" else ()), *JAX, "floor"]

@@ -469,8 +469,9 @@ class JaxScanGiven(JaxScan):
 def floor_seconds(workload, mode, device="cpu", min_seconds=0.2):
     """Time of the matrix products alone, each on blocks as large as one likes.
 
-    Every kind of product is timed on blocks of several sizes in several layouts, and the best
-    time per column taken as often as the work needs it.
+    Every kind of product is timed on blocks of several sizes in several layouts, by torch and on a
+    CPU by NumPy, and the best time per column taken as often as the work needs it: processors
+    differ in which library multiplies faster on them.
 
     Returns
     -------
@@ -494,6 +495,11 @@ def floor_seconds(workload, mode, device="cpu", min_seconds=0.2):
             "X @ Y.T": lambda x, y: x.view(*many, n, -1) @ y.view(*many, n, -1).mT,
         },
     }
+    if device == "cpu":
+        numpy_matrix = matrix.numpy()
+        kinds["apply"]["NumPy, X @ W"] = lambda x, y: np.matmul(x.numpy(), numpy_matrix, y.numpy())
+        kinds["apply"]["NumPy, W @ X.T"] = lambda x, y: numpy_matrix @ x.view(*many, n, -1).numpy()
+        kinds["outer"]["NumPy, X.T @ Y"] = lambda x, y: x.mT.numpy() @ y.numpy()
     total, details = 0.0, {}
     for kind, count in workload.products(mode == "gradient").items():
         if not count:
