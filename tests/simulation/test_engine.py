@@ -202,12 +202,16 @@ def test_compiled_powers(gamma):
     for dtype, tolerance in ((np.float32, 6e-7), (np.float64, 1e-14)):
         u, exponent = u.astype(dtype), float(dtype(gamma))
         rates = np.empty_like(u)
-        backend.compiled._rate(u, rates, Law(dtype(gamma), NO_TABLE))
+        assert backend.compiled._rate(u, rates, Law(dtype(gamma), NO_TABLE), dtype(1001))
+        assert not backend.compiled._rate(u, rates, Law(dtype(gamma), NO_TABLE), dtype(999))
         expected = np.maximum(u, 0).astype(float) ** exponent
         assert_allclose(rates, expected, rtol=tolerance)
         odd = np.array([np.nan, np.inf, -np.inf, 1e-42, 0.0], dtype)
         rates = np.empty_like(odd)
-        backend.compiled._rate(odd, rates, Law(dtype(gamma), NO_TABLE))
+        for i in range(3):
+            own = odd[i : i + 1]
+            assert not backend.compiled._rate(own, rates, Law(dtype(gamma), NO_TABLE), dtype(1001))
+        backend.compiled._rate(odd, rates, Law(dtype(gamma), NO_TABLE), dtype(1001))
         assert np.isnan(rates[0])
         assert rates[1] == np.inf
         assert_allclose(rates[2:], 0, atol=1e-41)
