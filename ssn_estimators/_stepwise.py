@@ -19,6 +19,7 @@ from ssn_estimators._sklearn import (
     OnlyWith,
     record_of,
 )
+from ssn_estimators._threads import alone
 from ssn_estimators._torch import Patience, restore, state_of, until_interrupted
 
 __all__ = ["StepwiseMixin"]
@@ -96,7 +97,16 @@ class StepwiseMixin(CallbackSupportMixin):
         return (record.generator if record else check_random_state)(self.random_state), record
 
     def _take_steps(
-        self, step, attributes, samples, *, score=None, going_on=False, record=None, parts=()
+        self,
+        step,
+        attributes,
+        samples,
+        *,
+        score=None,
+        going_on=False,
+        record=None,
+        parts=(),
+        largest_product=0,
     ):
         """Train, and set what tells of it.
 
@@ -118,6 +128,8 @@ class StepwiseMixin(CallbackSupportMixin):
         parts : sequence
             All that steps change, see :func:`~ssn_estimators._torch.state_of`; the RandomState of
             the fit first.
+        largest_product : int, default=0
+            Multiplications in the largest operation of a step, see :func:`alone`.
 
         Returns
         -------
@@ -142,7 +154,7 @@ class StepwiseMixin(CallbackSupportMixin):
             for part, state in zip(parts[1:], record.saved["parts"], strict=True):
                 restore(part, state)
         patience = Patience(self.n_iter_no_change, self.tol)
-        with until_interrupted():
+        with until_interrupted(), alone(largest_product):
             for i in range(first, self.max_iter):
                 if record and record.due(i):
                     place = (i, scores, best, self.loss_curve_, self.n_iter_)

@@ -219,6 +219,7 @@ class AutoencoderEncoder(
             going_on=going_on,
             record=record,
             parts=(rng, network, optimizer, schedule, batches),
+            largest_product=min(self.batch_size, len(inputs)) * network.largest_layer(),
         )
         check_trained(network.parameters(), self.learning_rate_init)
         for name, value in fitted.items():
@@ -352,6 +353,9 @@ class _Autoencoder(torch.nn.Module):
         for layer, weight, bias in zip(self.linear, weights, biases, strict=True):
             layer.weight = torch.nn.Parameter(to_tensor(weight).to(dtype).T.contiguous())
             layer.bias = torch.nn.Parameter(to_tensor(bias).to(dtype))
+
+    def largest_layer(self):
+        return max(layer.weight.numel() for layer in self.linear)
 
     def arrays(self):
         """Copies of weights, from rows to columns as scikit-learn has them, and of biases."""

@@ -353,6 +353,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
             going_on=going_on,
             record=record,
             parts=(rng, *parts),
+            largest_product=min(self.batch_size, len(images)) * network.largest_product,
         )
         check_trained(network.parameters(), self.learning_rate_init)
         for name, value in fitted.items():
@@ -580,9 +581,12 @@ class _Network(torch.nn.Module):
     ):
         super().__init__()
         rows, columns, n = shape
-        self.convolutions = torch.nn.ModuleList()
+        self.convolutions, self.largest_product = torch.nn.ModuleList(), 0  # of an image
         for n_filters in filters:
             padding = kernel_size // 2
+            self.largest_product = max(
+                self.largest_product, rows * columns * kernel_size**2 * n * n_filters
+            )
             self.convolutions.append(torch.nn.Conv2d(n, n_filters, kernel_size, padding=padding))
             n = n_filters
             rows, columns = (-(-size // pool_size) for size in (rows, columns))

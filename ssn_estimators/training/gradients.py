@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 
+from ssn_estimators._threads import together
 from ssn_estimators.evolution import estimate_gradient
 from ssn_estimators.simulation import State, Trials
 from ssn_estimators.stationary.moments import stationary_moments
@@ -157,11 +158,12 @@ class Solved:
         if drive is None:
             return REFUSED
         yield  # Ctrl-C
-        moments = stationary_moments(made[0], drive, closure=self.closure)
-        if not moments.converged.all():
-            return REFUSED
-        loss, penalty = objective(made, drive, moments, targets, descent.caution)
-        descent.backward(loss + penalty)
+        with together():
+            moments = stationary_moments(made[0], drive, closure=self.closure)
+            if not moments.converged.all():
+                return REFUSED
+            loss, penalty = objective(made, drive, moments, targets, descent.caution)
+            descent.backward(loss + penalty)
         return Found(loss.item())
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from ssn_estimators._threads import together
 from ssn_estimators.training.penalties import HORIZON, growth_of_deviations
 from ssn_estimators.training.side_by_side import Forward
 from ssn_estimators.training.starts import CONFIRM_NOISE
@@ -100,7 +101,8 @@ class Guard:
         share = _share_finite(first)
         if share < 1:
             return Confirmation(share)
-        growth = growth_of_deviations(model.circuit.to_torch(self.device), first.mean).cpu()
+        with together():
+            growth = growth_of_deviations(model.circuit.to_torch(self.device), first.mean).cpu()
         least_stable = growth.topk(min(LONG_INPUTS, n_inputs)).indices
         longer = yield from self._run(model, inputs[least_stable], LONG_TRIALS, LONG_DURATION)
         seconds = torch.full((n_inputs,), n_trials * FINAL_DURATION / 1000, dtype=torch.float64)

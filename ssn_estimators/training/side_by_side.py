@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from ssn_estimators._threads import alone
 from ssn_estimators.circuit import kind_of
 from ssn_estimators.simulation import Trials, simulate_trials
 
@@ -208,7 +209,7 @@ def run_together(trainings, simulate=None):
     for i, training in enumerate(trainings):
         active[i] = training
         advance(i, training.send, None)
-    with _deferred_interrupt() as pressed:
+    with _deferred_interrupt() as pressed, alone():
         while active:
             answers, interrupted = {}, pressed()
             asked = {i: requests[i] for i in active if requests[i] is not None}

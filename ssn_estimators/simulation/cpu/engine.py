@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from ssn_estimators._threads import one_blas_thread, pool
+from ssn_estimators._threads import is_alone, n_threads, one_blas_thread, pool
 from ssn_estimators.simulation.cpu import backend
 from ssn_estimators.simulation.cpu.blocks import Block, Network
 from ssn_estimators.simulation.cpu.steps import chunk_of
@@ -395,19 +396,21 @@ def _in_waves(jobs, prepare, work, finish, like, tiny=False):
     depend on the number of threads. What comes before and after the work, many small
     operations, is done for a wave of jobs by one thread, since several would wait for Python's
     lock most of the time. It is a thread of the pool: an OpenMP team of the caller's would not
-    survive a fork. (`tiny` says that none will be formed.)
+    survive a fork. (None is formed where the caller is alone, or work is `tiny`.)
     """
     jobs = list(jobs)
-    if len(jobs) == 1 and tiny:  # threads are not worth their while
-        finish([work(prepare(jobs[0]))], True)
+    here = is_alone() or like.device.type != "cpu"
+    if len(jobs) == 1 and (tiny or here):  # threads are not worth their while
+        with nullcontext() if tiny else one_blas_thread:
+            finish([work(prepare(jobs[0]))], True)
         return
     threads = pool() if like.device.type == "cpu" else None
-    size = WAVE * (1 if threads is None else torch.get_num_threads())
+    size = WAVE * (1 if threads is None else n_threads())
     waves = [jobs[i : i + size] for i in range(0, len(jobs), size)]
     each = map if threads is None else threads.map
 
     def run(function):
-        return function() if threads is None else threads.submit(function).result()
+        return function() if here else threads.submit(function).result()
 
     with one_blas_thread:
         for wave in waves:
