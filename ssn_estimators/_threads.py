@@ -1,9 +1,11 @@
 """Threads that share work out, each with libraries that use one thread."""
 
+import ctypes
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from threading import Lock, local
 
 import torch
@@ -77,7 +79,7 @@ def alone(largest_product=0):
         return
     before, _of_thread.number = getattr(_of_thread, "number", None), torch.get_num_threads()
     try:
-        with one_blas_thread, _libraries().limit(limits=1, user_api="openmp"):
+        with one_blas_thread, _limited(1):
             yield
     finally:
         _of_thread.number = before
@@ -89,8 +91,32 @@ def together():
     if n_threads() == torch.get_num_threads():
         yield
         return
-    with _libraries().limit(limits=n_threads(), user_api="openmp"):
+    with _limited(n_threads()):
         yield
+
+
+@contextmanager
+def _limited(number):
+    """With so many threads of OpenMP, and of MKL, for this thread only."""
+    with _libraries().limit(limits=number, user_api="openmp"):
+        before = _limit_of_mkl()(number)
+        try:
+            yield
+        finally:
+            _limit_of_mkl()(before)
+
+
+@cache
+def _limit_of_mkl():
+    """MKL's function for that: `torch.set_num_threads` gives it a number of its own for all.
+
+    It is part of torch's library, where torch has MKL.
+    """
+    try:
+        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        return library.MKL_Set_Num_Threads_Local
+    except (OSError, AttributeError):
+        return lambda number: 0
 
 
 def is_alone():
@@ -124,3 +150,4 @@ def _pool(process, number):
 def _one_thread():
     torch.get_num_threads()  # torch sets a new thread's number when first asked, not later
     threadpool_limits(1, user_api="openmp")  # of this thread: OpenMP has one for each
+    _limit_of_mkl()(1)
