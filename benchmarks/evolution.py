@@ -74,6 +74,9 @@ PUBLISHED = {
     "published, es, input weights": START | SEARCH | {"trained": "input"},
     "published, bptt, all weights": START | BACK,
     "published, bptt, input weights": START | BACK | {"trained": "input"},
+    "published, bptt, input weights, clipped": (
+        START | BACK | {"trained": "input", "max_grad_norm": 1.0}
+    ),
     "memory, readout alone": MEMORY | ALONE,
     "memory, readout alone, larger input weights": MEMORY | LARGE | ALONE,
     "memory, es, input weights": MEMORY | SEARCH | {"trained": "input"},
