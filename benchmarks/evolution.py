@@ -86,6 +86,9 @@ PUBLISHED = {
         START | CHAOTIC | SEARCH | {"trained": "input"}
     ),
     "published, bptt, all weights, four times the recurrence": START | CHAOTIC | BACK,
+    "published, bptt, all weights, four times the recurrence, clipped, rate 0.001": (
+        START | CHAOTIC | BACK | {"max_grad_norm": 1.0, "learning_rate_init": 0.001}
+    ),
     "published, es, all weights": START | SEARCH | {"sigma": 0.02, "learning_rate_init": 0.002},
     "published, es, larger input weights": (
         START | LARGE | SEARCH | {"trained": "input", "learning_rate_init": 0.01}
