@@ -370,6 +370,23 @@ def test_counts_can_be_uniform():
     assert_array_equal(y, counts[:, [first, second]].argmax(1))
 
 
+@pytest.mark.parametrize(("uniform_counts", "share"), [(False, 0.622), (True, 0.876)])
+def test_the_last_words_tell_most_where_counts_are_uniform(uniform_counts, share):
+    X, y = make_evidence_integration(8000, uniform_counts=uniform_counts, random_state=0)
+    words = X.reshape(8000, 50, 50)[:, :-1]
+    kinds = np.unique(words[:100].reshape(-1, 50), axis=0)
+    present = (words[:, :, None, :8] == kinds[:, :8]).all(3)
+    assert (present.sum(2) == 1).all()  # eight inputs tell them apart
+    counts, late = present.sum(1), present[:, -20:].sum(1)
+    # the kind that stands for nothing is never the answer
+    answers = [np.bincount(y[counts.argmax(1) == i], minlength=3).argmax() for i in range(4)]
+    null = next(i for i in range(4) if (np.bincount(y[counts.argmax(1) == i]) > 9).sum() > 1)
+    kept = [i for i in range(4) if i != null]
+    ties = 0.5 * np.random.RandomState(0).random_sample((8000, 3))
+    chosen = np.array(answers)[kept][(late[:, kept] + ties).argmax(1)]
+    assert (chosen == y).mean() == pytest.approx(share, abs=0.015)
+
+
 def test_working_memory_has_a_silent_delay():
     X, _ = make_working_memory(10, n_words=12, n_inputs=6, delay=4, random_state=0)
     words = X.reshape(10, 12, 6)
