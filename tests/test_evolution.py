@@ -8,6 +8,7 @@ import torch
 from joblib._parallel_backends import ThreadingBackend
 from torch.testing import assert_close
 
+from ssn_estimators.biophysical.morris_lecar import MorrisLecar
 from ssn_estimators.datasets import make_spiral
 from ssn_estimators.evolution import ESTIMATORS, EvolutionStrategy, estimate_gradient
 
@@ -259,3 +260,28 @@ def test_a_loss_of_the_wrong_shape():
     search = EvolutionStrategy([torch.zeros(2)], evaluation="batch", n_samples=4)
     with pytest.raises(ValueError, match="one number"):
         search.step(lambda p: p["0"])
+
+
+def test_a_count_of_spikes_is_learned():
+    """A cell that fires at a current of 60 learns not to: the count has no gradient."""
+    cell, n_steps = MorrisLecar(), 400
+
+    def spikes(p):
+        current = 100 * p["0"]
+        v = torch.full_like(current, -60.0)
+        w, count = cell.open_share(v), torch.zeros_like(current)
+        for _ in range(n_steps):  # a fifth of a second
+            before = v
+            v, w = cell.step(v, w, current, 0.5)
+            count = count + ((before <= 0) & (v > 0))
+        return count[:, 0]
+
+    weight = torch.full((1,), 0.6, requires_grad=True)
+    start = spikes({"0": weight[None]})
+    assert start > 2
+    assert not start.requires_grad
+    search = EvolutionStrategy(
+        [weight], n_samples=20, learning_rate_init=0.05, evaluation="batch", random_state=0
+    )
+    search.minimize(spikes, 15)
+    assert spikes({"0": weight[None]}) == 0

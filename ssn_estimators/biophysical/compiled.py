@@ -4,7 +4,7 @@ import numpy as np
 
 from ssn_estimators._numba import OPTIONS, compiled, polynomial
 
-__all__ = ["run"]
+__all__ = ["record", "run", "trace_back"]
 
 
 # tanh(x) as x P(x^2) / Q(x^2) for |x| < LARGE, where it rounds to 1; from the highest power.
@@ -72,3 +72,78 @@ def run(v, w, t, total, among, outside, constants, n_steps, n_read):
         )
         if i >= n_steps - n_read:
             total += t
+
+
+@compiled(**OPTIONS)
+def record(vs, ws, ts, among, outside, constants, n_steps, n_read):
+    """One network through all words; returns the sum of the last `n_read` transmitters.
+
+    Potentials, open shares and transmitters, of shape (n_words * n_steps + 1, n_samples, n_cells),
+    have the start in front and get all that follows. Currents from `outside` are of shape
+    (n_words, n_samples, n_cells).
+    """
+    n_total = len(vs) - 1
+    current, total = np.empty_like(vs[0]), np.zeros_like(vs[0])
+    for i in range(n_total):
+        np.dot(ts[i], among, current)
+        vs[i + 1], ws[i + 1] = vs[i], ws[i]
+        _step(
+            *(vs[i + 1].reshape(-1), ws[i + 1].reshape(-1), ts[i + 1].reshape(-1)),
+            *(current.reshape(-1), outside[i // n_steps].reshape(-1), constants),
+        )
+        if i >= n_total - n_read:
+            total += ts[i + 1]
+    return total
+
+
+@compiled(**OPTIONS)
+def _step_back(v, w, after, t, of_v, of_w, of_t, of_current, constants):
+    """Gradients through one step, from those of what is after it to those of what was before.
+
+    `after` and `t` are the open share and the transmitter after the step; `of_t` is the gradient of
+    this transmitter, and `of_current` gets that of the current.
+    """
+    dt, g_ca, g_k, g_l, e_ca, e_k, _ = constants[:7]
+    v1, v2, v3, v4, phi, capacitance, _, _, _, k_t = constants[7:]
+    by_v2, by_v4, by_k, by_c = ONE / v2, HALF / v4, ONE / k_t, dt / capacitance
+    for i in range(len(v)):
+        u = v[i]
+        half = _tanh((u - v3) * by_v4)
+        square = half * half
+        pace = dt * phi / np.sqrt(ONE - square)
+        whole = half / (ONE + square)  # half of tanh of twice the argument
+        steep = (HALF - (whole + whole) * whole) / v4
+        lag = HALF + whole - w[i]
+        slope = _tanh((u - v1) * by_v2)
+        m, rise = HALF + HALF * slope, HALF * (ONE - slope * slope) * by_v2
+        g_v = of_v[i] + of_t[i] * t[i] * (ONE - t[i]) * by_k
+        g_w = of_w[i] - by_c * g_k * (u - e_k) * g_v
+        of_current[i] = by_c * g_v
+        leak = g_ca * (m + rise * (u - e_ca)) + g_k * after[i] + g_l
+        of_v[i] = g_v * (ONE - by_c * leak) + g_w * pace * (half * by_v4 * lag + steep)
+        of_w[i] = g_w * (ONE - pace)
+
+
+@compiled(**OPTIONS)
+def trace_back(vs, ws, ts, of_total, among, constants, n_steps, n_read):
+    """Gradients of the currents from outside and of `among`, from that of what `record` returns."""
+    n_total = len(vs) - 1
+    of_v, of_w, of_t = np.zeros_like(of_total), np.zeros_like(of_total), np.zeros_like(of_total)
+    of_outside = np.zeros((n_total // n_steps, *of_total.shape), of_total.dtype)
+    of_among, among_back = np.zeros_like(among), np.ascontiguousarray(among.T)
+    of_current = np.empty_like(vs[:n_steps])
+    for i in range(n_total - 1, -1, -1):
+        if i >= n_total - n_read:
+            of_t += of_total
+        k = i % n_steps
+        _step_back(
+            *(vs[i].reshape(-1), ws[i].reshape(-1), ws[i + 1].reshape(-1), ts[i + 1].reshape(-1)),
+            *(of_v.reshape(-1), of_w.reshape(-1), of_t.reshape(-1)),
+            *(of_current[k].reshape(-1), constants),
+        )
+        of_outside[i // n_steps] += of_current[k]
+        np.dot(of_current[k], among_back, of_t)
+        if k == 0:  # those of a word in one product
+            before = ts[i : i + n_steps].reshape(-1, among.shape[0])
+            of_among += np.dot(before.T, of_current.reshape(-1, among.shape[0]))
+    return of_outside, of_among

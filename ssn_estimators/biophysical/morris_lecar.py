@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.autograd.function import once_differentiable
 
 from ssn_estimators._sklearn import count_steps
-from ssn_estimators._threads import share_out
+from ssn_estimators._threads import one_blas_thread, share_out
 from ssn_estimators._torch import to_tensor
 
 if TYPE_CHECKING:
@@ -202,6 +203,11 @@ class MorrisLecar:
         single = all(x.dtype == torch.float32 for x in tensors)
         if _compiled and single and not any(x.requires_grad or x.is_cuda for x in tensors):
             return self._respond_compiled(*tensors, n_steps, n_read, dt)
+        if _compiled and single and self._is_one_on_a_cpu(*tensors):
+            words = inputs.movedim(-2, 0)
+            outside = words @ (self.gain * input_weights.mT) + self.onset
+            among = self.gain * recurrent_weights.mT
+            return _Through.apply(outside, among, start, self, n_steps, n_read, dt)
         shape = _shape(*tensors)
         v = start.expand(shape)
         w = self.open_share(v)
@@ -217,6 +223,16 @@ class MorrisLecar:
             if i >= n_total - n_read:
                 total = total + self.transmitter(v)
         return total / n_read
+
+    @staticmethod
+    def _is_one_on_a_cpu(inputs, input_weights, recurrent_weights, start):
+        """Whether gradients are those of one network, and of nothing but its input and weights."""
+        matrices = input_weights.dim() == recurrent_weights.dim() == 2
+        one = inputs.dim() == 3 and matrices and start.dim() <= 2
+        return one and not start.requires_grad and not inputs.is_cuda
+
+    def _constants(self, dt):
+        return tuple(np.float32(x) for x in (dt, *astuple(self)))
 
     def _respond_compiled(
         self, inputs, input_weights, recurrent_weights, start, n_steps, n_read, dt
@@ -234,21 +250,57 @@ class MorrisLecar:
         turned = [np.swapaxes(gain * x, -1, -2) for x in (input_weights, recurrent_weights)]
         into, among = (networks(x, *x.shape[-2:]) for x in turned)
         start = networks(start, n_samples, n_cells)
-        constants = tuple(np.float32(x) for x in (dt, *astuple(self)))
+        constants, shared = self._constants(dt), recurrent_weights.ndim == 2
 
         def work(part):
-            own, v = np.array(among[part], order="C"), np.array(start[part], order="C")
+            v = np.array(start[part], order="C")
+            # weights that all networks have are one matrix, for one product
+            own = np.array(among[part][: 1 if shared else None], order="C")
             w, t = (f(torch.from_numpy(v)).numpy() for f in (self.open_share, self.transmitter))
             total, n_left = np.zeros_like(v), n_read - n_steps * words.shape[2]
             for i in range(words.shape[2]):
                 outside = words[part, :, i] @ into[part] + onset
                 n_left += n_steps  # of the steps that are read, up to the end of this word
-                _compiled.run(v, w, t, total, own, outside, constants, n_steps, n_left)
+                state = (x.reshape(len(own), -1, n_cells) for x in (v, w, t, total))
+                outside = outside.reshape(len(own), -1, n_cells)
+                _compiled.run(*state, own, outside, constants, n_steps, n_left)
             return total / np.float32(n_read)
 
         size = max(1, SMALL_BLOCK // (n_samples * n_cells))
         parts = share_out(work, [slice(i, i + size) for i in range(0, len(among), size)])
         return torch.from_numpy(np.concatenate(parts)).view(*leading, n_samples, n_cells)
+
+
+class _Through(torch.autograd.Function):
+    """Mean transmitter of one network, from the currents of every word, in compiled steps."""
+
+    @staticmethod
+    def forward(ctx, outside, among, start, cell, n_steps, n_read, dt):
+        n_words, *shape = outside.shape
+        states = [torch.empty(n_words * n_steps + 1, *shape) for _ in range(3)]
+        start = start.expand(shape)
+        for state, first in zip(
+            states, (start, cell.open_share(start), cell.transmitter(start)), strict=True
+        ):
+            state[0] = first
+        ctx.arrays = [x.numpy() for x in states]
+        ctx.settings = cell._constants(dt), n_steps, n_read
+        ctx.save_for_backward(among)
+        currents = (x.detach().contiguous().numpy() for x in (among, outside))
+        with one_blas_thread:
+            total = _compiled.record(*ctx.arrays, *currents, *ctx.settings)
+        return torch.from_numpy(total) / n_read
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, of_mean):
+        (among,) = ctx.saved_tensors
+        of_total = (of_mean / ctx.settings[2]).contiguous().numpy()
+        with one_blas_thread:
+            found = _compiled.trace_back(
+                *ctx.arrays, of_total, among.contiguous().numpy(), *ctx.settings
+            )
+        return *(torch.from_numpy(x) for x in found), *5 * (None,)
 
 
 def _shape(inputs, input_weights, recurrent_weights, start):

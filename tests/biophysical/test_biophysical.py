@@ -119,6 +119,26 @@ def test_compiled_steps_are_those_of_the_equations(monkeypatch):
     assert torch.isnan(MorrisLecar().respond(inputs, torch.nan * into, among, start, **grid)).all()
 
 
+def test_compiled_gradients_are_those_of_the_equations(monkeypatch):
+    pytest.importorskip("numba")
+    rng = torch.Generator().manual_seed(0)
+    inputs, start = torch.rand(3, 2, 4, generator=rng), 20 * torch.randn(3, 6, generator=rng)
+    into, among = torch.randn(6, 4, generator=rng), torch.randn(6, 6, generator=rng)
+    towards = torch.randn(3, 6, generator=rng)
+
+    def gradients(dtype):
+        leaves = [x.to(dtype, copy=True).requires_grad_() for x in (inputs, into, among)]
+        grid = {"n_steps": 60, "n_read": 70, "dt": 0.1}  # read from within the first word
+        mean = MorrisLecar().respond(*leaves, start.to(dtype), **grid)
+        (towards * mean).sum().backward()
+        return mean.detach(), *(x.grad for x in leaves)
+
+    fast = gradients(torch.float32)
+    monkeypatch.setattr(morris_lecar, "_compiled", None)
+    for found, expected in zip(fast, gradients(torch.float64), strict=True):
+        assert_allclose(found, expected, atol=1e-4 * expected.abs().max())
+
+
 @pytest.mark.parametrize("trainer", ["es", "bptt"])
 @pytest.mark.parametrize("trained", ["all", "input", "readout"])
 def test_what_is_not_trained_stays(task, trainer, trained):
@@ -328,6 +348,43 @@ def test_words_and_their_labels():
     assert all(len(set(y[best == i])) == 1 for i in range(3))
     assert (np.sort(evidence, axis=1)[:, -1] > np.sort(evidence, axis=1)[:, -2]).all()
     assert_allclose(np.bincount(y) / 500, 1 / 3, atol=0.08)
+
+
+def test_counts_can_be_uniform():
+    """All counts of three words for one of two options, or none, but for ties; equally likely."""
+    X, y = make_evidence_integration(
+        4000, n_words=4, n_inputs=20, n_classes=2, uniform_counts=True, random_state=0
+    )
+    words = X.reshape(4000, 4, 20)
+    kinds = np.unique(words[:, :-1].reshape(-1, 20), axis=0)
+    counts = (words[:, :-1, None] == kinds).all(3).sum(1)
+    # evidence for the first option is what only its sequences can have three of; so of the second
+    first, second = (
+        next(i for i in range(3) if (y[counts[:, i] == 3] == c).all() and (counts[:, i] == 3).any())
+        for c in (0, 1)
+    )
+    pairs, numbers = np.unique(counts[:, [first, second]], axis=0, return_counts=True)
+    possible = [(a, b) for a in range(4) for b in range(4 - a) if a != b]
+    assert_array_equal(pairs, possible)
+    assert_allclose(numbers / 4000, 1 / len(possible), atol=0.02)
+    assert_array_equal(y, counts[:, [first, second]].argmax(1))
+
+
+@pytest.mark.parametrize(("uniform_counts", "share"), [(False, 0.622), (True, 0.876)])
+def test_the_last_words_tell_most_where_counts_are_uniform(uniform_counts, share):
+    X, y = make_evidence_integration(8000, uniform_counts=uniform_counts, random_state=0)
+    words = X.reshape(8000, 50, 50)[:, :-1]
+    kinds = np.unique(words[:100].reshape(-1, 50), axis=0)
+    present = (words[:, :, None, :8] == kinds[:, :8]).all(3)
+    assert (present.sum(2) == 1).all()  # eight inputs tell them apart
+    counts, late = present.sum(1), present[:, -20:].sum(1)
+    # the kind that stands for nothing is never the answer
+    answers = [np.bincount(y[counts.argmax(1) == i], minlength=3).argmax() for i in range(4)]
+    null = next(i for i in range(4) if (np.bincount(y[counts.argmax(1) == i]) > 9).sum() > 1)
+    kept = [i for i in range(4) if i != null]
+    ties = 0.5 * np.random.RandomState(0).random_sample((8000, 3))
+    chosen = np.array(answers)[kept][(late[:, kept] + ties).argmax(1)]
+    assert (chosen == y).mean() == pytest.approx(share, abs=0.015)
 
 
 def test_working_memory_has_a_silent_delay():
