@@ -149,7 +149,12 @@ def n_steps(make, data):
     return len(calls), everything(model)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+LONG = ("early stopping", "undone steps, several attempts", "cell by cell")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in NETWORKS]
+)
 def test_networks_go_on_to_the_same_bits(name, tmp_path):
     make, data = NETWORKS[name], (IMAGES,) if name == "sampler" else IRIS
     total, expected = n_steps(make, data)
