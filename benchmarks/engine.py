@@ -366,7 +366,7 @@ def main():
     if args.case is not None:
         print(json.dumps(run_case(args.case)))
         return
-    unsaved = ("out", "case", "resume")
+    unsaved = ("out", "case", "resume", "sizes", "columns")  # cells name their workloads
     settings = {k: v for k, v in vars(args).items() if k not in unsaved}
     results = {"machine": machine(), "settings": settings, "gradient_check": {}}
     results |= {"scaling": {}, "over_prediction": {}} if args.scaling else {"cells": []}
