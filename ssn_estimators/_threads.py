@@ -66,7 +66,7 @@ def alone(largest_product=0):
     """For loops of small operations: the libraries of this thread do without others.
 
     Threads that wait for each other at the end of every small operation wait for long where other
-    processes have the cores: such loops took three to eight times as long. What is shared out
+    processes have the cores: such loops took three to five times as long. What is shared out
     explicitly, see :func:`pool`, still is.
 
     Parameters

@@ -24,8 +24,11 @@ from ssn_estimators import (
 from ssn_estimators.datasets import make_temporal_xor
 from ssn_estimators.growth import shares_of, split
 from ssn_estimators.simulation import Trials, simulate_trials
-from ssn_estimators.training import Model, SequenceRegression
+from ssn_estimators.training import Model, SequenceRegression, loop
 from ssn_estimators.training.courses import means
+from ssn_estimators.training.descent import MOST_CAUTION
+from ssn_estimators.training.guard import Confirmation, TrialGuard
+from ssn_estimators.training.penalties import Penalties
 
 RNG = np.random.RandomState(0)
 N, T, C = 40, 6, 3
@@ -372,3 +375,25 @@ def test_stability_is_that_of_sequences_shown_again():
     assert_array_equal(twice.u[:11], again.u[:11])  # Heun looks at the drive after the last step
     assert len(twice.times) == 24
     assert len(network.simulate(X[:2], duration=25.0, record="u").times) == 5
+
+
+def test_repairs_heed_stability_where_training_does_not(monkeypatch):
+    """Trials may end before they run away: no cost of training shows it."""
+    seen, usual = [], Penalties.of_dynamics
+
+    def of_dynamics(self, circuit, mean, caution):
+        seen.append(caution * self.stability)
+        return usual(self, circuit, mean, caution)
+
+    def confirm(self, model, final):
+        """Fails until there was a repair."""
+        yield from ()
+        return Confirmation(0.0 if final and not seen else 1.0)
+
+    monkeypatch.setattr(Penalties, "of_dynamics", of_dynamics)
+    monkeypatch.setattr(TrialGuard, "confirm", confirm)
+    monkeypatch.setattr(loop, "REPAIRS", 1)
+    network = SSNSequenceRegressor(**BRIEF).fit(X, Y)
+    assert len(seen) == loop.REPAIR_STEPS
+    assert set(seen) == {MOST_CAUTION * loop.REPAIR_PENALTY}
+    assert network.stability_ == 1
