@@ -77,6 +77,7 @@ class SupervisedParameters(TypedDict, total=False):
     tau_eta: float
     solver: Solver
     dt: float
+    dt_training: float | Literal["auto"] | None
     burn_in: float
     window: float
     n_trials: int

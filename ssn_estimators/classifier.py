@@ -118,7 +118,7 @@ class SSNClassifier(ClassifierMixin, SupervisedSSN):
         "class_weight": CLASS_WEIGHT
     }
 
-    _new_parameters = ("class_weight",)  # of which the first files of format 2 do not know
+    _new_parameters = SupervisedSSN._new_parameters | {"class_weight": None}
 
     _fitted_shapes = SupervisedSSN._fitted_shapes | {"classes_": ("outputs",)}
 

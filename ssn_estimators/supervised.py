@@ -24,7 +24,7 @@ from ssn_estimators._sklearn import (
     StrOptions,
     validate_data,
 )
-from ssn_estimators._torch import in_blocks, in_pieces, resolve_device, to_tensor
+from ssn_estimators._torch import in_blocks, in_pieces, is_whole, resolve_device, to_tensor
 from ssn_estimators.base import BaseSSN
 from ssn_estimators.initial_weights import initial_matrix
 from ssn_estimators.structures import STRUCTURES
@@ -41,6 +41,9 @@ __all__ = ["SupervisedSSN"]
 LEAST_EXCITATORY, MOST_EXCITATORY = 4, 80
 INPUT_NOISE = (0.05, 0.1)  # least and most by default, where there are more samples than features
 WIDE_NOISE = 0.8  # at first, with as many features as samples or more
+# Steps of training by default, in those of answers, and how many of them a time constant has at
+# least: the spread of strongly inhibited circuits is wrong in such steps, what they learn is not
+LONGER_STEP, STEPS_OF_TAU = 2, 5
 ROUNDING = 1e-6  # relative; of inputs that are compared with the range seen in training
 
 
@@ -126,6 +129,11 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         half as much, but circuits of strong inhibition oscillate under it.
     dt : float, default=1.0
         Time step in ms.
+    dt_training : float or "auto", default="auto"
+        Time step of training in ms; answers, and the long runs that confirm stability, take `dt`.
+        "auto" is twice `dt` with Heun's scheme, if `burn_in` and `window` are multiples of it and
+        time constants at least five times as long, and `dt` otherwise: gradients need not be as
+        exact as answers. None is `dt`.
     burn_in : float, default=60.0
         Time before the window, in ms; gradients do not reach into it.
     window : float, default=60.0
@@ -266,6 +274,7 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         "n_excitatory": [*COUNT, None],
         "n_inhibitory": [*COUNT, None],
         "input_weights": [StrOptions({"auto", "one_to_one", "dense"})],
+        "dt_training": [*POSITIVE, StrOptions({"auto"}), None],
         "shared_noise": ["boolean"],
         "parents": [StrOptions({"last", "random", *INFORMED}), callable],
         "init": ["array-like", callable, None],
@@ -279,6 +288,8 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     _only_with = BaseSSN._only_with | dict.fromkeys(
         ("es_samples", "es_sigma"), OnlyWith("trainer", lambda name: name == "es", "trainer='es'")
     )
+
+    _new_parameters: dict = {"dt_training": None}  # of which older files do not know
 
     _fitted_shapes = BaseSSN._fitted_shapes | {
         "readout_weights_": ("outputs", "circuit_.n_excitatory"),
@@ -307,6 +318,7 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         tau_eta: float = 20.0,
         solver: Solver = "heun",
         dt: float = 1.0,
+        dt_training: float | Literal["auto"] | None = "auto",
         burn_in: float = 60.0,
         window: float = 60.0,
         n_trials: int = 1,
@@ -351,6 +363,7 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         self.tau_eta = tau_eta
         self.solver = solver
         self.dt = dt
+        self.dt_training = dt_training
         self.burn_in = burn_in
         self.window = window
         self.n_trials = n_trials
@@ -452,7 +465,7 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         return known
 
     def _source(self):
-        """Where gradients come from, and the trials of a step."""
+        """Where gradients come from, and the trials of long runs."""
         trials = self._trials(
             n_trials=self.n_trials,
             duration=self.window,
@@ -460,9 +473,23 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             precision=self.precision,
             covariance=False,
         )
+        try:
+            own = replace(trials, dt=self._training_step())
+            own.check_cells(self)
+        except ValueError as error:
+            raise ValueError(f"dt_training={self.dt_training!r}: {error}") from None
         if self.trainer == "es":
-            return Searched(trials, self.es_samples, self.es_sigma), trials
-        return Simulated(trials), trials
+            return Searched(own, self.es_samples, self.es_sigma), trials
+        return Simulated(own), trials
+
+    def _training_step(self):
+        """Time step of training, in ms."""
+        if self.dt_training != "auto":
+            return self.dt if self.dt_training is None else self.dt_training
+        longer = LONGER_STEP * self.dt
+        fits = is_whole(self.burn_in / longer) and is_whole(self.window / longer)
+        fits &= min(self.tau_e, self.tau_i) >= STEPS_OF_TAU * longer
+        return longer if fits and self.solver == "heun" else self.dt
 
     def _penalties(self):
         return Penalties(

@@ -10,12 +10,13 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
-from sklearn.datasets import load_digits, make_blobs
+from sklearn.datasets import load_digits, load_iris, make_blobs
 from sklearn.exceptions import NotFittedError
 
 from ssn_estimators import (
     DivergenceError,
     SSNClassifier,
+    SSNRegressor,
     base,
     simulate,
     split,
@@ -347,3 +348,41 @@ def test_closure_and_moments_are_one_method(network, blobs):
     )
     with pytest.raises(ValueError, match=r"method must be one of .*closure.* got 'solved'"):
         network.predict(X, method="solved")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "step"),
+    [
+        ({}, 2.0),
+        ({"dt": 0.5}, 1.0),
+        ({"dt": 2.0}, 2.0),  # 4 ms are too long for cells of 10 ms
+        ({"tau_i": 5.0}, 1.0),
+        ({"window": 5.0}, 1.0),  # no multiple of 2 ms
+        ({"solver": "ab2"}, 1.0),
+        ({"solver": "euler", "dt": 0.2}, 0.2),
+        ({"dt_training": 1.5}, 1.5),
+        ({"dt_training": None}, 1.0),
+    ],
+)
+@pytest.mark.parametrize("estimator", [SSNClassifier, SSNRegressor])
+def test_steps_of_training(estimator, parameters, step):
+    """Twice as long as those of answers where cells and durations let them."""
+    source, trials = estimator(**parameters)._source()
+    assert source.trials.dt == step
+    assert trials.dt == parameters.get("dt", 1.0)  # in which stability is confirmed
+
+
+def test_steps_of_training_are_not_those_of_answers():
+    X, y = load_iris(return_X_y=True)
+    few = {"max_iter": 20, "growth_iter": 3, "random_state": 0}
+    own, short, same = (
+        SSNClassifier(dt_training=step, **few).fit(X, y) for step in ("auto", None, 1.0)
+    )
+    assert_array_equal(short.circuit_.weights, same.circuit_.weights)
+    assert np.abs(own.circuit_.weights - short.circuit_.weights).max() > 0
+    answers = own.decision_function(X)
+    assert_array_equal(own.set_params(dt_training=1.0).decision_function(X), answers)
+    own.circuit_, own.readout_weights_ = short.circuit_, short.readout_weights_
+    own.readout_bias_, own.noise_seed_ = short.readout_bias_, short.noise_seed_
+    own.input_weights_, own.input_bias_ = short.input_weights_, short.input_bias_
+    assert_array_equal(own.decision_function(X), short.decision_function(X))
