@@ -15,8 +15,10 @@ ms), without clipping.
 import argparse
 import copy
 import json
+import resource
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import joblib
 import numpy as np
@@ -43,7 +45,7 @@ WEIGHTS = {
 }
 SCHEMES = {"euler 0.2 ms": {"solver": "euler", "dt": 0.2}, "heun 0.2 ms": {"dt": 0.2}}
 GREY = np.array([0.2989, 0.5870, 0.1140], np.float32)
-N_TEST, N_PAIRS = 1000, 20  # test images, and of them pairs for the switch
+N_PAIRS = 20  # of test images, for the switch
 RING = {
     # (.01, 2, 1), by which networks sell the mean for the covariance
     "cost_weights": "published",
@@ -74,21 +76,37 @@ POOL = GENERAL | {
     "finetune_iter": 1500,
     "learning_rate_init": 0.03,
 }
-# name: (settings, contrast, number of networks)
+
+
+class Row(NamedTuple):
+    settings: dict
+    contrast: str | None = None  # None: the ring
+    networks: int = 5
+    latents: int = 50
+    n_train: int | None = None  # images, of the network and the trivial predictor; None: all
+    n_test: int = 1000
+
+
+# larger ones: steps cost ten and a hundred times as much, so that there are few
+LARGER = {"n_train": 5000, "n_test": 100, "networks": 1}
 ROWS = {
-    "published Gaussian ring": (RING, None, 1),
-    "published Gaussian ring, fine-tuned": (RING, None, 2),
-    "Gaussian ring": (MEANS_TOO | {"weight_structure": "gaussian_ring"}, None, 3),
-    "ring SSN": (RING | {"weight_structure": "circulant"}, None, 10),
-    "ring SSN, means as well": (MEANS_TOO | {"weight_structure": "circulant"}, None, 10),
-    "Gaussian ring, images": (
-        GENERAL | {"weight_structure": "gaussian_ring", "max_iter": 1000},
-        "global",
-        1,
+    "published Gaussian ring": Row(RING, networks=1),
+    "published Gaussian ring, fine-tuned": Row(RING, networks=2),
+    "Gaussian ring": Row(MEANS_TOO | {"weight_structure": "gaussian_ring"}, networks=3),
+    "ring SSN": Row(RING | {"weight_structure": "circulant"}, networks=10),
+    "ring SSN, means as well": Row(MEANS_TOO | {"weight_structure": "circulant"}, networks=10),
+    "Gaussian ring, images": Row(
+        GENERAL | {"weight_structure": "gaussian_ring", "max_iter": 1000}, "global", 1
     ),
-    "general SSN, per-image contrast": (GENERAL, "per_image", 5),
-    "general SSN, global contrast": (GENERAL, "global", 5),
-    "general SSN, global contrast, pool": (POOL, "global", 5),
+    "general SSN, per-image contrast": Row(GENERAL, "per_image"),
+    "general SSN, global contrast": Row(GENERAL, "global"),
+    "general SSN, global contrast, pool": Row(POOL, "global"),
+    "general SSN, global contrast, 128 latents": Row(
+        GENERAL | {"max_iter": 1000, "finetune_iter": 200}, "global", latents=128, **LARGER
+    ),
+    "general SSN, global contrast, 256 latents": Row(
+        GENERAL | {"max_iter": 150, "finetune_iter": 40}, "global", latents=256, **LARGER
+    ),
 }
 
 
@@ -98,21 +116,27 @@ def grey_images(folder, split):
     return images.reshape(len(images), -1, 3) @ GREY
 
 
-def generative_model(args, contrast):
+def name_of_model(row):
+    kind = ROWS[row]
+    return kind.contrast if kind.latents == 50 else f"{kind.contrast}, {kind.latents} latents"
+
+
+def generative_model(args, row):
     """The fitted normaliser and model of natural images, from the folder of models if there."""
-    path = args.models / f"model {contrast}.joblib"
+    path, kind = args.models / f"model {name_of_model(row)}.joblib", ROWS[row]
     if path.exists():
         return joblib.load(path)[:2]
-    X = grey_images(args.data, "train")
-    normalizer = ContrastNormalizer(contrast=contrast).fit(X)
+    X = grey_images(args.data, "train")[: kind.n_train]
+    normalizer = ContrastNormalizer(contrast=kind.contrast).fit(X)
     X = normalizer.transform(X)
-    model, seconds = timed(lambda: GaussianScaleMixture(50, random_state=0, n_jobs=2).fit(X))
+    model = GaussianScaleMixture(kind.latents, random_state=0, n_jobs=2)
+    model, seconds = timed(lambda: model.fit(X))
     (mean, covariance), moment_seconds = timed(lambda: model.posterior_moments(X))
     constant_mean, constant = mean.mean(0), covariance.mean(0)
     shift = max(0.0, -float(mean.min()))  # as in the networks
     del mean, covariance
     X_test = normalizer.transform(grey_images(args.data, "test"))
-    errors = trivial_errors(model, X_test[:N_TEST], constant_mean, constant, shift)
+    errors = trivial_errors(model, X_test[: kind.n_test], constant_mean, constant, shift)
     figures = {
         "fit_seconds": seconds,
         "moments_seconds": moment_seconds,
@@ -153,24 +177,25 @@ def totals(errors):
 
 def trained(args, row, seed):
     """The network, its inputs and targets of test, and the seconds of its training."""
-    settings, contrast, _ = ROWS[row]
+    kind = ROWS[row]
+    settings = kind.settings
     path = args.models / f"{row} {seed}.joblib"
     sampler = SSNSampler(random_state=seed, **settings)
-    if contrast is None:
+    if kind.contrast is None:
         ring = make_ring_gsm()
         X, targets = ring.h[:, :50], {"mean": ring.mu, "covariance": ring.sigma}
         test = (X, ring.mu, ring.sigma)
     else:
-        normalizer, model = generative_model(args, contrast)
-        X_test = normalizer.transform(grey_images(args.data, "test")[:N_TEST])
+        normalizer, model = generative_model(args, row)
+        X_test = normalizer.transform(grey_images(args.data, "test")[: kind.n_test])
         test = (X_test, *model.posterior_moments(X_test))
     if path.exists():
         saved = joblib.load(path)
         parameters = saved[0].get_params(deep=False)
         if row.startswith("published") or all(parameters[k] == v for k, v in settings.items()):
             return *saved, test
-    if contrast is not None:
-        X, targets = normalizer.transform(grey_images(args.data, "train")), {}
+    if kind.contrast is not None:
+        X, targets = normalizer.transform(grey_images(args.data, "train")[: kind.n_train]), {}
         sampler.set_params(generative_model=model)
     if row.startswith("published"):
         sampler, seconds = timed(lambda: published(sampler, X, targets, "fine-tuned" in row))
@@ -194,7 +219,7 @@ def published(sampler, X, targets, fine_tuned):
 
 def settings_of(row):
     """What a row's networks are, for the result file."""
-    settings = ROWS[row][0]
+    settings = ROWS[row].settings
     if row.startswith("published"):
         return {"fine_tuned": settings["finetune_iter"] if "fine-tuned" in row else 0}
     return settings
@@ -202,18 +227,21 @@ def settings_of(row):
 
 def figures(args, row, seed):
     sampler, seconds, (X, mean, covariance) = trained(args, row, seed)
-    many = {"window_predict": 2000.0, "n_trials_predict": 200} if ROWS[row][1] is None else {}
+    images = ROWS[row].contrast is not None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    many = {} if images else {"window_predict": 2000.0, "n_trials_predict": 200}
     sampler.set_params(burn_in=400.0, **many)
     out = {"row": row, "seed": seed, "fit_seconds": seconds, "n_iter": sampler.n_iter_}
+    out["peak_gib"] = round(peak, 2)  # of the process so far, with data and targets
     out["rejected_steps"] = sampler.n_rejected_steps_
     out |= {"settings": settings_of(row), "code": code()}
     out["diverging_in_2s"] = {}
     for name, scheme in SCHEMES.items():
         own = copy.copy(sampler).set_params(**scheme)
         out[name] = rounded(own.normalized_cost(X, mean, covariance))
-        share = stability_score(own, X, n_trials=-(-N_TEST // len(X)))  # a thousand trials
+        share = stability_score(own, X, n_trials=-(-1000 // len(X)))  # a thousand trials
         out["diverging_in_2s"][name] = 1 - share
-    if ROWS[row][1] is not None:
+    if images:
         stabilized = is_inhibition_stabilized(sampler.circuit_, sampler.drive(X[:200]))
         out["inhibition_stabilized"] = float(stabilized.mean())  # where there is a fixed point
         report = stability_report(sampler, X, n_surrogates=20, n_trials=100)
@@ -243,7 +271,7 @@ def summary(results):
                 values = [totals(n[scheme])[name] for n in own]
                 line = f"    {name:20} {np.median(values):.4f} ({min(values):.4f} to "
                 line += f"{max(values):.4f})"
-                if baseline and ROWS[row][1] is None:
+                if baseline and ROWS[row].contrast is None:
                     ratios = np.array(values) / totals(baseline[scheme])[name]
                     line += f", of the published network {np.median(ratios):.3f} "
                     line += f"({ratios.min():.3f} to {ratios.max():.3f})"
@@ -273,12 +301,13 @@ def main():
     args.models.mkdir(parents=True, exist_ok=True)
 
     results = open_results(args.out, models={})
-    for contrast in {ROWS[row][1] for row in args.rows} - {None}:
-        generative_model(args, contrast)
-        path = args.models / f"model {contrast}.joblib"
-        results["models"][contrast] = joblib.load(path)[2]
-        save(results, args.out)
-    tasks = [(row, seed) for row in args.rows for seed in range(args.networks or ROWS[row][2])]
+    for row in args.rows:
+        if ROWS[row].contrast is not None:
+            generative_model(args, row)
+            name = name_of_model(row)
+            results["models"][name] = joblib.load(args.models / f"model {name}.joblib")[2]
+            save(results, args.out)
+    tasks = [(r, seed) for r in args.rows for seed in range(args.networks or ROWS[r].networks)]
     settings = {row: settings_of(row) for row in ROWS}
     run(partial(figures, args), tasks, results, settings, args)
     print(json.dumps(results["models"], indent=1))
