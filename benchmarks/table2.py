@@ -16,6 +16,7 @@ import argparse
 import copy
 import json
 import resource
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +36,7 @@ from ssn_estimators import (
     stimulus_switch,
 )
 from ssn_estimators.datasets import make_ring_gsm, make_ring_network
-from ssn_estimators.inspection import is_inhibition_stabilized
+from ssn_estimators.inspection import is_inhibition_stabilized, steady_states
 
 ERRORS = ("mean", "variance", "covariance")
 WEIGHTS = {
@@ -85,8 +86,19 @@ class Row(NamedTuple):
     latents: int = 50
     n_train: int | None = None  # images, of the network and the trivial predictor; None: all
     n_test: int = 1000
+    # what is added to the excitation that E and I cells get from all E cells together, in mV s,
+    # before the network of BEGUN goes on with the settings; None: it is trained by these alone
+    recurrence: tuple | None = None
 
 
+# strongly and weakly coupled networks begin alike
+BEGUN = POOL | {"max_iter": 2000, "finetune_iter": 0, "settling_penalty": 0.0}
+GOES_ON = POOL | {
+    "max_iter": 1500,
+    "learning_rate_init": 0.02,
+    "finetune_iter": 400,
+    "finetune_rate": 0.5,
+}
 # larger ones: steps cost ten and a hundred times as much, so that there are few
 LARGER = {"n_train": 5000, "n_test": 100, "networks": 1}
 ROWS = {
@@ -101,6 +113,8 @@ ROWS = {
     "general SSN, per-image contrast": Row(GENERAL, "per_image"),
     "general SSN, global contrast": Row(GENERAL, "global"),
     "general SSN, global contrast, pool": Row(POOL, "global"),
+    "general SSN, pool, strong recurrence": Row(GOES_ON, "global", 1, recurrence=(0.4, 1.2)),
+    "general SSN, pool, the same without": Row(GOES_ON, "global", 1, recurrence=(0.0, 0.0)),
     "general SSN, global contrast, 128 latents": Row(
         GENERAL | {"max_iter": 1000, "finetune_iter": 200}, "global", latents=128, **LARGER
     ),
@@ -199,10 +213,40 @@ def trained(args, row, seed):
         sampler.set_params(generative_model=model)
     if row.startswith("published"):
         sampler, seconds = timed(lambda: published(sampler, X, targets, "fine-tuned" in row))
+    elif kind.recurrence is not None:
+        begun, before = begin(args, model, X, seed)
+        strengthen(begun, X[:200], *kind.recurrence)
+        begun.set_params(**settings, warm_start=True)
+        sampler, seconds = timed(lambda: begun.fit(X))
+        seconds += before
     else:
         sampler, seconds = timed(lambda: sampler.fit(X, **targets))
     dump((sampler, seconds), path)
     return sampler, seconds, test
+
+
+def begin(args, model, X, seed):
+    """The first part of the training of some rows, and its seconds."""
+    path = args.models / f"begun {seed}.joblib"
+    if not path.exists():
+        sampler = SSNSampler(model, random_state=seed, **BEGUN)
+        dump(timed(lambda: sampler.fit(X)), path)
+    return joblib.load(path)
+
+
+def strengthen(sampler, X, to_e, to_i):
+    """Add recurrent excitation, and inhibition that cancels it at the mean rates on X.
+
+    Steady states stay nearly where they are; but E cells alone would now run away.
+    """
+    circuit, n = sampler.circuit_, sampler.circuit_.n_excitatory
+    rates = circuit.rates(steady_states(circuit, sampler.drive(X)).u).mean(0)
+    weights = circuit.weights.copy()
+    for rows, added in ((slice(n), to_e), (slice(n, None), to_i)):
+        weights[rows, :n] += added / n
+        weights[rows, n:] -= added / n * rates[:n].sum() / rates[n:].sum()
+    sampler.circuit_ = replace(circuit, weights=weights)
+    sampler._optimizer_state = None  # of the network that was there before
 
 
 def published(sampler, X, targets, fine_tuned):
