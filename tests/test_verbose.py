@@ -147,6 +147,7 @@ def test_bars_that_a_notebook_cannot_show(estimator, widgets, monkeypatch):
     fit = small(estimator).set_callbacks(ProgressBar()).fit
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of few steps
         fit(X, y)  # no notebook
     console = SimpleNamespace(is_jupyter=True)
     monkeypatch.setattr(
@@ -157,6 +158,7 @@ def test_bars_that_a_notebook_cannot_show(estimator, widgets, monkeypatch):
     if widgets:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
+            warnings.simplefilter("ignore", ConvergenceWarning)
             fit(X, y)
     else:
         with pytest.warns(UserWarning, match="pip install ipywidgets"):
