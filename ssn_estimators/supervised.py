@@ -129,7 +129,7 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         half as much, but circuits of strong inhibition oscillate under it.
     dt : float, default=1.0
         Time step in ms.
-    dt_training : float or "auto", default="auto"
+    dt_training : float, "auto" or None, default="auto"
         Time step of training in ms; answers, and the long runs that confirm stability, take `dt`.
         "auto" is twice `dt` with Heun's scheme, if `burn_in` and `window` are multiples of it and
         time constants at least five times as long, and `dt` otherwise: gradients need not be as
