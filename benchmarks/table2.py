@@ -203,11 +203,9 @@ def trained(args, row, seed):
         normalizer, model = generative_model(args, row)
         X_test = normalizer.transform(grey_images(args.data, "test")[: kind.n_test])
         test = (X_test, *model.posterior_moments(X_test))
-    if path.exists():
-        saved = joblib.load(path)
-        parameters = saved[0].get_params(deep=False)
-        if row.startswith("published") or all(parameters[k] == v for k, v in settings.items()):
-            return *saved, test
+    saved = saved_with({} if row.startswith("published") else settings, path)
+    if saved:
+        return *saved, test
     if kind.contrast is not None:
         X, targets = normalizer.transform(grey_images(args.data, "train")[: kind.n_train]), {}
         sampler.set_params(generative_model=model)
@@ -225,10 +223,20 @@ def trained(args, row, seed):
     return sampler, seconds, test
 
 
+def saved_with(settings, path):
+    """What a file holds, sampler and seconds, if the sampler has these settings; None otherwise."""
+    if path.exists():
+        saved = joblib.load(path)
+        parameters = saved[0].get_params(deep=False)
+        if all(parameters[k] == v for k, v in settings.items()):
+            return saved
+    return None
+
+
 def begin(args, model, X, seed):
     """The first part of the training of some rows, and its seconds."""
     path = args.models / f"begun {seed}.joblib"
-    if not path.exists():
+    if not saved_with(BEGUN, path):
         sampler = SSNSampler(model, random_state=seed, **BEGUN)
         dump(timed(lambda: sampler.fit(X)), path)
     return joblib.load(path)
