@@ -6,10 +6,18 @@ import os
 import platform
 import re
 import subprocess
+import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "jax")
+KERNELS = """
+import scipy.linalg.blas, threadpoolctl
+libraries = [x for x in threadpoolctl.threadpool_info() if x["user_api"] == "blas"]
+names = [f"{x['internal_api']} {x['version']} {x['architecture']}" for x in libraries]
+print(*sorted(names), sep=", ")
+"""
 
 
 def machine():
@@ -21,6 +29,7 @@ def machine():
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),
         "versions": {name: installed(name) for name in PACKAGES if installed(name)},
+        "blas": kernels(),
         "code": code(),
     }
 
@@ -30,6 +39,16 @@ def processor():
         return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
     except (OSError, TypeError):
         return platform.processor()
+
+
+@cache
+def kernels():
+    """Which kernels SciPy's and NumPy's BLAS have chosen; the compiled loops use SciPy's.
+
+    Asked of a process of its own, since those that measure memory import no library.
+    """
+    done = subprocess.run([sys.executable, "-c", KERNELS], capture_output=True, text=True)
+    return done.stdout.strip() or None
 
 
 def n_cores():
