@@ -242,6 +242,8 @@ def test_recordings_are_part_of_the_package():
     """Of what setuptools puts into a wheel."""
     setuptools = pytest.importorskip("setuptools")
     root = Path(__file__).parents[1]
+    if not (root / "ssn_estimators").is_dir():
+        pytest.skip("the package is installed from an archive, and tests above have read them")
     settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
     distribution = setuptools.Distribution(
         {
