@@ -31,6 +31,7 @@ __all__ = [
     "resolve_device",
     "restore",
     "state_of",
+    "times_rows",
     "to_numbers",
     "to_tensor",
     "until_interrupted",
@@ -89,13 +90,22 @@ def is_whole(n_steps):
     return np.abs(n_steps - np.round(n_steps)) <= 1e-9 * np.maximum(n_steps, 1)
 
 
+def times_rows(rows, matrix):
+    """``rows @ matrix.T``, in which every row is rounded alike.
+
+    Of rows in memory, MKL rounds those that do not begin where a vector does differently; columns
+    it rounds alike, wherever they stand.
+    """
+    return (matrix @ rows.mT).mT
+
+
 def in_blocks(function, *arrays, rows=64):
     """Apply a function of tensors to blocks of exactly `rows` rows, and join the results.
 
     Matrix products of different shapes round differently, so the result of a row would
     depend on how many rows stand beside it. With blocks of one size (the last one filled up
     with copies of its last row) it does not, unless the library also rounds the rows of one
-    product differently, as OpenBLAS and MKL do on some processors.
+    product differently: see `times_rows`.
     """
     results = []
     for start in range(0, len(arrays[0]), rows):

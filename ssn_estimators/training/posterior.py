@@ -9,6 +9,7 @@ import torch
 from sklearn.utils import gen_batches
 
 from ssn_estimators._sklearn import check_array
+from ssn_estimators._torch import times_rows
 from ssn_estimators.growth import choose_parents
 
 __all__ = [
@@ -192,7 +193,7 @@ class Inference:
         drive = circuit.drive(torch.cat([own, own], dim=1))
         if self.pool is None:
             return drive
-        pooled = POOLS[self.pool](inputs) @ arrays["pool"].mT
+        pooled = times_rows(POOLS[self.pool](inputs), arrays["pool"])
         return torch.cat([drive[:, : own.shape[1]], drive[:, own.shape[1] :] + pooled], dim=1)
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ssn_estimators._torch import times_rows
 from ssn_estimators.growth import shares_of
 
 __all__ = ["Readout"]
@@ -65,7 +66,7 @@ class Readout:
     def external(self, arrays, inputs):
         """External input h of all cells, or of E cells, from inputs."""
         if self.dense:
-            return inputs @ arrays["input_weights"].T + arrays["input_bias"]
+            return times_rows(inputs, arrays["input_weights"]) + arrays["input_bias"]
         return inputs
 
     def drive(self, circuit, arrays, inputs):
@@ -73,7 +74,8 @@ class Readout:
         return circuit.drive(h if self.dense else h[:, : circuit.n_excitatory])
 
     def outputs(self, potentials, arrays):
-        return potentials[:, : arrays["coef"].shape[1]] @ arrays["coef"].T + arrays["intercept"]
+        read = potentials[:, : arrays["coef"].shape[1]]
+        return times_rows(read, arrays["coef"]) + arrays["intercept"]
 
     @staticmethod
     def idle(rates):

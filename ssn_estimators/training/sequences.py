@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ssn_estimators._torch import chance_of_labels, labels_and_weights, loss_of_labels
+from ssn_estimators._torch import (
+    chance_of_labels,
+    labels_and_weights,
+    loss_of_labels,
+    times_rows,
+)
 from ssn_estimators.training.readout import INPUT_MEAN, INPUT_SPREAD, Readout
 
 __all__ = ["SequenceClassification", "SequenceRegression"]
@@ -53,7 +58,7 @@ class SequenceReadout(Readout):
 
     def external(self, arrays, inputs):
         weights = arrays["input_weights"] * arrays["input_cells"].detach()[:, None]
-        return inputs @ weights.T + arrays["input_bias"]
+        return times_rows(inputs, weights) + arrays["input_bias"]
 
     def drive(self, circuit, arrays, inputs):
         """Of shape (n_times, n_inputs, n_neurons)."""
@@ -62,7 +67,7 @@ class SequenceReadout(Readout):
     def outputs(self, potentials, arrays):
         """Of shape (n_times, n_inputs, n_outputs)."""
         read = arrays["coef"] * arrays["output_cells"].detach()
-        found = potentials[:, : read.shape[1]] @ read.T + arrays["intercept"]
+        found = times_rows(potentials[:, : read.shape[1]], read) + arrays["intercept"]
         return found.unflatten(0, (self.n_times, -1))
 
     def grow(self, arrays, old, new, origin, shares):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from functools import lru_cache
 from itertools import product
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import ssn_estimators
 from ssn_estimators import Circuit, simulate, simulate_many
+from ssn_estimators.rate_functions import MillerTroyer
 from ssn_estimators.simulation import SCHEMES, reference
 from ssn_estimators.simulation.cpu import backend, blocks, steps
 from ssn_estimators.simulation.cpu import engine as cpu
@@ -332,6 +334,69 @@ def everything(circuit, drive, simulation):
     values = [getattr(simulation, name) for name in (*MOMENTS, "u", "eta")]
     leaves = (circuit.weights, circuit.noise_factor, drive)
     return [x.detach() for x in values] + list(gradients(values[:4], leaves))
+
+
+def in_order(weights, column, out):
+    """Their product, as the loop over a few numbers has it."""
+    for i in range(len(out)):
+        total = column.dtype.type(0)
+        for k in range(len(column)):
+            total += weights[i, k] * column[k, 0]
+        out[i, 0] = total
+
+
+@lru_cache
+def compiled_in_order():
+    return pytest.importorskip("numba").njit(fastmath={"contract"})(in_order)
+
+
+@lru_cache
+def rounds_alike(n_neurons, dtype):
+    """Whether products of whole vectors round a column alike wherever it stands: in order.
+
+    Kernels of BLAS for AVX-512 do; those for AVX2 treat the ends of rows differently.
+    """
+    rng = np.random.RandomState(0)
+    weights, column = (rng.normal(size=(n_neurons, m)).astype(dtype) for m in (n_neurons, 1))
+    alone = np.empty_like(column)
+    compiled_in_order()(weights, column, alone)
+    ways = {alone.tobytes()} if n_neurons <= 32 else set()
+    for width in (16, 64, 112, 256):
+        out = np.empty((n_neurons, width), dtype)
+        backend.compiled._product(weights, np.repeat(column, width, 1), out)
+        ways |= {out[:, i].tobytes() for i in range(width)}
+    return len(ways) == 1
+
+
+@pytest.mark.skipif(backend.compiled is None, reason="Numba is not installed")
+@pytest.mark.parametrize("solver", SCHEMES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("law", [{"gamma": 2.0}, {"gamma": 2.2}, {"rate_function": MillerTroyer()}])
+@pytest.mark.parametrize("dynamics", ["voltage", "rate"])
+@pytest.mark.parametrize("n_neurons", [1, 4, 17, 100])
+def test_an_input_alone_is_that_in_company_to_the_last_bit(n_neurons, dynamics, law, dtype, solver):
+    if not rounds_alike(n_neurons, dtype):
+        pytest.skip("this processor's BLAS rounds columns by where they stand")
+    rng = np.random.RandomState(0)
+    signs = np.where(np.arange(n_neurons) < (n_neurons + 1) // 2, 1.0, -2.0)
+    weights = np.abs(rng.normal(scale=0.3 / n_neurons**0.5, size=(n_neurons, n_neurons))) * signs
+    circuit = Circuit(
+        weights.astype(dtype), (n_neurons + 1) // 2, 0.2, k=0.04, dynamics=dynamics, **law
+    )
+    drive = rng.uniform(2, 6, (70, n_neurons)).astype(dtype)
+
+    def moments(inputs, n_trials):
+        settings = {"n_trials": n_trials, "burn_in": 10.0, "duration": 40.0, "dt": 0.5}
+        settings |= {"shared_noise": True, "antithetic": n_trials == 4, "covariance": False}
+        found = simulate(circuit, inputs, solver=solver, random_state=0, **settings)
+        assert not found.diverged.any()
+        return found.mean, found.rates
+
+    for n_trials in (1, 3, 4):
+        together = moments(drive, n_trials)
+        for part in (slice(0, 1), slice(3, 4), slice(5, 12), slice(20, 53), slice(69, 70)):
+            for whole, own in zip(together, moments(drive[part], n_trials), strict=True):
+                assert_array_equal(whole[part], own)
 
 
 RECORDED = {"n_trials": 10, "duration": 20.0, "burn_in": 10.0, "record": ("u", "eta")}

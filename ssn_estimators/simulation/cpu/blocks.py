@@ -2,6 +2,11 @@
 
 A column is one trial of one input of one network. Columns do not depend on each other, so a
 block that fits the cache runs through all steps before the next block begins.
+
+Arrays of the compiled loops have whole vectors of columns, the last of which may rest at 0. BLAS
+rounds what is left over of a vector differently: now what becomes of a column does not depend on
+how many there are, to the last bit, where whole vectors are rounded alike (with AVX-512, not with
+the kernels for AVX2, which treat the ends of rows differently).
 """
 
 from __future__ import annotations
@@ -13,7 +18,8 @@ from typing import NamedTuple
 import torch
 
 from ssn_estimators.simulation.cpu.backend import Arrays
-from ssn_estimators.simulation.cpu.steps import Adjoint, Stepper, chunk_of
+from ssn_estimators.simulation.cpu.steps import Adjoint, Stepper, chunk_of, width_of
+from ssn_estimators.simulation.cpu.values import Totals
 from ssn_estimators.simulation.setup import Setup, largest_state
 
 __all__ = ["Block", "Network", "Sums"]
@@ -107,6 +113,7 @@ class Block:
 
     def __post_init__(self):
         self.n, self.n_columns = len(self.network.recurrent), math.prod(self.columns)
+        self.width = width_of(self.n_columns, self.arrays)
         self.shape = (self.n, *self.columns)
         self.most, self.chunk = largest_state(self.setup), chunk_of(self.n * self.n_columns)
         self.finite = None  # bool, of shape columns, where trials are left out
@@ -123,7 +130,7 @@ class Block:
         empty : callable
             Makes an array of a shape, for what is kept.
         """
-        setup, shape = self.setup, (self.n, self.n_columns)
+        setup, shape = self.setup, (self.n, self.width)
         self.keep, self.record = keep, record
         n_kept = setup.n_window if keep or record else min(self.chunk, setup.n_window)
         # row 0 is the start of the window
@@ -165,11 +172,10 @@ class Block:
 
     def _run(self):
         sums = Running()
-        shape = (self.n, self.n_columns)
-        u = self.arrays.zeros(shape)
+        u = self.arrays.zeros((self.n, self.width))
         if self.initial is not None:
             start = self.initial[0] if self.finite is None else self.initial[0] * self.finite
-            u = self.arrays.array(start.reshape(shape).contiguous())
+            u[:, : self.n_columns] = self.arrays.array(start.reshape(self.n, -1))
         u, legal = self._burn_in(u, sums)
         if not legal and not self.record:
             return sums
@@ -177,7 +183,7 @@ class Block:
         if not self._window(u, sums) and not self.record:
             return sums
         if self.record:
-            sums.path = self.arrays.tensor(self.path).unflatten(2, self.columns)
+            sums.path = self.of_trials(self.path)
         if "noise" in self.record:
             noise = [self._noise(i)[1:] for i in range(len(self.checkpoints))]
             noise = torch.cat([self.arrays.tensor(x) for x in noise])
@@ -189,15 +195,19 @@ class Block:
         """Potentials and noise after the last step."""
         z = self.arrays.tensor(self.noise.now).clone().view(self.n, -1, 1, self.columns[2])
         z = torch.cat([z, -z], 2) if self.columns[1] == 2 else z
-        return self.arrays.tensor(u).clone().view(self.shape), z.expand(self.shape)
+        return self.of_trials(u).clone(), z.expand(self.shape)
+
+    def of_trials(self, array):
+        """View of columns as a tensor with axes of inputs, signs and draws in their place."""
+        return self.arrays.tensor(array)[..., : self.n_columns].unflatten(-1, self.columns)
 
     def _burn_in(self, u, sums):
         """Potentials at its end, and whether some trial is legal by then."""
-        setup, stepper, shape = self.setup, self.stepper, (self.n, self.n_columns)
-        ring = self.arrays.empty((min(self.chunk, setup.n_burn), *shape))
-        nothing, t, finite = self.arrays.empty((0, *shape)), 0, True
+        setup, stepper, shape = self.setup, self.stepper, (self.n, self.width)
+        ring = self.arrays.zeros((min(self.chunk, setup.n_burn), *shape))
+        t, finite = 0, True
         while t < setup.n_burn:
-            u, n_done, legal = stepper.advance(u, ring, setup.n_burn - t, None, nothing)
+            u, n_done, legal = stepper.advance(u, ring, setup.n_burn - t, None)
             t += n_done
             if not legal:
                 finite = not self._note(ring, n_done, t, sums)
@@ -209,7 +219,8 @@ class Block:
         """Add up; whether some trial is legal at the end."""
         setup, stepper, arrays = self.setup, self.stepper, self.arrays
         t, whole, finite = 0, len(self.path) == setup.n_window, True
-        totals = sums.totals = arrays.zeros((1 + setup.rates, self.n, self.n_columns))
+        shape = (1 + setup.rates, self.n, self.width)
+        sums.totals, stretch = arrays.zeros(shape), arrays.zeros(shape)
         # a product of all their samples is taken of what the path holds
         most = self.chunk if setup.covariance and not whole else max(CHECKPOINT, self.chunk)
         while t < setup.n_window:
@@ -220,16 +231,16 @@ class Block:
                     self.checkpoints.append(stepper.noise.state())
             path = self.path[t : t + n_steps] if whole else self.path
             predictions = None if self.predictions is None else self.predictions[t : t + n_steps]
-            few = arrays.zeros(totals.shape)  # added up apart, for the sake of rounding
-            u, n_done, legal = stepper.advance(u, path, n_steps, predictions, few)
-            totals += few
+            totals = Totals(sums.totals, stretch, t)
+            u, n_done, legal = stepper.advance(u, path, n_steps, predictions, totals)
             t += n_done
             if not legal:
                 finite = not self._note(path, n_done, setup.n_burn + t, sums)
                 if not finite and not self.record:
                     break
             if setup.covariance:
-                self._add_products(arrays.tensor(path[:n_done]), sums)
+                self._add_products(self.of_trials(path[:n_done]), sums)
+        sums.totals += stretch
         if setup.final:
             sums.final = self._final(u)
         return finite
@@ -243,21 +254,20 @@ class Block:
     def _note(self, path, n_done, t, sums):
         """Note trials that left the legal range just before step t; whether all have by now."""
         path = path[: (n_done - 1) % len(path) + 1][-self.chunk :]
-        beyond = ~(self.arrays.tensor(path).abs() <= self.most).all(1)
+        beyond = ~(self.of_trials(path).abs() <= self.most).all(1)
         first = beyond.to(torch.uint8).argmax(0) + 1 + t - len(path)
         if sums.diverged_at is None:
-            sums.diverged_at = torch.full_like(first, -1).view(self.columns)
-        new = beyond.any(0).view(self.columns) & (sums.diverged_at < 0)
-        sums.diverged_at[new] = first.view(self.columns)[new]
+            sums.diverged_at = torch.full_like(first, -1)
+        new = beyond.any(0) & (sums.diverged_at < 0)
+        sums.diverged_at[new] = first[new]
         return bool((sums.diverged_at >= 0).all())
 
-    def _add_products(self, path, sums):
+    def _add_products(self, samples, sums):
         """Add a chunk of the window to the sum of products over samples."""
-        samples = path.unflatten(2, self.columns)
         if sums.centre is None:
             # near the mean, so that float32 covariances stay accurate
             finite = torch.ones(self.columns) if self.finite is None else self.finite
-            centre = torch.nan_to_num(samples[0].sum((2, 3)) / finite.sum((1, 2)).to(path))
+            centre = torch.nan_to_num(_over_trials(samples[0]) / finite.sum((1, 2)).to(samples))
             sums.centre, sums.products = centre[:, :, None, None], 0
         deviation = samples - sums.centre
         if self.finite is not None:
@@ -281,10 +291,10 @@ class Block:
             final=running.final,
         )
         if running.totals is not None:
-            totals = self.arrays.tensor(running.totals).unflatten(2, self.columns)
+            totals = self.of_trials(running.totals)
             if finite is not None:
                 totals = torch.where(finite, totals, 0)
-            totals = totals.sum((3, 4)).mT
+            totals = _over_trials(totals).mT
             sums.u, sums.rates = totals[0], totals[1] if setup.rates else None
         if running.products is not None:
             total = sums.u - sums.count[:, None] * running.centre[:, :, 0, 0].T
@@ -313,3 +323,13 @@ class Block:
         # large, and not needed again
         self.states = self.path = self.predictions = self.checkpoints = self.noise = None
         return self.adjoint.result()
+
+
+def _over_trials(x):
+    """Sum over the last two axes, in an order that depends on their lengths alone."""
+    x = x.flatten(-2)
+    while x.shape[-1] > 1:
+        half = x.shape[-1] // 2
+        first, second, odd = x.split([half, half, x.shape[-1] % 2], -1)
+        x = torch.cat([first + second, odd], -1)
+    return x[..., 0]

@@ -10,15 +10,16 @@ import numpy as np
 
 from ssn_estimators._numba import OPTIONS, compiled, polynomial
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
-from ssn_estimators.simulation.cpu.values import Forcing
+from ssn_estimators.simulation.cpu.values import Forcing, Totals
 
 __all__ = ["back_heun", "back_multistep", "ornstein_uhlenbeck", "run", "start_process"]
 
 
 ROOM = 512  # numbers of which powers are taken at a time
 FEW = 32  # numbers in a step
+STRETCH = 64  # steps that are added up apart
 MOST = DIVERGENCE_THRESHOLD  # at both ends of tables
-SMALL = 300  # multiplications of a product that is not worth a library's call
+SMALL = 16  # entries of a matrix whose products are not worth a library's call
 LONG, SHORT = 1279, 418  # lags, see `noise.LaggedFibonacci`
 UNIT = np.float32((1 - 2**-24) * 2.0**-31)  # of integers, so that numbers stay inside (-1, 1)
 BITS, SQRT_HALF = np.int32(23), np.int32(0x3F3504F3)  # of a mantissa; the root's as an integer
@@ -277,8 +278,8 @@ def _add(out, scale, y):
 @compiled(**OPTIONS)
 def _force(base, kick, column, sign, out):
     """Forcing of one step; in the two common cases without looking up the column."""
-    n_neurons, n_columns = out.shape
-    for i in range(n_neurons):
+    n_columns = len(sign)
+    for i in range(len(out)):
         if kick.shape[1] == n_columns:
             for j in range(n_columns):
                 out[i, j] = base[i, j] + sign[j] * kick[i, j]
@@ -317,17 +318,21 @@ def _correct(new, force, u, predicted, out, e, half):
 
 @compiled(**OPTIONS)
 def _product(a, b, out):
-    """The calls of a library take longer than the products of a few cells."""
-    (n, m), (_, n_columns) = a.shape, b.shape
-    if n * m * n_columns > SMALL:
+    """The calls of a library take longer than the products of a few cells.
+
+    Which of them it is must not depend on the number of columns: they round differently.
+    """
+    n, m = a.shape
+    if n * m > SMALL:
         np.dot(a, b, out)
         return
     for i in range(n):
-        for j in range(n_columns):
-            total = a[i, 0] * b[0, j]
-            for k in range(1, m):
-                total += a[i, k] * b[k, j]
-            out[i, j] = total
+        for j in range(b.shape[1]):
+            out[i, j] = a[i, 0] * b[0, j]
+        for k in range(1, m):
+            share = a[i, k]
+            for j in range(b.shape[1]):
+                out[i, j] += share * b[k, j]
 
 
 @compiled(**OPTIONS)
@@ -472,18 +477,24 @@ def _heun(u, path, forcing, cells, scheme, room, predictions):
 
 
 @compiled(**OPTIONS)
-def _one_rate(v, zero, law):
-    gamma, table = law
-    if len(table):
-        return type(zero)(_looked_up(v, table))
-    return zero if v <= 0 else (v * v if gamma == 2 else v**gamma)
+def _square(v, zero):
+    return zero if v <= 0 else v * v
+
+
+@compiled(**OPTIONS)
+def _are_few(u, columns, law):
+    """Whether steps are taken number by number: slices take longer than a few of them.
+
+    What comes out is to be the same to the last bit, which other laws than the square are not.
+    """
+    return len(u) * len(columns.sign) <= FEW and law.gamma == 2
 
 
 @compiled(**OPTIONS)
 def _few_multistep(u, path, forcing, cells, scheme, room, last, cold):
-    """`_multistep`, or that of rates, number by number: slices take longer than a few of them."""
+    """`_multistep`, or that of rates, number by number, in the same order."""
     base, kicks, (column, sign) = forcing.base, forcing.kicks, forcing.columns
-    (n, m), zero, law = u.shape, u.dtype.type(0), cells.law
+    n, m, zero = len(u), len(sign), u.dtype.type(0)
     state, source, in_rates = room.force[0], room.rates, len(cells.response) > 0
     legal = True
     for i in range(n):
@@ -497,16 +508,19 @@ def _few_multistep(u, path, forcing, cells, scheme, room, last, cold):
         for i in range(n):
             for j in range(m):
                 v = state[i, j]
-                source[i, j] = v if in_rates else _one_rate(v, zero, law)
+                source[i, j] = v if in_rates else _square(v, zero)
         for i in range(n):
             e = cells.relative_step[i, 0]
             for j in range(m):
-                v = base[at, i, j] + sign[j] * kicks[t, i, column[j]]
+                force = base[at, i, j] + sign[j] * kicks[t, i, column[j]]
+                v = zero  # or a single product would not be rounded before the next sum
                 for k in range(n):
                     v += cells.recurrent[i, k] * source[k, j]
                 if in_rates:
-                    v = cells.response[i, 0] * _one_rate(v, zero, law)
-                v -= e * state[i, j]
+                    v += force
+                    v = (zero if v <= 0 else cells.response[i, 0] * v * v) - e * state[i, j]
+                else:
+                    v += force - e * state[i, j]
                 room.increment[i, j] = v
         for i in range(n):
             for j in range(m):
@@ -518,23 +532,26 @@ def _few_multistep(u, path, forcing, cells, scheme, room, last, cold):
 
 
 @compiled(**OPTIONS)
-def _add_up(part, totals, room, cells, with_rates):
+def _add_up(part, columns, totals, room, cells, with_rates):
     """Add states after some steps, and their rates, to the sums of both."""
-    (size, n, m), zero, one = part.shape, part.dtype.type(0), part.dtype.type(1)
-    if n * m <= FEW:
-        for t in range(size):
-            for i in range(n):
-                for j in range(m):
-                    totals[0, i, j] += part[t, i, j]
+    zero, one, stretch = part.dtype.type(0), part.dtype.type(1), totals.stretch
+    few = _are_few(part[0], columns, cells.law)
+    for t in range(len(part)):
+        if few:
+            for i in range(len(part[t])):
+                for j in range(len(columns.sign)):
+                    stretch[0, i, j] += part[t, i, j]
                     if with_rates:
-                        totals[1, i, j] += _one_rate(part[t, i, j], zero, cells.law)
-        return
-    for t in range(size):
-        out = part[t].reshape(-1)
-        _add(totals[0].reshape(-1), one, out)
-        if with_rates:
-            _rate(out, room.rates.reshape(-1), cells.law, cells.most)
-            _add(totals[1].reshape(-1), one, room.rates.reshape(-1))
+                        stretch[1, i, j] += _square(part[t, i, j], zero)
+        else:
+            out = part[t].reshape(-1)
+            _add(stretch[0].reshape(-1), one, out)
+            if with_rates:
+                _rate(out, room.rates.reshape(-1), cells.law, cells.most)
+                _add(stretch[1].reshape(-1), one, room.rates.reshape(-1))
+        if (totals.n_steps + t + 1) % STRETCH == 0:
+            _add(totals.before.reshape(-1), one, stretch.reshape(-1))
+            stretch[:] = 0
 
 
 @compiled(**OPTIONS)
@@ -552,8 +569,8 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
     cells : Cells
     scheme : Scheme
     room : Room
-    totals : array of shape (at most 2, ...)
-        Sums over steps of u, and of [u]+^gamma, to add to.
+    totals : Totals
+        To add to.
 
     Returns
     -------
@@ -577,7 +594,7 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
                 legal = _heun_of_rates(u, part, forcing, cells, scheme, room, some)
             else:
                 legal = _heun(u, part, forcing, cells, scheme, room, some)
-        elif u.size <= FEW:
+        elif _are_few(u, source.columns, cells.law):
             last = predictions[0]
             legal = _few_multistep(u, part, forcing, cells, scheme, room, last, first_ever)
         elif in_rates:
@@ -585,8 +602,10 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
             legal = _multistep_of_rates(u, part, forcing, cells, scheme, room, last, first_ever)
         else:
             legal = _multistep(u, part, forcing, cells, scheme, room, predictions[0], first_ever)
-        if len(totals):
-            _add_up(part, totals, room, cells, len(totals) > 1 and not in_rates)
+        if len(totals.stretch):
+            with_rates = len(totals.stretch) > 1 and not in_rates
+            own = Totals(totals.before, totals.stretch, totals.n_steps + done)
+            _add_up(part, source.columns, own, room, cells, with_rates)
         u = part[-1]
         done += size
     return done, legal
@@ -609,7 +628,7 @@ def _through(grad_u, x, u, cells, grad_recurrent, state):
 @compiled(**OPTIONS | {"fastmath": {"contract", "reassoc", "nsz"}})
 def _signed_sum(x, sign):
     total = x.dtype.type(0)
-    for j in range(len(x)):
+    for j in range(len(sign)):
         total += sign[j] * x[j]
     return total
 
@@ -617,14 +636,15 @@ def _signed_sum(x, sign):
 @compiled(**OPTIONS)
 def _owe_forcing(x, z, columns, grad_base, grad_noise, state):
     """Add to the gradients what the gradient x of F at one time means for them."""
-    (column, sign), kick, outer, (n_neurons, n_columns) = columns, state.kick, state.outer, x.shape
+    (column, sign), kick, outer = columns, state.kick, state.outer
+    n_columns = len(sign)
     _add(grad_base.reshape(-1), x.dtype.type(1), x.reshape(-1))
-    for i in range(n_neurons):
+    for i in range(len(x)):
         if kick.shape[1] == n_columns:
             for j in range(n_columns):
                 kick[i, j] = sign[j] * x[i, j]
         elif kick.shape[1] == 1:
-            kick[i, 0] = _signed_sum(x[i], sign)
+            kick[i, 0] = _signed_sum(x[i], sign)  # of as many as there are signs
         else:
             kick[i] = 0
             for j in range(n_columns):

@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
 from ssn_estimators._threads import is_alone, n_threads, one_blas_thread, pool
 from ssn_estimators.simulation.cpu import backend
 from ssn_estimators.simulation.cpu.blocks import Block, Network
-from ssn_estimators.simulation.cpu.steps import chunk_of
+from ssn_estimators.simulation.cpu.steps import VECTOR, chunk_of, width_of
 from ssn_estimators.simulation.cpu.tables import table_of
 from ssn_estimators.simulation.powers import slope_of_power
 
@@ -22,7 +23,6 @@ __all__ = ["moments", "runs_here", "seed_of", "tiles"]
 BLOCK_ELEMENTS = 2**13  # of one array of a block: some of them fit the nearest cache
 SMALL_PRODUCT = 10**6  # multiplications; OpenBLAS does not copy the factors of small products
 BLOCK_COLUMNS = 128  # where neither is possible, for products to be efficient
-VECTOR = 16  # columns that the processor goes over at once
 MANY_CELLS_COLUMNS = 4 * VECTOR  # of so many cells that a step of no more is work for a thread
 TINY = 2**13  # numbers, which no library shares out among threads
 WAVE = 8  # blocks a thread that are made ready at a time
@@ -165,10 +165,13 @@ class _Run:
             self.arrays,
             self.networks[network],
             self.drive[network, ..., inputs].contiguous(),
-            (inputs.stop - inputs.start, self.signs, draws.stop - draws.start),
+            self._columns(inputs, draws),
             seed_of(self.setup, network, inputs, draws),
             self._initial(network, inputs, draws),
         )
+
+    def _columns(self, inputs, draws):
+        return inputs.stop - inputs.start, self.signs, draws.stop - draws.start
 
     def _initial(self, network, inputs, draws):
         """Potentials and noise at the start, of a block."""
@@ -214,8 +217,10 @@ class _Run:
         """
         n_steps = self.setup.n_window
         n_states = n_steps + 1 + (n_steps if keep and self.setup.solver == "heun" else 0)
-        n_columns = self.n_networks * self.n_inputs * self.setup.n_trials
-        store, used = self.arrays.empty((n_states * n_columns * self.n,)), 0
+        columns = (self._columns(*tile) for _, *tile in self.places)
+        width = sum(width_of(math.prod(own), self.arrays) for own in columns)
+        # 0 where columns rest, which the way back relies on
+        store, used = self.arrays.zeros((n_states * width * self.n,)), 0
 
         def empty(shape):
             nonlocal used
@@ -342,12 +347,12 @@ class _Run:
             u = u[network].unflatten(2, (self.signs, self.n_draws))[:, inputs, :, draws]
 
         def owe(path, first):
-            path = self.arrays.tensor(path)
+            path = self.arrays.tensor(path)[..., : block.n_columns]
             owed = path.new_zeros((1, *path.shape[1:])) if constant is None else constant[None]
             if rates is not None:
                 owed = owed + rates * slope_of_power(path, gamma)
             if covariance is not None:
-                deviation = path.view(-1, *shape) - centre
+                deviation = path.unflatten(-1, block.columns) - centre
                 if finite is not None:
                     deviation.mul_(finite)
                 # one product an input, of all times and trials at once
@@ -358,7 +363,8 @@ class _Run:
                 part = u[first : first + len(path)]
                 part = part if finite is None else part * finite[..., None]
                 owed = owed + part.permute(0, 4, 1, 2, 3).reshape(path.shape)
-            return self.arrays.array(owed.contiguous())
+            resting = block.width - block.n_columns
+            return self.arrays.array(pad(owed, (0, resting)).contiguous())
 
         return owe
 

@@ -95,7 +95,7 @@ def run(u, path, n_steps, source, cells, scheme, room, predictions, cold, totals
         else:
             first_ever = cold and done == 0
             legal = _multistep(u, part, forcing, cells, scheme, room, predictions[0], first_ever)
-        for total, gamma in zip(totals, (None, cells.law.gamma), strict=False):
+        for total, gamma in zip(totals.stretch, (None, cells.law.gamma), strict=False):
             total += (part if gamma is None else power(part, gamma)).sum(0)
         u = part[-1]
         done += size

@@ -1,5 +1,6 @@
 """Steps of a block of columns: what the loops need, before and after them; see `values.py`."""
 
+import math
 from functools import lru_cache
 
 import torch
@@ -16,18 +17,27 @@ from ssn_estimators.simulation.cpu.values import (
     Room,
     Scheme,
     Source,
+    Totals,
 )
 from ssn_estimators.simulation.schemes import COEFFICIENTS
 
-__all__ = ["Adjoint", "Stepper", "chunk_of"]
+__all__ = ["VECTOR", "Adjoint", "Stepper", "chunk_of", "width_of"]
+
+VECTOR = 16  # columns that the processor goes over at once
 
 CHUNK = 16  # steps at a time: more would not stay in the cache
 LONG_CHUNK, FEW = 512, 2**12  # of few cells and columns, as many as have so many numbers
 
 
 def chunk_of(n_elements):
-    """Steps at a time, of arrays with so many elements in a step."""
-    return max(CHUNK, min(LONG_CHUNK, FEW // n_elements))
+    """Steps at a time, of arrays with so many elements in a step; a power of 2."""
+    steps = max(CHUNK, min(LONG_CHUNK, FEW // n_elements))
+    return 2 ** int(math.log2(steps))
+
+
+def width_of(n_columns, arrays):
+    """Columns of the arrays of so many: whole vectors, see `blocks.py`."""
+    return -(-n_columns // VECTOR) * VECTOR if arrays.compiled else n_columns
 
 
 class Stepper:
@@ -39,9 +49,10 @@ class Stepper:
         shape = (block.n, n_draws if setup.shared_noise else n_inputs * n_draws)
         kind = setup.increments, block.drive.dtype, block.drive.device, not self.arrays.compiled
         self.noise = OrnsteinUhlenbeck(shape, setup.dt, setup.tau_eta, block.seed, *kind)
-        empty, shape, size = self.arrays.empty, (block.n, block.n_columns), shape[-1]
-        self.room = Room(empty((2, *shape)), empty(shape), empty(shape))
-        self.last = empty((1, *shape))  # increment; or room for Heun's predictions
+        empty, zeros = self.arrays.empty, self.arrays.zeros
+        shape, size = (block.n, block.width), shape[-1]
+        self.room = Room(zeros((2, *shape)), zeros(shape), zeros(shape))
+        self.last = zeros((1, *shape))  # increment; or room for Heun's predictions
         quiet = not (block.keep or block.record or block.network.noise_factor.any())
         values, kicks = (empty((block.chunk + 1, block.n, size)) for _ in range(2))
         if quiet:
@@ -59,7 +70,8 @@ class Stepper:
         )
         self.cells = _cells(block, block.network.recurrent)
         self.scheme = _scheme(block)
-        self.t = 0
+        nothing = empty((0, *shape))
+        self.t, self.no_totals = 0, Totals(nothing, nothing, 0)
 
     def _base(self, drive):
         block, arrays = self.block, self.arrays
@@ -68,7 +80,7 @@ class Stepper:
             base = base * arrays.array(block.finite.reshape(-1))
         return base
 
-    def advance(self, u, path, n_steps, predictions, totals):
+    def advance(self, u, path, n_steps, predictions, totals=None):
         """Go on by some steps, until all are done or a trial leaves the legal range.
 
         Parameters
@@ -80,8 +92,8 @@ class Stepper:
         n_steps : int
         predictions : array or None
             Takes Heun's.
-        totals : array of shape (at most 2, n_neurons, n_columns)
-            Sums over steps of u, and of phi(u), to add to.
+        totals : Totals, default=None
+            Sums over steps to add to.
 
         Returns
         -------
@@ -100,6 +112,7 @@ class Stepper:
             source = source._replace(base=self._base(own))
         if predictions is None:
             predictions = self.last
+        totals = self.no_totals if totals is None else totals
         what = source, self.cells, self.scheme, self.room
         n_done, legal = self.arrays.loops.run(
             u, path, n_steps, *what, predictions, self.t == 0, totals
@@ -114,14 +127,14 @@ class Adjoint:
     def __init__(self, block):
         self.block, self.setup, self.arrays = block, block.setup, block.arrays
         empty, zeros = self.arrays.empty, self.arrays.zeros
-        shape, square = (block.n, block.n_columns), (block.n, block.n)
+        shape, square = (block.n, block.width), (block.n, block.n)
         self.columns = _columns_of(block)
         self.gradients = Gradients(zeros((1, *shape)), zeros(square), zeros(square))
         self.drive = None if block.drive.ndim == 2 else torch.zeros_like(block.drive)
         self.state = Returning(
             grad_u=zeros(shape),
             carried=zeros(shape),
-            x=empty(shape),
+            x=zeros(shape),
             outer=empty(square),
             rates=empty(shape),
             back=empty(shape),
@@ -155,11 +168,11 @@ class Adjoint:
         """Gradients of A, e n, e f(h) and of u at the start of the window."""
         base, recurrent, noise = self.gradients
         drive = self._of_inputs(base)[0] if self.drive is None else self.drive
-        start = self.arrays.tensor(self.state.grad_u).view(self.block.shape)
+        start = self.block.of_trials(self.state.grad_u)
         return self.arrays.tensor(recurrent), self.arrays.tensor(noise), drive, start
 
     def _of_inputs(self, base):
-        return self.arrays.tensor(base).view(*base.shape[:2], self.block.columns[0], -1).sum(3)
+        return self.block.of_trials(base).sum((3, 4))
 
 
 def _cells(block, matrix):

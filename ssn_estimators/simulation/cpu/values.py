@@ -24,6 +24,7 @@ __all__ = [
     "Room",
     "Scheme",
     "Source",
+    "Totals",
 ]
 
 
@@ -85,6 +86,17 @@ class Room(NamedTuple):
     force: object
     rates: object
     increment: object
+
+
+class Totals(NamedTuple):
+    """Sums over steps of u, and of phi(u) where that is wanted.
+
+    Stretches of STRETCH steps, by their numbers, are added up apart for the sake of rounding.
+    """
+
+    before: object  # of whole stretches, of shape (at most 2, n_neurons, n_columns)
+    stretch: object  # of the present one
+    n_steps: int  # before those that come
 
 
 class Gradients(NamedTuple):
