@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "jax")
+PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "numba", "jax")
 KERNELS = """
 import scipy.linalg.blas, threadpoolctl
 libraries = [x for x in threadpoolctl.threadpool_info() if x["user_api"] == "blas"]
