@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+from ssn_estimators._threads import alone
 from ssn_estimators._torch import on_cpu, to_tensor
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD, kind_of
 from ssn_estimators.exceptions import DivergenceError
@@ -450,13 +451,16 @@ def _at_every_step(drives, setup):
 
 def _of_dense(circuits, drives, setup, record):
     """Moments of circuits without receptors, by an engine of their kind if there is one."""
-    weights, factors = (
-        torch.stack([getattr(circuit, name) for circuit in circuits])
-        for name in ("weights", "noise_factor")
-    )
-    if not cpu.runs_here(weights, factors, drives, setup):
-        return plain.moments(circuits, *_at_every_step(drives, setup), record)
-    return _moments(weights, factors, drives, setup, record)
+    # Teams of OpenMP's would wait for the next operation, busily, beside the engine's own threads,
+    # and not survive a fork of the caller's process.
+    with alone():
+        weights, factors = (
+            torch.stack([getattr(circuit, name) for circuit in circuits])
+            for name in ("weights", "noise_factor")
+        )
+        if cpu.runs_here(weights, factors, drives, setup):
+            return _moments(weights, factors, drives, setup, record)
+    return plain.moments(circuits, *_at_every_step(drives, setup), record)
 
 
 def _trajectories(names, circuit, path, z, drive, setup):

@@ -293,15 +293,31 @@ def _force(base, kick, column, sign, out):
 
 
 @compiled(**OPTIONS)
-def _increment(new, force, u, e):
-    for j in range(len(u)):
-        new[j] += force[j] - e * u[j]
+def _add_force(base, kick, column, sign, u, step, new):
+    """Add forcing and leak to what is recurrent, in one pass; columns as in `_force`."""
+    n_columns = len(sign)
+    for i in range(len(new)):
+        e = step[i, 0]
+        if kick.shape[1] == n_columns:
+            for j in range(n_columns):
+                new[i, j] += base[i, j] + sign[j] * kick[i, j] - e * u[i, j]
+        elif kick.shape[1] == 1:
+            shared = kick[i, 0]
+            for j in range(n_columns):
+                new[i, j] += base[i, j] + sign[j] * shared - e * u[i, j]
+        else:
+            for j in range(n_columns):
+                new[i, j] += base[i, j] + sign[j] * kick[i, column[j]] - e * u[i, j]
 
 
 @compiled(**OPTIONS)
 def _move(new, last, u, out, current, before):
-    for j in range(len(u)):
-        out[j] = u[j] + current * new[j] + before * last[j]
+    if before == 0:
+        for j in range(len(u)):
+            out[j] = u[j] + current * new[j]
+    else:
+        for j in range(len(u)):
+            out[j] = u[j] + current * new[j] + before * last[j]
 
 
 @compiled(**OPTIONS)
@@ -426,22 +442,18 @@ def _heun_of_rates(u, path, forcing, cells, scheme, room, predictions):
 @compiled(**OPTIONS)
 def _multistep(u, path, forcing, cells, scheme, room, last, cold):
     before, now, (column, sign) = last, room.increment, forcing.columns
-    bounds, steps = _groups(cells.relative_step, u.shape[1])
-    flat_r, force, flat_force = room.rates.reshape(-1), room.force[0], room.force[0].reshape(-1)
-    start, legal = u.reshape(-1), True
-    _rate(start, flat_r, cells.law, cells.most)
+    flat_r, start, legal = room.rates.reshape(-1), u, True
+    _rate(start.reshape(-1), flat_r, cells.law, cells.most)
     if cold:
         last[:] = 0
     for t in range(len(path)):
-        out, flat_now = path[t].reshape(-1), now.reshape(-1)
-        _force(forcing.base[t % len(forcing.base)], forcing.kicks[t], column, sign, force)
+        out, flat_out, base = path[t], path[t].reshape(-1), forcing.base[t % len(forcing.base)]
         _product(cells.recurrent, room.rates, now)
-        for g in range(len(steps)):
-            part = slice(bounds[g], bounds[g + 1])
-            _increment(flat_now[part], flat_force[part], start[part], steps[g])
+        _add_force(base, forcing.kicks[t], column, sign, start, cells.relative_step, now)
         share = scheme.current + scheme.before if cold and t == 0 else scheme.current
-        _move(flat_now, before.reshape(-1), start, out, share, scheme.before)
-        legal &= _rate(out, flat_r, cells.law, cells.most)
+        flat_now, flat_before = now.reshape(-1), before.reshape(-1)
+        _move(flat_now, flat_before, start.reshape(-1), flat_out, share, scheme.before)
+        legal &= _rate(flat_out, flat_r, cells.law, cells.most)
         start, now, before = out, before, now
     if len(path) % 2:  # what was last is in the other array
         _copy(last.reshape(-1), before.reshape(-1))

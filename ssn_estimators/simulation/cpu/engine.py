@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +10,10 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from ssn_estimators._threads import is_alone, n_threads, one_blas_thread, pool
+from ssn_estimators._threads import alone, n_threads, one_blas_thread, pool
 from ssn_estimators.simulation.cpu import backend
 from ssn_estimators.simulation.cpu.blocks import Block, Network
-from ssn_estimators.simulation.cpu.steps import VECTOR, chunk_of, width_of
+from ssn_estimators.simulation.cpu.steps import VECTOR, width_of
 from ssn_estimators.simulation.cpu.tables import table_of
 from ssn_estimators.simulation.powers import slope_of_power
 
@@ -24,7 +23,6 @@ BLOCK_ELEMENTS = 2**13  # of one array of a block: some of them fit the nearest 
 SMALL_PRODUCT = 10**6  # multiplications; OpenBLAS does not copy the factors of small products
 BLOCK_COLUMNS = 128  # where neither is possible, for products to be efficient
 MANY_CELLS_COLUMNS = 4 * VECTOR  # of so many cells that a step of no more is work for a thread
-TINY = 2**13  # numbers, which no library shares out among threads
 WAVE = 8  # blocks a thread that are made ready at a time
 
 
@@ -128,7 +126,8 @@ class _Moments(torch.autograd.Function):
         if ctx.run is None:
             raise RuntimeError("the gradient of a simulation can be taken only once")
         run, ctx.run = ctx.run, None
-        return *run.backward(mean, covariance, rates, u), None, None
+        with alone():
+            return *run.backward(mean, covariance, rates, u), None, None
 
 
 class _Run:
@@ -200,14 +199,7 @@ class _Run:
             if last:
                 self._merge()
 
-        tiny = self.arrays.compiled and self._size_at_once(keep or record) <= TINY
-        _in_waves(self.places, prepared, lambda block: block.forward(), finish, self.drive, tiny)
-
-    def _size_at_once(self, whole):
-        """Largest array that an operation gets."""
-        size = self.n * self.n_inputs * self.setup.n_trials
-        n_steps = self.setup.n_window if whole else min(self.setup.n_window, chunk_of(size))
-        return size * n_steps
+        _in_waves(self.places, prepared, lambda x: x.forward(), finish, self.drive.device)
 
     def _store(self, keep):
         """Make arrays for all that blocks keep, as parts of a single one.
@@ -319,9 +311,8 @@ class _Run:
                     total *= self.relative_step
                 weights.mul_(self.setup.k)
 
-        _in_waves(
-            range(len(self.places)), prepared, lambda block: block.backward(), finish, self.drive
-        )
+        jobs = range(len(self.places))
+        _in_waves(jobs, prepared, lambda x: x.backward(), finish, self.drive.device)
         return weights, noise_factor, drive.mT, initial
 
     def _owe(self, network, inputs, draws, block, mean, covariance, rates, u):
@@ -395,33 +386,21 @@ def _slices(n, largest, multiple):
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
-def _in_waves(jobs, prepare, work, finish, like, tiny=False):
+def _in_waves(jobs, prepare, work, finish, device):
     """Do the jobs, in order, on as many threads as torch would use for one product.
 
     Each thread computes its products alone: blocks are the parallelism, and a result does not
     depend on the number of threads. What comes before and after the work, many small
     operations, is done for a wave of jobs by one thread, since several would wait for Python's
-    lock most of the time. It is a thread of the pool: an OpenMP team of the caller's would not
-    survive a fork. (None is formed where the caller is alone, or work is `tiny`.)
+    lock most of the time.
     """
     jobs = list(jobs)
-    here = is_alone() or like.device.type != "cpu"
-    if len(jobs) == 1 and (tiny or here):  # threads are not worth their while
-        with nullcontext() if tiny else one_blas_thread:
-            finish([work(prepare(jobs[0]))], True)
-        return
-    threads = pool() if like.device.type == "cpu" else None
+    threads = pool() if len(jobs) > 1 and device.type == "cpu" else None
     size = WAVE * (1 if threads is None else n_threads())
-    waves = [jobs[i : i + size] for i in range(0, len(jobs), size)]
     each = map if threads is None else threads.map
-
-    def run(function):
-        return function() if here else threads.submit(function).result()
-
     with one_blas_thread:
-        for wave in waves:
+        for first in range(0, len(jobs), size):
             # together also on one thread: small operations are slow after large ones, which
             # leave nothing of them in the caches
-            ready = run(lambda wave=wave: [prepare(job) for job in wave])
-            done = list(each(work, ready))
-            run(lambda done=done, last=wave is waves[-1]: finish(done, last))
+            done = list(each(work, [prepare(job) for job in jobs[first : first + size]]))
+            finish(done, first + size >= len(jobs))
