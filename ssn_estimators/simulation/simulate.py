@@ -6,6 +6,7 @@ import zlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Integral
+from threading import local
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -508,6 +509,9 @@ def _in_numpy(simulation):
     return replace(simulation, **arrays, final=final)
 
 
+_of_thread = local()  # `source`: a generator to seed anew
+
+
 def _seeds(random_state, n):
     if isinstance(random_state, (list, tuple, np.ndarray)):
         if len(random_state) != n:
@@ -528,8 +532,14 @@ def _drawn(random_state, n):
 
 @lru_cache(256)
 def _drawn_of(seed, n):
-    """The same from a seed, of which it takes long to make a generator."""
-    return tuple(_source(seed).randint(2**31 - 1, size=n).tolist())
+    """The same from a seed: to seed a generator anew takes a fiftieth of making one."""
+    if not hasattr(_of_thread, "source"):
+        _of_thread.source = np.random.RandomState(0)
+    try:
+        _of_thread.source.seed(seed)
+    except ValueError as error:
+        raise ValueError(f"random_state {seed!r} is not legal: {error}") from error
+    return tuple(_of_thread.source.randint(2**31 - 1, size=n).tolist())
 
 
 def _source(random_state):
