@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-from ssn_estimators._threads import alone
 from ssn_estimators._torch import on_cpu, to_tensor
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD, kind_of
 from ssn_estimators.exceptions import DivergenceError
@@ -349,7 +348,7 @@ def simulate_trials(circuits, drives, trials, random_state=None, record=None, in
     if initial is not None:
         setup = _from(initial, setup, shape, tensors, drives[0])
     with on_cpu():
-        simulations = _run(tensors, torch.stack(drives), setup, tuple(record))
+        simulations = _run(tensors, _stacked(drives), setup, tuple(record))
     if torch.is_tensor(circuits[0].weights):
         return simulations
     return [_in_numpy(simulation) for simulation in simulations]
@@ -452,16 +451,18 @@ def _at_every_step(drives, setup):
 
 def _of_dense(circuits, drives, setup, record):
     """Moments of circuits without receptors, by an engine of their kind if there is one."""
-    # Teams of OpenMP's would wait for the next operation, busily, beside the engine's own threads,
-    # and not survive a fork of the caller's process.
-    with alone():
-        weights, factors = (
-            torch.stack([getattr(circuit, name) for circuit in circuits])
-            for name in ("weights", "noise_factor")
-        )
-        if cpu.runs_here(weights, factors, drives, setup):
-            return _moments(weights, factors, drives, setup, record)
-    return plain.moments(circuits, *_at_every_step(drives, setup), record)
+    weights, factors = (
+        _stacked([getattr(circuit, name) for circuit in circuits])
+        for name in ("weights", "noise_factor")
+    )
+    if not cpu.runs_here(weights, factors, drives, setup):
+        return plain.moments(circuits, *_at_every_step(drives, setup), record)
+    return _moments(weights, factors, drives, setup, record)
+
+
+def _stacked(tensors):
+    """One of them without a copy, which threads would share out: see `cpu.moments`."""
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
 
 
 def _trajectories(names, circuit, path, z, drive, setup):

@@ -59,7 +59,10 @@ def moments(weights, noise_factor, drive, setup, record=()):
     if setup.initial is not None:
         initial, z = setup.initial
         setup = replace(setup, initial=(initial.detach(), z))
-    return _Moments.apply(weights, noise_factor, drive, initial, setup, record)
+    # Teams of OpenMP's would wait for the next operation, busily, beside the engine's own threads,
+    # and not survive a fork of the caller's process.
+    with alone():
+        return _Moments.apply(weights, noise_factor, drive, initial, setup, record)
 
 
 def runs_here(weights, noise_factor, drive, setup):
