@@ -462,7 +462,7 @@ def _of_dense(circuits, drives, setup, record):
 
 def _stacked(tensors):
     """One of them without a copy, which threads would share out: see `cpu.moments`."""
-    return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
+    return tensors[0].contiguous()[None] if len(tensors) == 1 else torch.stack(tensors)
 
 
 def _trajectories(names, circuit, path, z, drive, setup):

@@ -426,6 +426,20 @@ def _sources(circuit, drive):
     return circuit.weights, circuit.noise_factor, drive
 
 
+@pytest.mark.parametrize("dynamics", ["voltage", "rate"])
+def test_tensors_may_lie_in_memory_in_any_order(dynamics, loops):
+    (circuit, *_), (drive, *_) = circuits()
+    weights, noise_factor = circuit.weights.detach(), circuit.noise_factor.detach()
+
+    def moments(turn):
+        made = Circuit(turn(weights), 4, turn(noise_factor), k=0.05, dynamics=dynamics)
+        return simulate(made, turn(drive.detach()), random_state=0, **RECORDED)
+
+    found, turned = moments(lambda x: x), moments(lambda x: x.T.contiguous().T)
+    for name in MOMENTS:
+        assert_allclose(getattr(turned, name), getattr(found, name), rtol=1e-5, atol=1e-6)
+
+
 def test_one_random_state_gives_every_network_its_own_noise():
     several, drives = circuits()
     first, again = (simulate_many(several, drives, random_state=0, **RECORDED) for _ in range(2))
