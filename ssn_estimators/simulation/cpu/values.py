@@ -91,7 +91,8 @@ class Room(NamedTuple):
 class Totals(NamedTuple):
     """Sums over steps of u, and of phi(u) where that is wanted.
 
-    Stretches of STRETCH steps, by their numbers, are added up apart for the sake of rounding.
+    For the sake of rounding, the compiled loops add up stretches of 64 steps, by their numbers,
+    apart; the plain ones put all into the last.
     """
 
     before: object  # of whole stretches, of shape (at most 2, n_neurons, n_columns)
