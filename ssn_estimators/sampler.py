@@ -39,6 +39,7 @@ from ssn_estimators.training.posterior import (
     NORMALIZED,
     POOLS,
     Inference,
+    Pool,
     check_cost_weights,
     check_moments,
     check_together,
@@ -82,10 +83,10 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         fitted. None takes least-squares coefficients in the model's `components_`, or the
         data as they are if the model has none.
     input_pool : {"rectified", "squared"}, default=None
-        Whether I cells also receive the magnitudes, or the squares, of the coefficients of all
-        latents, through weights that are trained and not negative: a pool by which inhibition can
-        follow the contrast of a whole image, where a pair's own coefficient cannot tell a strong
-        feature in a faint image from a weak one.
+        Whether I cells also receive the magnitudes, or the squares, of the whitened principal
+        components of all external inputs, through weights that are trained and not negative: a
+        pool by which inhibition can follow the contrast of a whole image, where a pair's own
+        coefficient cannot tell a strong feature in a faint image from a weak one.
     weight_structure : {None, "circulant", "gaussian_ring"}, default=None
         None trains every weight; "circulant" four symmetric circulant blocks; "gaussian_ring"
         four Gaussian profiles. The rings grow from the pair to the full size in one stage.
@@ -193,9 +194,12 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         The fitted generative model; None if `fit` was given targets.
     encoder_ : transformer or None
         The fitted encoder.
+    pool_components_ : ndarray of shape (n_latents, n_latents) or None
+        The whitened components, one a row, with `input_pool`: what each is of the encoded data
+        over `input_scale_`. From a covariance about 0, shrunk where samples are few
+        (:func:`~sklearn.covariance.ledoit_wolf`).
     pool_weights_ : ndarray of shape (n_latents, n_latents) or None
-        What one unit of pooled input of each latent adds to the drive of each I cell, in mV, with
-        `input_pool`.
+        What one unit of each component's magnitude adds to the drive of each I cell, in mV.
     input_scale_ : float
         Root mean square of the encoded data, by which they are divided.
     potential_shift_ : float
@@ -285,7 +289,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     }
 
     _new_parameters = ("input_pool",)  # that older files do not have
-    _new_attributes = {"pool_weights_": None, "_fitted_pool": None}
+    _new_attributes = {"pool_weights_": None, "pool_components_": None, "_fitted_pool": None}
 
     _fitted_shapes = BaseSSN._fitted_shapes | {
         "input_scale_": float,
@@ -431,11 +435,16 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         for duration in (self.window, self.window_predict):
             self._trials(duration=duration)
         self._check_groups()
-        task = Inference(self.cost_weights, self.averaging, self.input_pool)
+        check_cost_weights(self.cost_weights)
         device = resolve_device(self.device)
         mean, covariance = self._targets(X, mean, covariance, rng, going_on)
         n_latents = mean.shape[1]
         inputs = self._inputs(X, n_latents, going_on)
+        if not going_on:
+            self._fitted_pool, self.pool_components_ = self.input_pool, None
+            if self.input_pool:
+                self.pool_components_ = Pool.of(self.input_pool, inputs).components
+        task = self._task()
         if not going_on:
             self.noise_seed_ = int(rng.randint(2**31 - 1))
         data, held_out = self._data(inputs, mean, covariance, rng, device)
@@ -632,10 +641,15 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     def _attributes(self, model):
         """The fitted attributes that prediction needs."""
         names = ("generative_model_", "encoder_", "input_scale_", "potential_shift_", "noise_seed_")
-        fitted = {name: getattr(self, name) for name in (*names, "n_features_in_")}
+        names += ("n_features_in_", "pool_components_", "_fitted_pool")
+        fitted = {name: getattr(self, name) for name in names}
         fitted |= {"circuit_": model.circuit, "pool_weights_": model.arrays.get("pool")}
-        fitted |= {"_fitted_structure": self.weight_structure, "_fitted_pool": self.input_pool}
+        fitted |= {"_fitted_structure": self.weight_structure}
         return fitted
+
+    def _task(self):
+        pool = self._fitted_pool and Pool(self._fitted_pool, self.pool_components_)
+        return Inference(self.cost_weights, self.averaging, pool)
 
     def _pool(self):
         """Arrays of the fitted network around its circuit."""
@@ -645,7 +659,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         most = np.finfo(np.float32).max
         inputs = self._encode(X).clip(-most, most).astype(np.float32)
         circuit = self.circuit_.to_torch()
-        task = Inference(self.cost_weights, self.averaging, self._fitted_pool)
+        task = self._task()
         arrays = {name: torch.from_numpy(value) for name, value in self._pool().items()}
         return in_blocks(lambda block: task.drive(circuit, arrays, block), inputs)
 

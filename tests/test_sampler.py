@@ -25,7 +25,7 @@ from ssn_estimators import (
     stability_score,
 )
 from ssn_estimators.datasets import make_ring_gsm
-from ssn_estimators.training.posterior import Inference, check_moments, moment_errors
+from ssn_estimators.training.posterior import Inference, Pool, check_moments, moment_errors
 
 SHORT = {"max_iter": 3, "growth_iter": 1, "finetune_iter": 2, "random_state": 0}
 
@@ -331,8 +331,36 @@ def test_pool_reaches_inhibitory_cells(images, model, pool, magnitudes):
     X = images[:5]
     coefficients = sampler.encoder_.transform(X) / sampler.input_scale_
     own = sampler.circuit_.drive(np.hstack([coefficients, coefficients]))
-    own[:, 4:] += magnitudes(coefficients) @ sampler.pool_weights_.T
+    own[:, 4:] += magnitudes(coefficients @ sampler.pool_components_.T) @ sampler.pool_weights_.T
     assert_allclose(sampler.drive(X), own, rtol=1e-5)
+
+
+def test_pool_has_as_much_of_each_direction(images, model, pooled):
+    """However unlike they are in strength, and in the units in which data come."""
+    inputs = pooled.encoder_.transform(images) / pooled.input_scale_
+    components = inputs @ pooled.pool_components_.T
+    assert_allclose(components.T @ components / len(images), np.eye(4), atol=0.05)
+    larger = SSNSampler(model, random_state=0, **POOLED).fit(3 * images)
+    assert_allclose(np.abs(larger.pool_components_), np.abs(pooled.pool_components_), rtol=1e-3)
+
+
+@pytest.mark.parametrize("inputs", [np.zeros((5, 3)), np.ones((5, 3)), np.eye(3)[:2]])
+def test_pool_of_few_directions_is_finite(inputs):
+    """Directions that training inputs do not have are not blown up."""
+    pool = Pool.of("rectified", inputs)
+    pooled = pool(torch.from_numpy(inputs))
+    assert pooled.isfinite().all()
+    assert (pooled <= 10).all()
+
+
+def test_pool_tells_the_contrast_of_inputs_of_unlike_strength():
+    rng = np.random.RandomState(0)
+    contrast = rng.gamma(2, 0.5, 2000)
+    rotated = np.linalg.qr(rng.randn(20, 20))[0] * np.geomspace(1, 0.03, 20)
+    inputs = contrast[:, None] * (rng.randn(2000, 20) @ rotated.T)
+    pooled = Pool.of("rectified", inputs)(torch.from_numpy(inputs)).sum(1)
+    assert np.corrcoef(pooled, contrast)[0, 1] > 0.95  # of 20 independent numbers: .96
+    assert np.corrcoef(np.abs(inputs).sum(1), contrast)[0, 1] < 0.9
 
 
 def test_pool_is_neutral_at_the_start(images, model):
@@ -344,7 +372,9 @@ def test_pool_is_neutral_at_the_start(images, model):
 
 
 def test_clones_inherit_the_pool():
-    task, rng = Inference((1, 2, 1), "per_input", "rectified"), np.random.RandomState(0)
+    rng = np.random.RandomState(0)
+    pool = Pool("rectified", rng.randn(3, 3).astype(np.float32))
+    task = Inference((1, 2, 1), "per_input", pool)
     pair, pool = Circuit([[0.5, -1.0], [1.0, -0.5]], 1), {"pool": rng.rand(1, 3)}
     grown, origin = split(pair, [0, 1])
     inputs = torch.from_numpy(rng.rand(6, 3))[:, [0, 0, 2]]  # alike for the pair and its clone
@@ -368,7 +398,7 @@ def test_prediction_goes_by_the_pool_of_the_fit(pooled, images, tmp_path):
 
 def test_older_pickles_have_no_pool(fitted, images):
     older = copy.copy(fitted)
-    for name in ("input_pool", "pool_weights_", "_fitted_pool"):
+    for name in ("input_pool", "pool_weights_", "pool_components_", "_fitted_pool"):
         delattr(older, name)
     again = pickle.loads(pickle.dumps(older))
     assert again.get_params()["input_pool"] is None

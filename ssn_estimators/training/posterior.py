@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 import torch
+from sklearn.covariance import ledoit_wolf
 from sklearn.utils import gen_batches
 
 from ssn_estimators._sklearn import check_array
@@ -19,6 +21,7 @@ __all__ = [
     "N_GROUPS",
     "POOLS",
     "Inference",
+    "Pool",
     "check_cost_weights",
     "check_moments",
     "check_together",
@@ -32,7 +35,7 @@ AVERAGES = (*NORMALIZED, "unnormalized")
 MOMENT_ROWS = 1024  # targets checked at once
 ROUNDING = 1e-6  # relative to the largest variance: what a covariance may be below zero
 LEAST_MEAN = 0.01  # of the total variance: what the squared length of a target mean counts at least
-POOLS = {"rectified": torch.abs, "squared": torch.square}  # of what goes into the pool
+POOLS = {"rectified": torch.abs, "squared": torch.square}  # of whitened inputs
 POOL_RATE = 0.1  # of the learning rate: there are many of these weights, and each counts in mV
 # of the published code, in its last and in its earlier versions; the paper does not state them
 COST_WEIGHTS = {"published": (0.01, 2.0, 1.0), "published_early": (0.01, 0.02, 0.01)}
@@ -161,6 +164,36 @@ def _joined(one, other):
     return (one[0] + other[0]) / 2, covariance
 
 
+@dataclass(frozen=True)
+class Pool:
+    """What I cells receive of all inputs: magnitudes of their whitened principal components.
+
+    Of inputs as they are, few directions would make up nearly all of the magnitude: it would tell
+    how strong these are in an image, not its contrast.
+
+    Parameters
+    ----------
+    kind : {"rectified", "squared"}
+    components : ndarray of shape (n_latents, n_latents), float32
+        One a row, scaled so that inputs have a mean square of 1 along it.
+    """
+
+    kind: str
+    components: np.ndarray
+
+    @classmethod
+    def of(cls, kind, inputs):
+        """Magnitudes count from 0, about which contrast scales inputs, not from their mean."""
+        squares, _ = ledoit_wolf(inputs.astype(float), assume_centered=True)
+        values, vectors = np.linalg.eigh(squares)
+        scales = 1 / np.sqrt(np.where(values > 0, values, np.inf))
+        return cls(kind, np.ascontiguousarray((vectors * scales).T, np.float32))
+
+    def __call__(self, inputs):
+        components = torch.from_numpy(self.components).to(inputs)
+        return POOLS[self.kind](times_rows(inputs, components))
+
+
 class Inference:
     """Pairs of cells that get the same input, E potentials that are to have target moments.
 
@@ -172,7 +205,7 @@ class Inference:
     cost_weights : sequence of 3 floats, or str
         Weights of the errors of mean, variance and covariance; or the name of published ones.
     averaging : {"per_input", "pooled", "unnormalized"}
-    pool : {"rectified", "squared"}, default=None
+    pool : Pool, default=None
         What I cells receive of all inputs besides, through weights in the array "pool".
     """
 
@@ -193,7 +226,7 @@ class Inference:
         drive = circuit.drive(torch.cat([own, own], dim=1))
         if self.pool is None:
             return drive
-        pooled = times_rows(POOLS[self.pool](inputs), arrays["pool"])
+        pooled = times_rows(self.pool(inputs), arrays["pool"])
         return torch.cat([drive[:, : own.shape[1]], drive[:, own.shape[1] :] + pooled], dim=1)
 
     @staticmethod

@@ -44,7 +44,8 @@ def sampler():
     sampler.circuit_ = Circuit(np.zeros((4, 4)), 2, 1.0, theta=(1.0, 0.0, 1.0))
     sampler.generative_model_, sampler.encoder_ = sampler.generative_model, None
     sampler.input_scale_, sampler.potential_shift_, sampler.noise_seed_ = 1.0, 5.0, 0
-    sampler.n_features_in_, sampler.pool_weights_, sampler._fitted_pool = 2, None, None
+    sampler.n_features_in_, sampler._fitted_pool = 2, None
+    sampler.pool_weights_ = sampler.pool_components_ = None
     return sampler
 
 
