@@ -73,9 +73,10 @@ GENERAL = {
 # longer, since there is more to be found
 POOL = GENERAL | {
     "input_pool": "rectified",
-    "max_iter": 8000,
+    "max_iter": 6000,
     "finetune_iter": 1500,
     "learning_rate_init": 0.03,
+    "finetune_rate": 0.5,
 }
 
 
@@ -112,6 +113,7 @@ ROWS = {
     ),
     "general SSN, per-image contrast": Row(GENERAL, "per_image"),
     "general SSN, global contrast": Row(GENERAL, "global"),
+    "general SSN, per-image contrast, pool": Row(POOL, "per_image"),
     "general SSN, global contrast, pool": Row(POOL, "global"),
     "general SSN, pool, strong recurrence": Row(GOES_ON, "global", 1, recurrence=(0.4, 1.2)),
     "general SSN, pool, the same without": Row(GOES_ON, "global", 1, recurrence=(0.0, 0.0)),
