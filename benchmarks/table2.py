@@ -26,9 +26,12 @@ import numpy as np
 from images import cifar10
 from machine import code, save
 from resumable import add_keep, dump, open_results, run, timed
+from sklearn.decomposition import PCA
+from sklearn.linear_model import RidgeCV
 
 from ssn_estimators import (
     ContrastNormalizer,
+    GaborEncoder,
     GaussianScaleMixture,
     SSNSampler,
     stability_report,
@@ -46,6 +49,7 @@ WEIGHTS = {
 }
 SCHEMES = {"euler 0.2 ms": {"solver": "euler", "dt": 0.2}, "heun 0.2 ms": {"dt": 0.2}}
 GREY = np.array([0.2989, 0.5870, 0.1140], np.float32)
+POOLED = 15000  # training images on which pools are judged
 N_PAIRS = 20  # of test images, for the switch
 RING = {
     # (.01, 2, 1), by which networks sell the mean for the covariance
@@ -151,6 +155,7 @@ def generative_model(args, row):
     constant_mean, constant = mean.mean(0), covariance.mean(0)
     shift = max(0.0, -float(mean.min()))  # as in the networks
     del mean, covariance
+    told = told_by_pools(model, X[:POOLED])
     X_test = normalizer.transform(grey_images(args.data, "test"))
     errors = trivial_errors(model, X_test[: kind.n_test], constant_mean, constant, shift)
     figures = {
@@ -159,9 +164,27 @@ def generative_model(args, row):
         "explained_energy": model.explained_energy_,
         "log_likelihood": {"train": model.score(X), "test": model.score(X_test)},
         "trivial predictor": errors,
+        "told by pools": told,
     }
     dump((normalizer, model, figures), path)
     return normalizer, model
+
+
+def told_by_pools(model, X):
+    """How much magnitudes of coefficients tell of the posterior variance: R2 of its logarithm.
+
+    By linear regressions, on images that they were not fitted to.
+    """
+    variance = np.einsum("nii->ni", model.posterior_moments(X)[1]).mean(1)
+    coefficients = GaborEncoder(filters=model.components_).fit_transform(X)
+    known = slice(None, -POOLED // 5), slice(-POOLED // 5, None)
+
+    def told(inputs):
+        parts = [(np.abs(inputs[rows]), np.log(variance[rows])) for rows in known]
+        return round(RidgeCV(np.logspace(-3, 6, 20)).fit(*parts[0]).score(*parts[1]), 3)
+
+    whitened = PCA(whiten=True).fit_transform(coefficients)
+    return {"coefficients": told(coefficients), "whitened components": told(whitened)}
 
 
 def trivial_errors(model, X, constant_mean, constant, shift):
@@ -276,6 +299,8 @@ def settings_of(row):
     settings = ROWS[row].settings
     if row.startswith("published"):
         return {"fine_tuned": settings["finetune_iter"] if "fine-tuned" in row else 0}
+    if ROWS[row].recurrence is not None:
+        settings = settings | {"begun": BEGUN, "recurrence": ROWS[row].recurrence}
     return settings
 
 
