@@ -299,8 +299,6 @@ def settings_of(row):
     settings = ROWS[row].settings
     if row.startswith("published"):
         return {"fine_tuned": settings["finetune_iter"] if "fine-tuned" in row else 0}
-    if ROWS[row].recurrence is not None:
-        settings = settings | {"begun": BEGUN, "recurrence": ROWS[row].recurrence}
     return settings
 
 

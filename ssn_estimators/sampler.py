@@ -32,6 +32,7 @@ from ssn_estimators.images.generative import named, percepts
 from ssn_estimators.stationary import CLOSURES, stationary_moments
 from ssn_estimators.structures import STRUCTURES, GaussianRing, InLogs
 from ssn_estimators.training import Growth, Model, Penalties, Simulated, Solved, run_together
+from ssn_estimators.training.penalties import USUAL_VARIANCE
 from ssn_estimators.training.posterior import (
     AVERAGES,
     COST_WEIGHTS,
@@ -161,6 +162,11 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         Factor of the squared share of the way that potentials have left 40 ms after one input
         of the mini-batch has replaced another, added to the cost: networks that only have the
         right moments may be slow to reach them. 0 leaves their speed free.
+    variance_penalty : float, default=0.02
+        Factor of the mean excess of the variances of I potentials, in mV**2, over the largest one
+        that is asked of a latent, or 1 mV**2 if that is more, added to the cost. Noise that is
+        free to grow in I cells silences them now and then, and activity bursts: seldom, so that
+        short trials do not show it, and equations of weak noise never do.
     stability_penalty : float, default=0.0
         Factor of a penalty on slow instabilities, as of :class:`SSNClassifier`. Off by default:
         where posteriors are broad, slow fluctuations are what is asked for.
@@ -274,6 +280,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         "finetune_iter": [Interval(Integral, 0, MOST, closed="both")],
         "finetune_rate": POSITIVE,
         "settling_penalty": NOT_NEGATIVE,
+        "variance_penalty": NOT_NEGATIVE,
         "n_trials": [Interval(Integral, N_GROUPS, None, closed="left")],
         "n_trials_predict": [Interval(Integral, N_GROUPS, None, closed="left")],
     }
@@ -288,7 +295,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         ),
     }
 
-    _new_parameters = ("input_pool",)  # that older files do not have
+    # that older files do not have, and what was done before
+    _new_parameters: dict = {"input_pool": None, "variance_penalty": 0.0}
     _new_attributes = {"pool_weights_": None, "pool_components_": None, "_fitted_pool": None}
 
     _fitted_shapes = BaseSSN._fitted_shapes | {
@@ -334,6 +342,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         potential_penalty: float = 0.01,
         stability_penalty: float = 0.0,
         settling_penalty: float = 1.0,
+        variance_penalty: float = 0.02,
         max_rejected_steps: int = 10,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -379,6 +388,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         self.potential_penalty = potential_penalty
         self.stability_penalty = stability_penalty
         self.settling_penalty = settling_penalty
+        self.variance_penalty = variance_penalty
         self.max_rejected_steps = max_rejected_steps
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -488,13 +498,16 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             state=state,
             restart=None if going_on else restart,
             growth=Growth(parents_in_pairs(self.parents), self.clone_shares),
-            penalties=self._penalties(),
+            penalties=self._penalties(covariance),
             grows_fully=True,
             device=device,
         )
 
-    def _penalties(self):
+    def _penalties(self, covariance):
+        largest = float(np.einsum("nii->ni", covariance).max())
         return Penalties(
+            variance=self.variance_penalty,
+            allowed_variance=max(USUAL_VARIANCE, largest),
             potential=self.potential_penalty,
             stability=self.stability_penalty,
             settling=self.settling_penalty,

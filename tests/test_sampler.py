@@ -23,6 +23,7 @@ from ssn_estimators import (
     save,
     split,
     stability_score,
+    stationary_moments,
 )
 from ssn_estimators.datasets import make_ring_gsm
 from ssn_estimators.training.posterior import Inference, Pool, check_moments, moment_errors
@@ -409,6 +410,21 @@ def test_pool_goes_on_with_a_warm_start(pooled, images):
     again = copy.copy(pooled).set_params(warm_start=True, max_iter=5).fit(images)
     assert not np.array_equal(again.pool_weights_, pooled.pool_weights_)
     assert_allclose(again.pool_weights_, pooled.pool_weights_, atol=0.1)
+
+
+def test_noise_of_inhibitory_cells_does_not_grow_freely(fitted, images):
+    """From noise that silences them now and then, training with the penalty leads away."""
+
+    def variance(penalty):
+        again = copy.copy(fitted).set_params(variance_penalty=penalty, warm_start=True)
+        noise_factor = fitted.circuit_.noise_factor * np.repeat([[1.0], [10.0]], 4, 0)
+        again.circuit_ = replace(fitted.circuit_, noise_factor=noise_factor.astype(np.float32))
+        again._optimizer_state = None
+        again.set_params(max_iter=30, finetune_iter=0).fit(images)
+        moments = stationary_moments(again.circuit_, again.drive(images[:20]), closure="linear")
+        return np.einsum("nii->ni", moments.covariance)[:, 4:].mean()
+
+    assert variance(1.0) < 0.8 * variance(0.0)
 
 
 @pytest.mark.slow

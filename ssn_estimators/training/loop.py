@@ -238,6 +238,8 @@ class _Objective:
         if penalties.stability and due:
             excess, self.unstable = penalties.of_dynamics(circuit, mean, caution)
             penalty = penalty + excess
+        if penalties.variance:
+            penalty = penalty + penalties.of_variances(circuit, moments.covariance)
         if penalties.settling:
             penalty = penalty + penalties.of_slowness(circuit, drive, mean)
         return loss, penalty

@@ -13,12 +13,14 @@ __all__ = [
     "Penalties",
     "excess_growth",
     "excess_potential",
+    "excess_variance",
     "growth_of_deviations",
     "silence",
     "unsettled",
 ]
 
 SOFT_LIMIT = 20.0  # mV; mean potentials beyond it are penalised, long before they run away
+USUAL_VARIANCE = 1.0  # mV**2; I cells that are free to vary may vary as much
 AWAKE = 1.0  # mV; some input must bring a cell there
 HORIZON, N_DOUBLINGS = 256.0, 9  # ms; deviations are followed as long, from steps of .5 ms on
 LARGEST_GROWTH = -1.0  # logarithm of what may be left of deviations after this time
@@ -36,6 +38,8 @@ class Penalties:
     potential, silence, stability, settling : float
         Factors of :func:`excess_potential`, :func:`silence`, :func:`excess_growth` and
         :func:`unsettled`.
+    variance, allowed_variance : float
+        Factor of :func:`excess_variance`, and what variances may be, in mV**2.
     rate, weight : float
         Factors of the mean rate, in Hz, and of the mean magnitude of the recurrent weights, in
         mV s.
@@ -47,6 +51,8 @@ class Penalties:
     silence: float = 0.0
     stability: float = 0.0
     settling: float = 0.0
+    variance: float = 0.0
+    allowed_variance: float = USUAL_VARIANCE
     dt: float = 1.0
     solver: str = "heun"
     rate: float = 0.0
@@ -56,6 +62,11 @@ class Penalties:
         """Tensor: of means that are too large or, in all inputs of a batch, too small."""
         penalty = self.potential * excess_potential(mean)
         return penalty + self.silence * silence(mean) if self.silence else penalty
+
+    def of_variances(self, circuit, covariance):
+        """Tensor: of I potentials that vary more than is needed."""
+        inhibitory = covariance.diagonal(dim1=1, dim2=2)[:, circuit.n_excitatory :]
+        return self.variance * excess_variance(inhibitory, self.allowed_variance)
 
     def of_activity(self, circuit, mean):
         """Tensor: of what activity and synapses cost."""
@@ -76,6 +87,15 @@ class Penalties:
 def excess_potential(mean):
     """Mean squared excess of mean potentials over 20 mV."""
     return (torch.relu(mean.abs() - SOFT_LIMIT) ** 2).mean()
+
+
+def excess_variance(variance, allowed=USUAL_VARIANCE):
+    """Mean excess of variances over those allowed, in mV**2.
+
+    Noise that is strong enough to silence inhibition now and then lets activity burst: too seldom
+    to be seen in the trials of a step, and by equations of weak noise not at all.
+    """
+    return torch.relu(variance - allowed).mean()
 
 
 def silence(mean):

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_allclose
 from scipy.linalg import expm
 
-from ssn_estimators import Circuit, random_circuit
+from ssn_estimators import Circuit, random_circuit, stationary_moments
 from ssn_estimators.inspection import spectral_abscissa
 from ssn_estimators.training.penalties import (
+    Penalties,
     excess_growth,
     excess_potential,
+    excess_variance,
     growth_of_deviations,
     silence,
 )
@@ -94,3 +97,20 @@ def test_potentials_are_penalised_outside_of_their_range():
     assert excess_potential(mean).item() == pytest.approx(36 / 6)
     assert silence(mean).item() == pytest.approx(0.16)  # one cell is .4 mV below on all inputs
     assert silence(torch.tensor([[5.0, 1.0], [0.0, 7.0]])) == 0
+
+
+def test_variances_cost_what_they_exceed():
+    variance = torch.tensor([[0.5, 3.0], [1.0, 2.0]])
+    assert excess_variance(variance).item() == pytest.approx((2 + 1) / 4)
+    assert excess_variance(variance, 2.5).item() == pytest.approx(0.5 / 4)
+    assert excess_variance(variance, 3.0) == 0
+
+
+@pytest.mark.parametrize("closure", ["linear", "gaussian"])
+def test_variances_of_inhibitory_cells_alone_count(closure):
+    """Of cells without synapses: noise of s mV gives s**2 / 2 and, with 10 ms, 2 s**2 / 3."""
+    circuit = Circuit(np.zeros((2, 2)), 1, [3.0, 6.0], tau=[20.0, 10.0]).to_torch()
+    covariance = stationary_moments(circuit, [[5.0, 5.0]], closure=closure).covariance
+    assert_allclose(covariance.diagonal(dim1=1, dim2=2), [[4.5, 24.0]], rtol=1e-5)
+    penalties = Penalties(variance=0.1, allowed_variance=4.0)
+    assert penalties.of_variances(circuit, covariance).item() == pytest.approx(0.1 * 20, rel=1e-5)
