@@ -32,7 +32,6 @@ from ssn_estimators.images.generative import named, percepts
 from ssn_estimators.stationary import CLOSURES, stationary_moments
 from ssn_estimators.structures import STRUCTURES, GaussianRing, InLogs
 from ssn_estimators.training import Growth, Model, Penalties, Simulated, Solved, run_together
-from ssn_estimators.training.penalties import USUAL_VARIANCE
 from ssn_estimators.training.posterior import (
     AVERAGES,
     COST_WEIGHTS,
@@ -450,10 +449,6 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         mean, covariance = self._targets(X, mean, covariance, rng, going_on)
         n_latents = mean.shape[1]
         inputs = self._inputs(X, n_latents, going_on)
-        if not going_on:
-            self._fitted_pool, self.pool_components_ = self.input_pool, None
-            if self.input_pool:
-                self.pool_components_ = Pool.of(self.input_pool, inputs).components
         task = self._task()
         if not going_on:
             self.noise_seed_ = int(rng.randint(2**31 - 1))
@@ -504,10 +499,9 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         )
 
     def _penalties(self, covariance):
-        largest = float(np.einsum("nii->ni", covariance).max())
         return Penalties(
             variance=self.variance_penalty,
-            allowed_variance=max(USUAL_VARIANCE, largest),
+            asked_variance=float(np.einsum("nii->ni", covariance).max()),
             potential=self.potential_penalty,
             stability=self.stability_penalty,
             settling=self.settling_penalty,
@@ -548,7 +542,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         return mean, covariance
 
     def _inputs(self, X, n_latents, going_on):
-        """External inputs of E cells, in units of their size at the first fit."""
+        """External inputs of E cells, in units of their size at the first fit, and their pool."""
         if not going_on:
             self.encoder_, self.input_scale_ = self._fitted_encoder(X), 1.0
         inputs = self._encode(X)
@@ -561,6 +555,9 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         if not going_on:
             self.input_scale_ = float(np.sqrt(np.mean(inputs.astype(float) ** 2))) or 1.0
             inputs = inputs / inputs.dtype.type(self.input_scale_)
+            self._fitted_pool, self.pool_components_ = self.input_pool, None
+            if self.input_pool:
+                self.pool_components_ = Pool.of(self.input_pool, inputs).components
         return inputs
 
     def _check_groups(self):

@@ -38,8 +38,9 @@ class Penalties:
     potential, silence, stability, settling : float
         Factors of :func:`excess_potential`, :func:`silence`, :func:`excess_growth` and
         :func:`unsettled`.
-    variance, allowed_variance : float
-        Factor of :func:`excess_variance`, and what variances may be, in mV**2.
+    variance, asked_variance : float
+        Factor of :func:`excess_variance`, and the largest variance that the task asks for, in
+        mV**2.
     rate, weight : float
         Factors of the mean rate, in Hz, and of the mean magnitude of the recurrent weights, in
         mV s.
@@ -52,7 +53,7 @@ class Penalties:
     stability: float = 0.0
     settling: float = 0.0
     variance: float = 0.0
-    allowed_variance: float = USUAL_VARIANCE
+    asked_variance: float = 0.0
     dt: float = 1.0
     solver: str = "heun"
     rate: float = 0.0
@@ -66,7 +67,8 @@ class Penalties:
     def of_variances(self, circuit, covariance):
         """Tensor: of I potentials that vary more than is needed."""
         inhibitory = covariance.diagonal(dim1=1, dim2=2)[:, circuit.n_excitatory :]
-        return self.variance * excess_variance(inhibitory, self.allowed_variance)
+        allowed = max(USUAL_VARIANCE, self.asked_variance)
+        return self.variance * excess_variance(inhibitory, allowed)
 
     def of_activity(self, circuit, mean):
         """Tensor: of what activity and synapses cost."""
@@ -89,8 +91,8 @@ def excess_potential(mean):
     return (torch.relu(mean.abs() - SOFT_LIMIT) ** 2).mean()
 
 
-def excess_variance(variance, allowed=USUAL_VARIANCE):
-    """Mean excess of variances over those allowed, in mV**2.
+def excess_variance(variance, allowed):
+    """Mean excess of variances over what is allowed, in mV**2.
 
     Noise that is strong enough to silence inhibition now and then lets activity burst: too seldom
     to be seen in the trials of a step, and by equations of weak noise not at all.

@@ -101,7 +101,7 @@ def test_potentials_are_penalised_outside_of_their_range():
 
 def test_variances_cost_what_they_exceed():
     variance = torch.tensor([[0.5, 3.0], [1.0, 2.0]])
-    assert excess_variance(variance).item() == pytest.approx((2 + 1) / 4)
+    assert excess_variance(variance, 1.0).item() == pytest.approx((2 + 1) / 4)
     assert excess_variance(variance, 2.5).item() == pytest.approx(0.5 / 4)
     assert excess_variance(variance, 3.0) == 0
 
@@ -112,5 +112,5 @@ def test_variances_of_inhibitory_cells_alone_count(closure):
     circuit = Circuit(np.zeros((2, 2)), 1, [3.0, 6.0], tau=[20.0, 10.0]).to_torch()
     covariance = stationary_moments(circuit, [[5.0, 5.0]], closure=closure).covariance
     assert_allclose(covariance.diagonal(dim1=1, dim2=2), [[4.5, 24.0]], rtol=1e-5)
-    penalties = Penalties(variance=0.1, allowed_variance=4.0)
+    penalties = Penalties(variance=0.1, asked_variance=4.0)
     assert penalties.of_variances(circuit, covariance).item() == pytest.approx(0.1 * 20, rel=1e-5)
