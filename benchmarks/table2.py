@@ -8,8 +8,8 @@ MODELS, and its figures to the result file, when it is done; what is there alrea
 settings, is not done again. Networks are trained on the training split; the test split is read
 when a network is done.
 
-Each network is simulated at a converged step (Heun 0.2 ms), rings at the published one (Euler 0.2
-ms) too, of which their errors depend; without clipping.
+Each network is simulated at a converged step (Heun 0.2 ms), and rings, whose errors depend on it,
+at the published one (Euler 0.2 ms) too; without clipping.
 """
 
 import argparse
@@ -94,6 +94,8 @@ class Row(NamedTuple):
     recurrence: tuple | None = None
 
 
+# without the penalty on variances of I potentials
+FREE = POOL | {"max_iter": 6000, "finetune_iter": 1500, "variance_penalty": 0.0}
 # strongly and weakly coupled networks begin alike
 BEGUN = POOL | {"max_iter": 2000, "finetune_iter": 0, "settling_penalty": 0.0}
 GOES_ON = POOL | {
@@ -117,6 +119,8 @@ ROWS = {
     "general SSN, global contrast": Row(GENERAL, "global"),
     "general SSN, per-image contrast, pool": Row(POOL, "per_image"),
     "general SSN, global contrast, pool": Row(POOL, "global"),
+    "general SSN, per-image contrast, pool, variances free": Row(FREE, "per_image", 1),
+    "general SSN, global contrast, pool, variances free": Row(FREE, "global"),
     "general SSN, pool, strong recurrence": Row(GOES_ON, "global", 1, recurrence=(0.4, 1.2)),
     "general SSN, pool, the same without": Row(GOES_ON, "global", 1, recurrence=(0.0, 0.0)),
     "general SSN, global contrast, 128 latents": Row(
