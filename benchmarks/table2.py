@@ -89,21 +89,16 @@ class Row(NamedTuple):
     latents: int = 50
     n_train: int | None = None  # images, of the network and the trivial predictor; None: all
     n_test: int = 1000
-    # what is added to the excitation that E and I cells get from all E cells together, in mV s,
-    # before the network of BEGUN goes on with the settings; None: it is trained by these alone
+    # how the network of BEGUN is strengthened before it goes on with the settings: a function here
+    # and its weights, in mV s; None: it is trained by the settings alone
     recurrence: tuple | None = None
 
 
 # without the penalty on variances of I potentials
 FREE = POOL | {"max_iter": 6000, "finetune_iter": 1500, "variance_penalty": 0.0}
-# strongly and weakly coupled networks begin alike
+# strongly and weakly coupled networks begin alike, and have as many steps as others
 BEGUN = POOL | {"max_iter": 2000, "finetune_iter": 0, "settling_penalty": 0.0}
-GOES_ON = POOL | {
-    "max_iter": 1500,
-    "learning_rate_init": 0.02,
-    "finetune_iter": 400,
-    "finetune_rate": 0.5,
-}
+GOES_ON = POOL | {"max_iter": 2000}
 # larger ones: steps cost ten and a hundred times as much, so that there are few
 LARGER = {"n_train": 5000, "n_test": 100, "networks": 1}
 ROWS = {
@@ -121,13 +116,23 @@ ROWS = {
     "general SSN, global contrast, pool": Row(POOL, "global"),
     "general SSN, per-image contrast, pool, variances free": Row(FREE, "per_image", 1),
     "general SSN, global contrast, pool, variances free": Row(FREE, "global"),
-    "general SSN, pool, strong recurrence": Row(GOES_ON, "global", 1, recurrence=(0.4, 1.2)),
-    "general SSN, pool, the same without": Row(GOES_ON, "global", 1, recurrence=(0.0, 0.0)),
+    "general SSN, pool, strong recurrence": Row(
+        GOES_ON, "global", 1, recurrence=("all_to_all", 0.6, 1.8)
+    ),
+    "general SSN, pool, strong pairs": Row(
+        GOES_ON, "global", 1, recurrence=("within_pairs", 0.4, 0.3, 1.5, 0.2)
+    ),
+    "general SSN, pool, the same without": Row(
+        GOES_ON, "global", 1, recurrence=("all_to_all", 0.0, 0.0)
+    ),
     "general SSN, global contrast, 128 latents": Row(
         GENERAL | {"max_iter": 1000, "finetune_iter": 200}, "global", latents=128, **LARGER
     ),
-    "general SSN, global contrast, 256 latents": Row(
-        GENERAL | {"max_iter": 150, "finetune_iter": 40}, "global", latents=256, **LARGER
+    "general SSN, global contrast, 128 latents, pool": Row(
+        POOL | {"max_iter": 1000, "finetune_iter": 200}, "global", latents=128, **LARGER
+    ),
+    "general SSN, global contrast, 256 latents, pool": Row(
+        POOL | {"max_iter": 150, "finetune_iter": 30}, "global", latents=256, **LARGER
     ),
 }
 
@@ -274,19 +279,36 @@ def begin(args, model, X, seed):
     return joblib.load(path)
 
 
-def strengthen(sampler, X, to_e, to_i):
-    """Add recurrent excitation, and inhibition that cancels it at the mean rates on X.
+def strengthen(sampler, X, how, *weights):
+    """Add recurrent weights to a network that goes on training."""
+    circuit = sampler.circuit_
+    added = {"all_to_all": all_to_all, "within_pairs": within_pairs}[how]
+    sampler.circuit_ = replace(circuit, weights=circuit.weights + added(sampler, X, *weights))
+    sampler._optimizer_state = None  # of the network that was there before
 
-    Steady states stay nearly where they are; but E cells alone would now run away.
+
+def all_to_all(sampler, X, to_e, to_i):
+    """Excitation that E and I cells get from all E cells, and inhibition that cancels it.
+
+    At the mean rates on X: steady states stay nearly where they are; but E cells alone would now
+    run away.
     """
     circuit, n = sampler.circuit_, sampler.circuit_.n_excitatory
     rates = circuit.rates(steady_states(circuit, sampler.drive(X)).u).mean(0)
-    weights = circuit.weights.copy()
-    for rows, added in ((slice(n), to_e), (slice(n, None), to_i)):
-        weights[rows, :n] += added / n
-        weights[rows, n:] -= added / n * rates[:n].sum() / rates[n:].sum()
-    sampler.circuit_ = replace(circuit, weights=weights)
-    sampler._optimizer_state = None  # of the network that was there before
+    added = np.zeros_like(circuit.weights)
+    for rows, weight in ((slice(n), to_e), (slice(n, None), to_i)):
+        added[rows, :n] += weight / n
+        added[rows, n:] -= weight / n * rates[:n].sum() / rates[n:].sum()
+    return added
+
+
+def within_pairs(sampler, _, e_to_e, i_to_e, e_to_i, i_to_i):
+    """A stable pair of strong weights in every pair: without its own I cell, E would run away.
+
+    Steady states change, and with them all moments.
+    """
+    own = np.eye(sampler.circuit_.n_excitatory, dtype=np.float32)
+    return np.block([[e_to_e * own, -i_to_e * own], [e_to_i * own, -i_to_i * own]])
 
 
 def published(sampler, X, targets, fine_tuned):
@@ -306,6 +328,8 @@ def settings_of(row):
     settings = ROWS[row].settings
     if row.startswith("published"):
         return {"fine_tuned": settings["finetune_iter"] if "fine-tuned" in row else 0}
+    if ROWS[row].recurrence is not None:
+        return settings | {"recurrence": ROWS[row].recurrence, "begun": BEGUN}
     return settings
 
 
