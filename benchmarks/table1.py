@@ -37,6 +37,7 @@ from ssn_estimators import (
     stability_score,
 )
 from ssn_estimators._sklearn import fit_contexts
+from ssn_estimators.training.classification import Classification
 from ssn_estimators.training.guard import NoGuard
 from ssn_estimators.training.side_by_side import run_together
 
@@ -58,6 +59,7 @@ class Row:
     encoder: str = "autoencoder"  # or "pca"; none for pixels
     growth_rule: str | None = None
     guard: bool = True
+    fixed_readout: bool = False  # at its random start
     clip: bool = False  # potentials in training, at 30 mV
     surrogates: tuple = (0, 0)  # surrogates of each kind, and trials of each
     pixels: bool = False
@@ -100,6 +102,19 @@ TABLE = {
 CONTROLS = {
     "half as many steps": Row(50, SHORT, surrogates=(20, 100)),
     "Gaussian ring SSN": Row(50, SHORT | {"weight_structure": "gaussian_ring"}),
+    "Gaussian ring SSN, readout fixed": Row(
+        50, SHORT | {"weight_structure": "gaussian_ring"}, fixed_readout=True
+    ),
+    "Gaussian ring SSN of full size, readout fixed": Row(
+        50,
+        SHORT
+        | {
+            "weight_structure": "gaussian_ring",
+            "growth": None,
+            "max_iter": N_GROWTH + MAX_ITER // 2,
+        },
+        fixed_readout=True,
+    ),
     "circulant SSN": Row(50, SHORT | {"weight_structure": "circulant"}),
     "full size from small weights": Row(
         50, SHORT | {"growth": None, "max_iter": N_GROWTH + MAX_ITER // 2}
@@ -150,8 +165,17 @@ def shares(grown, origin):
 RULES = {"halve_rows": halve_rows, "halve_nothing": halve_nothing}
 
 
+class FixedReadout(Classification):
+    def rates(self, circuit, inputs):
+        return super().rates(circuit, inputs) | {"coef": 0.0, "intercept": 0.0}
+
+
 class Controlled(SSNClassifier):
-    """With another rule of growth, or steps that are never undone, as its `row` has it."""
+    """With another rule of growth, a fixed readout or steps never undone, as its `row` has it."""
+
+    @property
+    def _task(self):
+        return FixedReadout if self.row.fixed_readout else Classification
 
     def _plan(self, *args, **kwargs):
         plan = super()._plan(*args, **kwargs)
