@@ -132,7 +132,7 @@ ROWS = {
         POOL | {"max_iter": 1000, "finetune_iter": 200}, "global", latents=128, **LARGER
     ),
     "general SSN, global contrast, 256 latents, pool": Row(
-        POOL | {"max_iter": 150, "finetune_iter": 30}, "global", latents=256, **LARGER
+        POOL | {"max_iter": 100, "finetune_iter": 20}, "global", latents=256, **LARGER
     ),
 }
 
