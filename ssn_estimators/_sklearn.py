@@ -196,6 +196,9 @@ def fit_context(*, prefer_skip_nested_validation) -> Callable[[Decorated], Decor
     return decorate
 
 
+LARGEST = 1e150
+
+
 def validate_data(estimator, *arrays, dtype=(np.float64, np.float32), squared=False, **options):
     """Scikit-learn's, with rows of floats side by side in memory.
 
@@ -204,14 +207,19 @@ def validate_data(estimator, *arrays, dtype=(np.float64, np.float32), squared=Fa
     """
     with _of_numbers("X"):
         valid = _validate_data(estimator, *arrays, dtype=dtype, order="C", **options)
-    X = valid[0] if isinstance(valid, tuple) else valid
-    largest = float(max(X.max(initial=0), -X.min(initial=0))) if squared else 0.0
-    if largest > LARGEST:
-        raise ValueError(
-            f"X has values of up to {largest:.3g}, whose squares are too large for numbers of this "
-            "precision; give it other units."
-        )
+    if squared:
+        check_squares(valid[0] if isinstance(valid, tuple) else valid, "X")
     return valid
+
+
+def check_squares(array, name, largest=LARGEST):
+    """Refuse values whose squares could not be added up."""
+    found = float(max(array.max(initial=0), -array.min(initial=0)))
+    if found > largest:
+        raise ValueError(
+            f"{name} has values of up to {found:.3g}, whose squares are too large for numbers of "
+            "this precision; give it other units."
+        )
 
 
 def check_array(array, *, input_name, **options):
@@ -220,7 +228,6 @@ def check_array(array, *, input_name, **options):
         return _check_array(array, input_name=input_name, **options)
 
 
-LARGEST = 1e150
 NOT_NUMBERS = (  # how messages of NumPy begin, which say neither what nor where
     "float() argument must be",
     "could not convert",

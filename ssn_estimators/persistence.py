@@ -51,7 +51,7 @@ NUMERIC = "biuf"  # kinds of arrays
 SCALARS = (bool, int, str)
 LONG = 32  # floats in a list that are kept as an array
 MOST_JSON = 2**24  # bytes; what is large stands in arrays
-NOT_KEPT = ("_skl_callbacks", "_parent_callback_ctx", "_callback_fit_ctx")
+NOT_KEPT = re.compile("_.*callback")  # names of what scikit-learn notes while it calls them back
 # What values that estimators hold are made of, with the shapes of arrays
 PARTS = {
     CoActivation: {
@@ -208,6 +208,7 @@ class _Writer:
 
     def encoded(self, value, place):
         """JSON of a value; `place` says where it stands, for errors."""
+        value = str(value) if type(value) is np.str_ else value  # of a grid of parameters
         if value is None or type(value) in SCALARS:
             return value
         if isinstance(value, float) and type(value) is float:
@@ -239,7 +240,7 @@ class _Writer:
         elif type(value) in PARTS:
             state = {name: getattr(value, name) for name in PARTS[type(value)]}
         elif isinstance(value, BaseEstimator):
-            state = {k: v for k, v in vars(value).items() if k not in NOT_KEPT}
+            state = {k: v for k, v in vars(value).items() if not NOT_KEPT.match(k)}
         else:
             raise TypeError(
                 f"{place} is of type {type(value).__name__}, which a file of arrays and JSON "

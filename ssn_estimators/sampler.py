@@ -21,6 +21,7 @@ from ssn_estimators._sklearn import (
     OnlyWith,
     StrOptions,
     check_array,
+    check_squares,
     fit_context,
     validate_data,
     with_callbacks,
@@ -301,6 +302,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     _fitted_shapes = BaseSSN._fitted_shapes | {
         "input_scale_": float,
         "potential_shift_": float,
+        "pool_weights_?": ("circuit_.n_inhibitory", "circuit_.n_excitatory"),
+        "pool_components_?": ("circuit_.n_excitatory", "circuit_.n_excitatory"),
     }
 
     def __init__(
@@ -440,7 +443,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         return run_together([self._training(X, mean=mean, covariance=covariance)])[0]
 
     def _plan(self, rng, going_on, X, y=None, *, mean=None, covariance=None):
-        X = validate_data(self, X, reset=not going_on)
+        X = validate_data(self, X, squared=True, reset=not going_on)
         for duration in (self.window, self.window_predict):
             self._trials(duration=duration)
         self._check_groups()
@@ -553,7 +556,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
                 f"{inputs.shape[1]} numbers a row: one for each latent is needed."
             )
         if not going_on:
-            self.input_scale_ = float(np.sqrt(np.mean(inputs.astype(float) ** 2))) or 1.0
+            check_squares(inputs, "encoded X")
+            self.input_scale_ = _size(inputs)
             inputs = inputs / inputs.dtype.type(self.input_scale_)
             self._fitted_pool, self.pool_components_ = self.input_pool, None
             if self.input_pool:
@@ -657,6 +661,17 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         fitted |= {"_fitted_structure": self.weight_structure}
         return fitted
 
+    def _check_fitted(self):
+        """Raise ValueError unless the parts of the pool go together."""
+        parts = (self._fitted_pool, self.pool_weights_, self.pool_components_)
+        if len({part is None for part in parts}) > 1:
+            raise ValueError("the kind of a pool, its weights and its components come together.")
+        if self._fitted_pool is not None:
+            if self._fitted_pool not in POOLS:
+                raise ValueError(f"there is no pool {self._fitted_pool!r}.")
+            if (self.pool_weights_ < 0).any():
+                raise ValueError("pool_weights_ must not be negative.")
+
     def _task(self):
         pool = self._fitted_pool and Pool(self._fitted_pool, self.pool_components_)
         return Inference(self.cost_weights, self.averaging, pool)
@@ -670,7 +685,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         inputs = self._encode(X).clip(-most, most).astype(np.float32)
         circuit = self.circuit_.to_torch()
         task = self._task()
-        arrays = {name: torch.from_numpy(value) for name, value in self._pool().items()}
+        arrays = {name: to_tensor(value, np.float32) for name, value in self._pool().items()}
         return in_blocks(lambda block: task.drive(circuit, arrays, block), inputs)
 
     def _potentials(self, X, method="simulation", grouped=False):
@@ -987,3 +1002,9 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
                 + ("fit was given targets instead." if model is None else f"{model!r} has none.")
             )
         return model
+
+
+def _size(inputs):
+    """Root mean square; of squares that are numbers, however small the inputs."""
+    unit = 2.0 ** np.frexp(np.abs(inputs).max())[1]
+    return float(np.sqrt(np.mean((inputs.astype(float) / unit) ** 2)) * unit) or 1.0

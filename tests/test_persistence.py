@@ -204,6 +204,46 @@ def test_what_is_not_fitted_and_random_states(path):
     assert loaded.random_state.randint(10**6) == rng.randint(10**6)
 
 
+@pytest.mark.parametrize(
+    "estimator",
+    [e for e in ESTIMATORS if hasattr(e, "set_callbacks")],
+    ids=lambda e: type(e).__name__,
+)
+def test_what_callbacks_are_shown_can_be_saved(estimator, path):
+    """And does not know of them when it is loaded."""
+    kept = []
+
+    class Saving:
+        def setup(self, estimator, context): ...
+        def teardown(self, estimator, context): ...
+        def on_fit_task_begin(self, estimator, context, **_): ...
+
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None, **_):
+            if fitted_estimator is not None:
+                save(fitted_estimator, path)
+                kept.append((fitted_estimator, answers_of(fitted_estimator)))
+            return False
+
+    small(estimator).set_callbacks(Saving()).fit(X, targets(estimator, y))
+    shown, before = kept[-1]
+    for later in (False, True):
+        if later:
+            save(shown, path)
+        found = load(path)
+        assert not [name for name in vars(found) if "callback" in name]
+        for one, other in zip(answers_of(found), before, strict=True):
+            assert_array_equal(one, other)
+
+
+def answers_of(model):
+    return [getattr(model, method)(X) for method in METHODS if hasattr(model, method)]
+
+
+def test_parameters_from_an_array_of_strings(path):
+    save(SSNClassifier(weight_structure=np.array(["circulant"])[0]), path)
+    assert type(load(path).weight_structure) is str
+
+
 def test_what_a_file_cannot_hold_is_named(network, path):
     network = pickle.loads(pickle.dumps(network)).set_params(parents=lambda *_: [0])
     with pytest.raises(TypeError, match=r"SSNClassifier\.parents is of type function"):

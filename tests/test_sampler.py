@@ -354,6 +354,85 @@ def test_pool_of_few_directions_is_finite(inputs):
     assert (pooled <= 10).all()
 
 
+@pytest.mark.parametrize("signs", [[1], [1, 1], [1, -1, -1, 1, 1]])
+@pytest.mark.parametrize("n", [4, 20])
+def test_pool_does_not_see_rounding(signs, n):
+    """Inputs that span one line exactly, and others close to it."""
+    rng = np.random.RandomState(0)
+    line = rng.randn(n)
+    inputs = np.array(signs)[:, None] * line
+    pool = Pool.of("rectified", inputs)
+    assert np.linalg.norm(pool.components) == pytest.approx(1 / np.linalg.norm(line))
+    near = inputs + 1e-3 * rng.randn(*inputs.shape)
+    assert_allclose(pool(torch.from_numpy(near)).sum(1), 1, atol=1e-2)
+
+
+@pytest.mark.parametrize("pool", ["rectified", "squared"])
+def test_drive_is_finite_for_any_finite_input(images, model, pool):
+    sampler = SSNSampler(model, **(POOLED | {"input_pool": pool}), random_state=0).fit(images[:50])
+    signs = np.random.RandomState(0).choice([-1.0, 1.0], images[:5].shape)
+    for size in (1e10, 1e21, 1e38, 1e149):
+        assert np.isfinite(sampler.drive(size * signs)).all()
+    assert not stability_score(sampler, 1e21 * signs, n_trials=2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"pool_weights_": np.ones((3, 4), np.float32)},
+        {"pool_weights_": np.full((4, 4), np.nan, np.float32)},
+        {"pool_weights_": -np.ones((4, 4), np.float32)},
+        {"pool_weights_": None},
+        {"pool_components_": np.ones((4, 3), np.float32)},
+        {"pool_components_": None},
+        {"_fitted_pool": "cubed"},
+        {"_fitted_pool": None},
+    ],
+)
+def test_files_of_pools_that_do_not_fit_are_refused(pooled, wrong, tmp_path):
+    other = copy.copy(pooled)
+    vars(other).update(wrong)
+    save(other, tmp_path / "wrong.ssn")
+    with pytest.raises(ValueError, match="pool"):
+        load(tmp_path / "wrong.ssn")
+
+
+def few_inputs(n):
+    rng = np.random.RandomState(0)
+    X = rng.gamma(2, 0.5, (n, 1)) * rng.randn(n, 3)
+    return X, {"mean": X / 2, "covariance": np.repeat(np.eye(3)[None], n, 0)}
+
+
+@pytest.mark.parametrize("n_equal", [1, 5])
+def test_inputs_that_are_alike_can_be_learned(n_equal):
+    """Where no input replaces another, no answer is too slow."""
+    X, targets = few_inputs(1)
+    X, targets = np.repeat(X, n_equal, 0), {k: np.repeat(v, n_equal, 0) for k, v in targets.items()}
+    how = {"max_iter": 60, "growth_iter": 5, "finetune_iter": 0, "random_state": 0}
+    sampler = SSNSampler(**how).fit(X, **targets)
+    assert sampler.n_rejected_steps_ == 0
+    same = SSNSampler(**how, settling_penalty=0.0).fit(X, **targets)
+    assert_array_equal(sampler.circuit_.weights, same.circuit_.weights)
+
+
+def test_units_of_inputs_do_not_matter():
+    """As long as their squares can be added up; otherwise they are refused."""
+    X, targets = few_inputs(30)
+    sampler = SSNSampler(**SHORT, input_pool="squared").fit(X, **targets)
+    for scale in (2.0**-600, 2.0**400):
+        other = SSNSampler(**SHORT, input_pool="squared").fit(scale * X, **targets)
+        assert_array_equal(other.circuit_.weights, sampler.circuit_.weights)
+        assert_array_equal(other.drive(scale * X), sampler.drive(X))
+    with pytest.raises(ValueError, match=r"X has values of up to .*, whose squares are too large"):
+        SSNSampler(**SHORT).fit(1e160 * X, **targets)
+    for name in targets:
+        large = targets | {name: 1e20 * targets[name]}
+        with pytest.raises(ValueError, match=rf"{name} has values of up to .* other units"):
+            SSNSampler(**SHORT).fit(X, **large)
+    with pytest.raises(ValueError, match="least eigenvalue is -1"):
+        SSNSampler(**SHORT).fit(X, mean=targets["mean"], covariance=-targets["covariance"])
+
+
 def test_pool_tells_the_contrast_of_inputs_of_unlike_strength():
     rng = np.random.RandomState(0)
     contrast = rng.gamma(2, 0.5, 2000)

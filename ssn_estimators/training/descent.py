@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -134,10 +136,10 @@ class Descent:
     def step(self, loss, rate):
         """One step down the gradient, from parameters under which nothing diverged.
 
-        Returns the loss, or None where the gradient is not finite.
+        Returns the loss, or None where it, or the gradient, is not finite.
         """
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.max_grad_norm)
-        if not torch.isfinite(norm):
+        if not (torch.isfinite(norm) and math.isfinite(loss)):
             return None
         self.good = self._snapshot()
         self.n_in_a_row = 0

@@ -26,6 +26,7 @@ HORIZON, N_DOUBLINGS = 256.0, 9  # ms; deviations are followed as long, from ste
 LARGEST_GROWTH = -1.0  # logarithm of what may be left of deviations after this time
 N_WATCHED, SMALL = 16, 40  # inputs whose Jacobian is looked at, in circuits up to this size
 LEAST_WATCHED = 4
+ALIKE = 1e-3  # share of squared means: inputs that differ by less leave nothing to settle
 SETTLING_TIME = 40.0  # ms; within it the means of the paper follow a new input (Fig. 4B)
 
 
@@ -183,9 +184,13 @@ def unsettled(circuit, drive, mean, dt=1.0, solver="heun", time=SETTLING_TIME):
     -------
     share : Tensor
         Squared distance from the new mean of potentials that follow without noise, over that
-        at the start; both summed over inputs. 0 for a single input.
+        at the start; both summed over inputs. 0 where means are alike, as of a single input.
     """
     start, n = mean.detach().roll(1, 0), circuit.n_excitatory
     *_, (u, _) = integrate(circuit, start, repeat(drive, round(time / dt) + 1), dt, solver)
-    way = ((mean.detach() - start)[:, :n] ** 2).sum()
-    return ((u - mean)[:, :n] ** 2).sum() / way.clamp_min(torch.finfo(way.dtype).tiny)
+    mean_now = mean.detach()[:, :n]
+    way, size = ((mean_now - start[:, :n]) ** 2).sum(), (mean_now**2).sum()
+    # nothing to go: what is left is how far means are from fixed points, and rounding
+    alike = way <= ALIKE * size
+    share = ((u - mean)[:, :n] ** 2).sum() / torch.where(alike, torch.ones_like(way), way)
+    return torch.where(alike, torch.zeros_like(share), share)

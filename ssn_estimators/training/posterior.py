@@ -10,8 +10,8 @@ import torch
 from sklearn.covariance import ledoit_wolf
 from sklearn.utils import gen_batches
 
-from ssn_estimators._sklearn import check_array
-from ssn_estimators._torch import times_rows
+from ssn_estimators._sklearn import check_array, check_squares
+from ssn_estimators._torch import times_rows, to_tensor
 from ssn_estimators.growth import choose_parents
 
 __all__ = [
@@ -32,10 +32,13 @@ __all__ = [
 N_GROUPS = 4  # of trials, for costs without bias
 NORMALIZED = ("per_input", "pooled")
 AVERAGES = (*NORMALIZED, "unnormalized")
+LARGEST_TARGET = 1e15  # whose squares, and sums of them, are numbers of float32
 MOMENT_ROWS = 1024  # targets checked at once
 ROUNDING = 1e-6  # relative to the largest variance: what a covariance may be below zero
 LEAST_MEAN = 0.01  # of the total variance: what the squared length of a target mean counts at least
 POOLS = {"rectified": torch.abs, "squared": torch.square}  # of whitened inputs
+LEAST_DIRECTION = 1e-8  # of the largest mean square of inputs along one: what counts as any
+LARGEST_INPUT = 1e12  # times the usual size; no network stays finite, but pools of them are
 POOL_RATE = 0.1  # of the learning rate: there are many of these weights, and each counts in mV
 # of the published code, in its last and in its earlier versions; the paper does not state them
 COST_WEIGHTS = {"published": (0.01, 2.0, 1.0), "published_early": (0.01, 0.02, 0.01)}
@@ -74,9 +77,11 @@ def check_moments(mean, covariance, n_samples, dtype):
             f"mean and covariance must have shapes ({n_samples}, d) and ({n_samples}, d, d) for "
             f"{n_samples} samples, got {mean.shape} and {covariance.shape}."
         )
+    for name, moment in (("mean", mean), ("covariance", covariance)):
+        check_squares(moment, name, LARGEST_TARGET)
     for rows in gen_batches(n_samples, MOMENT_ROWS):
         block = torch.from_numpy(covariance[rows].astype(float))
-        scale = block.diagonal(dim1=1, dim2=2).amax(1)[:, None, None]
+        scale = block.diagonal(dim1=1, dim2=2).abs().amax(1)[:, None, None]
         uneven = ((block - block.mT).abs() > ROUNDING * scale).flatten(1).any(1)
         _, failed = torch.linalg.cholesky_ex(block + ROUNDING * scale * torch.eye(d))
         wrong = torch.nonzero(uneven | (failed != 0)).flatten().tolist()
@@ -184,14 +189,20 @@ class Pool:
     @classmethod
     def of(cls, kind, inputs):
         """Magnitudes count from 0, about which contrast scales inputs, not from their mean."""
-        squares, _ = ledoit_wolf(inputs.astype(float), assume_centered=True)
+        inputs = inputs.astype(float)
+        squares = inputs.T @ inputs / len(inputs)
+        if len(inputs) > 1:
+            squares, _ = ledoit_wolf(inputs, assume_centered=True)
         values, vectors = np.linalg.eigh(squares)
-        scales = 1 / np.sqrt(np.where(values > 0, values, np.inf))
+        # what is next to nothing in these inputs would count as much as all else in others
+        told = values > LEAST_DIRECTION * values.max()
+        scales = 1 / np.sqrt(np.where(told, values, np.inf))
         return cls(kind, np.ascontiguousarray((vectors * scales).T, np.float32))
 
     def __call__(self, inputs):
-        components = torch.from_numpy(self.components).to(inputs)
-        return POOLS[self.kind](times_rows(inputs, components))
+        components = to_tensor(self.components, np.float32).to(inputs)
+        within = inputs.clamp(-LARGEST_INPUT, LARGEST_INPUT)
+        return POOLS[self.kind](times_rows(within, components))
 
 
 class Inference:
@@ -227,7 +238,9 @@ class Inference:
         if self.pool is None:
             return drive
         pooled = times_rows(self.pool(inputs), arrays["pool"])
-        return torch.cat([drive[:, : own.shape[1]], drive[:, own.shape[1] :] + pooled], dim=1)
+        both = drive[:, own.shape[1] :] + pooled
+        both = both.clamp_max(torch.finfo(both.dtype).max)  # as in `Circuit.drive`
+        return torch.cat([drive[:, : own.shape[1]], both], dim=1)
 
     @staticmethod
     def rates(circuit, inputs):

@@ -51,8 +51,13 @@ def test_gradient():
 
 @pytest.mark.parametrize("drive", [DRIVE[:1], DRIVE[:1].repeat(3, 1)])
 def test_where_nothing_changes_nothing_is_left(drive):
-    share = unsettled(linear_pair(WEIGHTS), drive, fixed_points(WEIGHTS, drive))
-    assert share == pytest.approx(0, abs=1e-9)
+    mean = fixed_points(WEIGHTS, drive)
+    assert unsettled(linear_pair(WEIGHTS), drive, mean) == pytest.approx(0, abs=1e-9)
+    # nor where means are not the fixed points, by rounding or by a closure
+    share = unsettled(linear_pair(WEIGHTS), drive, 1.05 * mean.requires_grad_())
+    assert share == 0
+    share.backward()
+    assert (mean.grad == 0).all()
 
 
 @pytest.mark.slow
