@@ -3,13 +3,14 @@
     python benchmarks/small.py --out benchmarks/results/small.json
 
 Medians in ms. "4 cells, 13,500 steps" is one trial of Euler steps; "100 steps" the same circuit
-in a short call; "gamma 2.2" the time of 100 cells and 400 columns over that with gamma 2, in
+in a short call; "gamma 2.2" the time of 100 or 256 cells and 400 columns over that with gamma 2, in
 turns, forwards and with a gradient; "sheet" the steady states of 2 x 17 x 17 cells under 12 sizes
 (on two threads).
 """
 
 import argparse
 import time
+from itertools import product
 from statistics import median
 
 import numpy as np
@@ -41,12 +42,12 @@ def few_cells(dynamics, n_steps):
     return lambda: simulate(circuit, np.full((1, 4), 3.0), random_state=0, **settings)
 
 
-def hundred_cells(gamma, gradient):
+def many_cells(n, gamma, gradient):
     rng = np.random.RandomState(0)
-    signs = np.where(np.arange(100) < 50, 1.0, -2.0)
-    weights = np.abs(rng.normal(scale=0.03, size=(100, 100))) * signs
-    drive = torch.tensor(rng.uniform(2, 6, (20, 100)), dtype=torch.float32)
-    circuit = Circuit(weights.astype(np.float32), 50, 0.2, k=0.04, gamma=gamma).to_torch()
+    signs = np.where(np.arange(n) < n // 2, 1.0, -2.0)
+    weights = np.abs(rng.normal(scale=3 / n, size=(n, n))) * signs
+    drive = torch.tensor(rng.uniform(2, 6, (20, n)), dtype=torch.float32)
+    circuit = Circuit(weights.astype(np.float32), n // 2, 0.2, k=0.04, gamma=gamma).to_torch()
     settings = {"n_trials": 20, "burn_in": 200.0, "duration": 100.0, "dt": 0.5, "solver": "euler"}
     settings |= {"random_state": 0, "covariance": False, "rates": False}
 
@@ -69,9 +70,10 @@ def main():
         for n_steps, repeats in ((13_500, 20), (100, 300)):
             (own,) = times([few_cells(dynamics, n_steps)], repeats)
             results[f"4 cells, {n_steps:,} steps, {dynamics} form, ms"] = own
-    for gradient in (False, True):
-        two, other = times([hundred_cells(gamma, gradient) for gamma in (2.0, 2.2)], 15)
-        results[f"gamma 2.2 over 2, {'with gradient' if gradient else 'forwards'}"] = other / two
+    for n, gradient in product((100, 256), (False, True)):
+        two, other = times([many_cells(n, gamma, gradient) for gamma in (2.0, 2.2)], 15)
+        how = "with gradient" if gradient else "forwards"
+        results[f"{n} cells, gamma 2.2 over 2, {how}"] = other / two
     torch.set_num_threads(2)
     model = circuits.holt_2023_sheet()
     radii = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.1, 1.3, 1.6, 2.5]
