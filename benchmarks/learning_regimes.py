@@ -7,9 +7,9 @@ Rate networks of 300 cells learn three decision tasks from initial weights of on
 different ranks (10,000 steps of stochastic gradient descent; contextual decisions at a rate at
 which all of them stay finite), and digits row by row (sMNIST, 2,000 steps in batches of 200; FOLDER
 holds mnist.npz, and is not needed by other rows). "measured types" are weights between E, PV, SST
-and VIP cells whose strengths were measured in paired recordings, E cells 80% of all; "E and I"
-have two types alone, "balanced" so that inhibition cancels excitation on average; all are of the
-same norm as the others. SSNs of 24 + 8 cells learn digits from full size, with initial
+and VIP cells whose strengths were measured in paired recordings, E cells 80% of all; "E and I,
+balanced" have two types, so that inhibition cancels excitation on average; all are of the same norm
+as the others. SSNs of 24 + 8 cells learn digits from full size, with initial
 weights of different structure, and by growth from a pair. Each network is compared before and
 after, see `inspection.learning_regime`; an alignment near 1 is lazy. What is there already is not
 done again.
@@ -81,14 +81,13 @@ def measured_types(n, rng):
     return block_init(TYPES, 0.2 * sure, logs, spread, signs, norm=norm, random_state=rng)
 
 
-def two_types(n, rng, *, balanced):
-    return dale_init(n, balanced=balanced, random_state=rng)
+def two_types(n, rng):
+    return dale_init(n, random_state=rng)
 
 
 STRUCTURES = {
     "measured types": measured_types,
-    "E and I": partial(two_types, balanced=False),
-    "E and I, balanced": partial(two_types, balanced=True),
+    "E and I, balanced": two_types,
 }
 INITIAL = {
     "rank 1": one_direction,
