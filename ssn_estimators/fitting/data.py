@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from ssn_estimators._sklearn import check_array
+from ssn_estimators._sklearn import check_array, check_squares
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.inspection import steady_states
 
 __all__ = ["errors_of", "explained_variance", "responses_of", "steady_responses"]
 
+LARGEST = 1e100  # response in units of its error: that of a start may be much farther off
 
-def responses_of(Y, n_rows):
-    """Responses of shape (n_rows, n_outputs), and whether they had one axis only."""
+def responses_of(Y, n_rows, n_outputs=None):
+    """Responses of shape (n_rows, n_outputs), and whether they had one axis only.
+
+    ValueError if there must be another number of outputs.
+    """
     if Y is None:
         raise ValueError("requires y to be passed, but the target y is None.")
     Y = check_array(
@@ -30,12 +34,18 @@ def responses_of(Y, n_rows):
         raise ValueError(
             f"Column {int(np.argmax(empty))} of y is NaN throughout: drop it, or give responses."
         )
+    if n_outputs not in (None, Y.shape[1]):
+        raise ValueError(f"y must have {n_outputs} columns, as in fit, got {Y.shape[1]}.")
     return Y, is_flat
 
 
 def errors_of(sample_error, Y):
-    """Standard errors of the shape of Y, 1 where there are none."""
+    """Standard errors of the shape of Y, 1 where there are none.
+
+    ValueError if squares of responses in units of them could not be added up.
+    """
     if sample_error is None:
+        check_squares(np.nan_to_num(Y), "y", LARGEST)
         return np.ones(Y.shape)
     errors = to_numbers(sample_error, float, "sample_error")
     if errors.ndim == 1 and Y.shape[1] == 1 and len(errors) == len(Y):
@@ -48,7 +58,11 @@ def errors_of(sample_error, Y):
     errors = np.broadcast_to(errors, Y.shape)
     if not (errors[np.isfinite(Y)] > 0).all() or np.isinf(errors).any():
         raise ValueError("sample_error must be finite and > 0 wherever y is not NaN.")
-    return np.where(np.isfinite(Y), errors, 1.0)
+    errors = np.where(np.isfinite(Y), errors, 1.0)
+    with np.errstate(over="ignore"):
+        own = np.maximum(np.abs(np.nan_to_num(Y)), 1.0) / errors
+    check_squares(own, "y in units of sample_error", LARGEST)
+    return errors
 
 
 def steady_responses(circuit, drive, potentials):

@@ -527,9 +527,9 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
             In units of the errors if these are given; NaN where y is.
         """
         predicted = self.predict(X, perturbation=perturbation, sessions=sessions)
-        Y, _ = responses_of(y, len(predicted))
+        Y, _ = responses_of(y, len(predicted), self.n_outputs_)
         found = (Y - predicted.reshape(Y.shape)) / errors_of(sample_error, Y)
-        return found[:, 0] if self._is_flat else found
+        return found.reshape(np.shape(y))
 
     def score(
         self,
@@ -552,7 +552,7 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
             1 at best.
         """
         predicted = self.predict(X, perturbation=perturbation, sessions=sessions)
-        Y, _ = responses_of(y, len(predicted))
+        Y, _ = responses_of(y, len(predicted), self.n_outputs_)
         return float(explained_variance(Y, predicted.reshape(len(Y), -1)).mean())
 
     def predict_traces(

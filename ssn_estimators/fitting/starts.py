@@ -172,7 +172,7 @@ def descended(problem, start, u, max_iter, tol, *, guarded=False, held=None):
             bounds=(low[moving], high[moving]),
             ftol=tol,
             xtol=tol,
-            gtol=tol,
+            gtol=None,  # SciPy's is absolute: it would depend on the units of the responses
             max_nfev=max_iter,
         )
     theta = theta_of(result.x)

@@ -165,6 +165,34 @@ def test_a_pair_is_recovered():
     )
 
 
+@pytest.mark.parametrize("unit", [1e-4, 1e-3, 1e3])
+def test_units_of_the_responses_do_not_count(unit):
+    def scaled(circuit):
+        return Circuit(circuit.weights / unit, n_excitatory=1, k=circuit.k * unit)
+
+    options = {"input_map": TO_BOTH, "random_state": 0, "n_starts": 2}
+    fitted = CircuitRegressor(scaled(GUESS), ["weights"], **options).fit(X, unit * RATES)
+    assert_allclose(fitted.circuit_.weights * unit, PAIR.weights, rtol=1e-5)
+
+
+@pytest.mark.parametrize("error", [1e-3, 1.0, 1e3, 1e6])
+def test_equal_errors_of_any_size_have_one_minimum(error):
+    options = {"input_map": TO_BOTH, "random_state": 0, "n_starts": 2}
+    fitted = CircuitRegressor(GUESS, ["weights"], **options).fit(X, RATES, sample_error=error)
+    assert_allclose(fitted.circuit_.weights, PAIR.weights, rtol=1e-5)
+
+
+def test_other_columns_than_those_of_the_fit_are_refused():
+    both = CircuitRegressor(PAIR, ["weights"], input_map=TO_BOTH, n_starts=1).fit(X, RATES)
+    first = clone(both).set_params(observed=["E"]).fit(X, RATES[:, 0])
+    for fitted, y in ((both, RATES[:, 0]), (both, RATES[:, :1]), (first, RATES)):
+        for judge in (fitted.score, fitted.residuals):
+            with pytest.raises(ValueError, match="y must have . columns, as in fit"):
+                judge(X, y)
+    assert first.score(X, RATES[:, :1]) == first.score(X, RATES[:, 0])
+    assert first.residuals(X, RATES[:, :1]).shape == (6, 1)
+
+
 def test_signs_zeros_boxes_and_what_is_not_free_stay():
     weights = [[0.5, -1.0], [0.5, 0.0]]
     guess = Circuit(weights, n_excitatory=1, k=0.04, tau_i=5.0)
@@ -301,6 +329,8 @@ BAD = {
     "empty column": (lambda m: m.fit(X, RATES * [1, np.nan]), "Column 1 of y"),
     "negative errors": (lambda m: m.fit(X, RATES, sample_error=-1.0), "sample_error must be"),
     "shape of errors": (lambda m: m.fit(X, RATES, sample_error=np.ones(3)), "sample_error must be"),
+    "tiny errors": (lambda m: m.fit(X, RATES, sample_error=1e-300), "squares are too large"),
+    "huge rates": (lambda m: m.fit(X, 1e160 * RATES), "squares are too large"),
     "rows": (lambda m: m.fit(X, RATES[:3]), "6 conditions"),
     "perturbation": (lambda m: m.fit(X, RATES, perturbation=np.ones((6, 3))), "perturbation must"),
     "outputs": (lambda m: m.fit(X, np.ones((6, 3))), "observed must say"),
