@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from numbers import Real
 
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
 from ssn_estimators._logging import is_due, tell
@@ -21,6 +20,7 @@ from ssn_estimators._sklearn import (
 )
 from ssn_estimators._threads import alone
 from ssn_estimators._torch import Patience, restore, state_of, until_interrupted
+from ssn_estimators._weights import hold_out
 
 __all__ = ["StepwiseMixin"]
 
@@ -69,13 +69,7 @@ class StepwiseMixin(CallbackSupportMixin):
 
     def _split(self, rng, *arrays, stratify=None):
         """Training and held-out parts of every array, one after the other."""
-        n, fraction = len(arrays[0]), self.validation_fraction
-        if math.ceil(fraction * n) >= n:
-            raise ValueError(
-                f"early_stopping leaves no samples to train on: {n} samples, "
-                f"validation_fraction={fraction}."
-            )
-        return train_test_split(*arrays, test_size=fraction, stratify=stratify, random_state=rng)
+        return hold_out(self, rng, *arrays, stratify=stratify)
 
     def _told(self):
         """What is told of training so far, for an estimator of now."""

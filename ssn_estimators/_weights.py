@@ -1,4 +1,4 @@
-"""Weights of samples and of classes, and samples that are equal.
+"""Weights of samples and of classes, samples that are equal, and those that are held out.
 
 Where arrays with a row for each sample are passed on together, the last holds their weights.
 """
@@ -6,8 +6,11 @@ Where arrays with a row for each sample are passed on together, the last holds t
 import numbers
 
 import numpy as np
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import train_test_split
+from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
 from ssn_estimators._classifiers import classes_of
 from ssn_estimators._sklearn import StrOptions
@@ -18,8 +21,10 @@ __all__ = [
     "check_weights",
     "counting",
     "distinct",
+    "hold_out",
     "joined",
     "of_labels",
+    "share_right",
     "weights_of_labels",
 ]
 
@@ -93,6 +98,36 @@ def weights_of_labels(estimator, X, y, sample_weight=None, more=()):
         weights = np.repeat(weights[:, None], y.shape[1], axis=1)
     found = weights * of_labels(estimator.class_weight, y, weights, more)
     return _of_finite_sum(found, "sample_weight times class_weight")
+
+
+def share_right(y, predicted, sample_weight=None):
+    """Share of the labels `y`, one for each sample, that were predicted.
+
+    ValueError unless there are as many labels and legal weights.
+    """
+    if y is None:
+        raise ValueError("score requires y to be passed, but the target y is None.")
+    y = column_or_1d(y, warn=True)
+    check_consistent_length(predicted, y)
+    weights = check_weights(sample_weight, predicted)
+    return float(accuracy_score(y, predicted, sample_weight=weights))
+
+
+def hold_out(estimator, rng, *arrays, stratify=None):
+    """Parts of every array to train on and to hold out, one after the other.
+
+    ValueError, which names the parameter, if there are too few samples.
+    """
+    fraction = estimator.validation_fraction
+    try:
+        return train_test_split(*arrays, test_size=fraction, stratify=stratify, random_state=rng)
+    except ValueError as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(
+            f"early_stopping=True cannot hold out validation_fraction={fraction:g} of "
+            f"{len(arrays[0])} samples: {reason}. Give more samples, another validation_fraction, "
+            "or early_stopping=False."
+        ) from error
 
 
 def counting(*arrays):

@@ -136,7 +136,31 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         "validation_fraction": OnlyWith("early_stopping", bool, "early_stopping=True"),
     }
 
-    _fitted_shapes: dict = {"circuit_": Circuit, "noise_seed_": int, "n_features_in_": int}
+    _fitted_shapes: dict = {
+        "circuit_": Circuit,
+        "noise_seed_": int,
+        "n_features_in_": int,
+        "loss_curve_?": list,
+        "growth_history_?": list,
+        "validation_scores_?": list,
+    }
+
+    def _check_fitted(self):
+        """Raise ValueError unless fitted attributes, of the right shapes, go together."""
+        if not 0 <= self.noise_seed_ < 2**32:
+            raise ValueError(f"noise_seed_={self.noise_seed_} is no seed.")
+        if self._fitted_structure not in STRUCTURES:
+            raise ValueError(f"there is no weight_structure {self._fitted_structure!r}.")
+        pairs = self.circuit_.n_excitatory == self.circuit_.n_inhibitory
+        if STRUCTURES[self._fitted_structure].needs_pairs and not pairs:
+            raise ValueError(f"the circuit is not {self._fitted_structure}.")
+        known = getattr(self, "_optimizer_state", None)
+        if known is None:
+            return
+        for moments in known.values():
+            mean, square = (moments[name] for name in ("exp_avg", "exp_avg_sq"))
+            if mean.shape != square.shape or not (np.isfinite(mean) & (square >= 0)).all():
+                raise ValueError("the state of the optimizer is not legal.")
 
     # --- the fit -------------------------------------------------------------------------------
 

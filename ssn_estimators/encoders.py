@@ -11,6 +11,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.validation import check_is_fitted
 
+from ssn_estimators._scaling import unit_range
 from ssn_estimators._sklearn import (
     COUNT,
     BaseEstimator,
@@ -180,8 +181,7 @@ class AutoencoderEncoder(
         if going_on:
             self._check_fitted()
         else:
-            scaler = MinMaxScaler(clip=True).set_output(transform="default")
-            self.scaler_ = scaler.fit(X)
+            self.scaler_ = unit_range(X)
         inputs = torch.from_numpy(self.scaler_.transform(X).astype(np.float32)).to(device)
         score = None
         if self.early_stopping:

@@ -49,6 +49,8 @@ FORMAT = 2
 KIND = "ssn_estimators"
 NUMERIC = "biuf"  # kinds of arrays
 SCALARS = (bool, int, str)
+# Of arrays that hold something else than floats
+KINDS = {"classes_": "biufUO", "sources": "iu", "input_cells_": "b", "output_cells_": "b"}
 LONG = 32  # floats in a list that are kept as an array
 MOST_JSON = 2**24  # bytes; what is large stands in arrays
 NOT_KEPT = re.compile("_.*callback")  # names of what scikit-learn notes while it calls them back
@@ -464,8 +466,9 @@ def _part(cls, state):
 def _check_shapes(model, shapes, name):
     """Raise ValueError unless attributes are finite arrays of shapes that go together.
 
-    Names that end with "?" may be None. Sizes are numbers, attributes of the model, or free but
-    the same everywhere; a first "..." stands for any others.
+    They hold floats, but for those of KINDS; sizes and counts are not negative. Names that end with
+    "?" may be None. Sizes are numbers, attributes of the model, or free but the same everywhere; a
+    first "..." stands for any others.
     """
     free = {}
     for attribute, shape in shapes.items():
@@ -476,13 +479,19 @@ def _check_shapes(model, shapes, name):
         if not isinstance(shape, tuple) or any(isinstance(size, type) for size in shape):
             if not isinstance(value, shape) or (isinstance(value, bool) and shape is not bool):
                 raise ValueError(f"{place} is a {type(value).__name__}.")
+            if isinstance(value, int) and value < 0:
+                raise ValueError(f"{place} must not be negative, got {value}.")
             continue
         sizes = shape[1:] if shape[:1] == (...,) else shape
         n_others = np.ndim(value) - len(sizes)
         if not isinstance(value, np.ndarray) or n_others < 0 or (n_others and sizes is shape):
             raise ValueError(f"{place} must be an array of {len(sizes)} dimensions.")
+        if value.dtype.kind not in KINDS.get(attribute, "f"):
+            raise ValueError(f"{place} must not be of {value.dtype}.")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise ValueError(f"{place} must be finite.")
+        if attribute == "classes_" and not np.array_equal(np.unique(value), value):
+            raise ValueError(f"{place} must be different labels in order.")
         for size, found in zip(sizes, value.shape[n_others:], strict=True):
             if isinstance(size, str):
                 known = _known(model, size)
@@ -535,5 +544,7 @@ def _estimator(cls, state, requests):
         made._metadata_request = request
     if any(re.fullmatch("[a-z].*_", name) for name in set(state) - names):
         _check_shapes(made, getattr(cls, "_fitted_shapes", SHAPES.get(cls, {})), cls.__name__)
+        if cls in SHAPES and made.scale_ is not None and not (made.scale_ > 0).all():
+            raise ValueError(f"{cls.__name__}.scale_ must be positive.")
         getattr(made, "_check_fitted", lambda: None)()
     return made

@@ -9,6 +9,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
 
+from ssn_estimators._scaling import check_target_scaler, in_units, standardised, target_scaler
 from ssn_estimators._sklearn import check_array, fit_context, validate_data, with_callbacks
 from ssn_estimators._weights import check_weights, distinct
 from ssn_estimators.base import documented_by
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from ssn_estimators._typing import ArrayLike, Method, SupervisedParameters
 
 __all__ = ["SSNRegressor"]
-
-
-MOST_DEVIATIONS = 1e15  # standard deviations from the mean; squares must be float32
 
 
 @documented_by(SupervisedSSN)
@@ -50,7 +48,8 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
         Number of targets.
     target_scaler_ : StandardScaler
         The map of targets to a mean of 0 and a variance of 1, in which the readout is trained and
-        `loss_curve_` is the mean squared error; fixed at the first fit.
+        `loss_curve_` is the mean squared error; fixed at the first fit, or for targets that are
+        constant in it, which are answered exactly, by the first in which they change.
     {attributes}
 
     See Also
@@ -204,18 +203,9 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
         return y_val, np.ones(len(y_val))
 
     def _targets(self, going_on, y, weights):
-        y = y.reshape(len(y), -1)
-        if not going_on:
-            scaler = StandardScaler().set_output(transform="default")
-            with np.errstate(over="ignore", invalid="ignore"):
-                self.target_scaler_ = scaler.fit(y, sample_weight=weights)
-        standardised = self.target_scaler_.transform(y)
-        if not (np.abs(standardised) < MOST_DEVIATIONS).all():
-            raise ValueError(
-                f"y has values of up to {np.abs(y).max():.3g}, too far from the others, or from "
-                "those of the first fit, for squared errors of this precision."
-            )
-        return Regression.targets(standardised, weights)
+        y, known = y.reshape(len(y), -1), self.target_scaler_ if going_on else None
+        self.target_scaler_ = target_scaler(y, weights, known)
+        return Regression.targets(standardised(y, self.target_scaler_), weights)
 
     @property
     def _n_outputs(self):
@@ -224,7 +214,10 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
     def _scorer(self, X, y, weights):
         """Coefficient of determination on held-out data, of a model."""
         if len(X) < 2:
-            raise ValueError(f"R^2 needs at least 2 samples that are held out, got {len(X)}.")
+            raise ValueError(
+                f"R^2 needs at least 2 samples that are held out, got {len(X)}; raise "
+                f"validation_fraction (now {self.validation_fraction:g}), or give more."
+            )
 
         def score(model):
             try:
@@ -240,13 +233,14 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
 
     def _check_fitted(self):
         super()._check_fitted()
-        scaled, n = self.target_scaler_.n_features_in_, self.n_outputs_
-        if not scaled == n == len(self.readout_bias_) or (self._one_target and n != 1):
+        n = self.n_outputs_
+        if n != len(self.readout_bias_) or (self._one_target and n != 1):
             raise ValueError(f"the network does not answer with {n} targets.")
+        check_target_scaler(self.target_scaler_, n)
 
     def _predicted(self, X, model, method="simulation"):
         outputs = self._respond(X, model, method).astype(float)
-        found = self.target_scaler_.inverse_transform(outputs)
+        found = in_units(outputs, self.target_scaler_)
         return found[:, 0] if self._one_target else found
 
     def predict(self, X: ArrayLike, *, method: Method = "simulation") -> np.ndarray:

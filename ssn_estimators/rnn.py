@@ -39,7 +39,13 @@ from ssn_estimators._torch import (
     labels_and_weights,
     loss_of_labels,
 )
-from ssn_estimators._weights import CLASS_WEIGHT, counting, joined, weights_of_labels
+from ssn_estimators._weights import (
+    CLASS_WEIGHT,
+    counting,
+    joined,
+    share_right,
+    weights_of_labels,
+)
 from ssn_estimators.initial_weights import initial_matrix, low_rank_init
 
 if TYPE_CHECKING:
@@ -424,10 +430,11 @@ class RNNClassifier(
         -------
         score : float
         """
-        predicted, y = self.predict(X), np.asarray(y)
+        predicted = self.predict(X)
         last = predicted[:, -1] if predicted.ndim == 2 else predicted
-        right = last == (y[:, -1] if y.ndim == 2 else y)
-        return float(np.average(right, weights=sample_weight))
+        if np.ndim(y) == 2 and np.shape(y)[1] == self._rows(X)[1]:
+            y = np.asarray(y)[:, -1]
+        return share_right(y, last, sample_weight)
 
     def unrolled(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """What backpropagation through time makes gradients of, see `tangent_kernel`.

@@ -525,7 +525,10 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         order = torch.from_numpy(rng.permutation(n))
         n_held = max(1, round(self.validation_fraction * n))
         if n_held == n:
-            raise ValueError(f"early_stopping leaves none of {n} samples to train on.")
+            raise ValueError(
+                f"early_stopping=True with validation_fraction={self.validation_fraction:g} leaves "
+                f"none of {n} samples to train on."
+            )
         return tuple(x[order[n_held:]] for x in data), tuple(x[order[:n_held]] for x in data)
 
     def _targets(self, X, mean, covariance, rng, going_on):
@@ -662,7 +665,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         return fitted
 
     def _check_fitted(self):
-        """Raise ValueError unless the parts of the pool go together."""
+        super()._check_fitted()
         parts = (self._fitted_pool, self.pool_weights_, self.pool_components_)
         if len({part is None for part in parts}) > 1:
             raise ValueError("the kind of a pool, its weights and its components come together.")

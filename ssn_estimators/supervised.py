@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, is_classifier
-from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
+from ssn_estimators._scaling import unit_range
 from ssn_estimators._sklearn import (
     COUNT,
     MOST,
@@ -25,6 +25,7 @@ from ssn_estimators._sklearn import (
     validate_data,
 )
 from ssn_estimators._torch import in_blocks, in_pieces, is_whole, resolve_device, to_tensor
+from ssn_estimators._weights import hold_out
 from ssn_estimators.base import BaseSSN
 from ssn_estimators.initial_weights import initial_matrix
 from ssn_estimators.structures import STRUCTURES
@@ -47,15 +48,16 @@ LONGER_STEP, STEPS_OF_TAU = 2, 5
 ROUNDING = 1e-6  # relative; of inputs that are compared with the range seen in training
 
 
-def _scaler(dense):
-    """Features to [0, 1]; with dense input on to a mean of 0.
+def _scaler(X, dense):
+    """Features to [0, 1]; with dense input on to a mean of 0; fitted.
 
     Inputs that are not centred share a direction in which a step of all weights adds up.
     """
-    scaler = MinMaxScaler(clip=True)
+    scaler = unit_range(X)
     if dense:
-        scaler = make_pipeline(scaler, StandardScaler(with_std=False))
-    return scaler.set_output(transform="default")  # whatever is asked for globally
+        centre = StandardScaler(with_std=False).set_output(transform="default")
+        scaler = make_pipeline(scaler, centre.fit(scaler.transform(X)))
+    return scaler
 
 
 def _out_of_range(X, scaler):
@@ -410,7 +412,7 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
             (X, *known), held_out = self._split(rng, X, *known)
         if not one_pass:
             X, *known = self._joined(X, *known)
-        scaler = self.scaler_ if going_on else _scaler(dense).fit(X)
+        scaler = self.scaler_ if going_on else _scaler(X, dense)
         for later in given_later + ([X] if going_on else []):
             self._heed_range(later, scaler)
 
@@ -455,9 +457,7 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     def _split(self, rng, *known):
         """Samples to train on, and those held out."""
         strata = known[1] if is_classifier(self) else None
-        parts = train_test_split(
-            *known, test_size=self.validation_fraction, stratify=strata, random_state=rng
-        )
+        parts = hold_out(self, rng, *known, stratify=strata)
         return parts[::2], tuple(parts[1::2])
 
     def _joined(self, *known):
@@ -605,7 +605,7 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         }
 
     def _check_fitted(self):
-        """Raise ValueError unless fitted attributes, of the right shapes, go together."""
+        super()._check_fitted()
         dense, d = self.input_weights_ is not None, self.n_features_in_
         if dense != (self.input_bias_ is not None):
             raise ValueError("input_weights_ and input_bias_ come together.")

@@ -22,7 +22,7 @@ import pytest
 import sklearn
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_info
@@ -394,6 +394,56 @@ def test_interrupts_at_random_times(estimator):
     rng = np.random.RandomState(0)
     for share in rng.uniform(size=-(-200 // len(ESTIMATORS))):
         check_interrupt(estimator, max(share * whole, 1e-4))
+
+
+def options_of(method):
+    return inspect.signature(method).parameters
+
+
+BAD_WEIGHTS = {
+    "negative": -np.ones(60),
+    "NaN": np.full(60, np.nan),
+    "all 0": np.zeros(60),
+    "too few": np.ones(3),
+    "columns": np.ones((60, 2)),
+}
+
+
+@pytest.mark.parametrize("weights", BAD_WEIGHTS)
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        e
+        for e in ESTIMATORS
+        if "sample_weight" in options_of(getattr(e, "score", print))
+        and type(e).score.__module__.startswith("ssn_estimators")
+    ],
+    ids=lambda e: type(e).__name__,
+)
+def test_weights_that_scores_refuse(estimator, weights):
+    with pytest.raises(ValueError, match=r"(?i)weight"):
+        fitted(estimator).score(X, y, sample_weight=BAD_WEIGHTS[weights])
+
+
+@pytest.mark.parametrize("bad", [y[:1], y[:-1], np.column_stack([y, y, y, y]), None])
+@pytest.mark.parametrize(
+    "estimator", [e for e in ESTIMATORS if is_classifier(e)], ids=lambda e: type(e).__name__
+)
+def test_scores_are_of_one_label_for_each_sample(estimator, bad):
+    network = fitted(estimator)
+    assert network.score(X, y) == np.mean(network.predict(X) == y)
+    with pytest.raises(ValueError, match=r"(?i)\by\b|y_true|samples|metrics"):
+        network.score(X, bad)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [e for e in ESTIMATORS if "early_stopping" in e.get_params()],
+    ids=lambda e: type(e).__name__,
+)
+def test_too_few_samples_to_hold_out(estimator):
+    with pytest.raises(ValueError, match="validation_fraction"):
+        small(estimator).set_params(early_stopping=True, validation_fraction=0.999).fit(X, y)
 
 
 def test_failed_fits_leave_what_was_there(case):

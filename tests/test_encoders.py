@@ -145,7 +145,10 @@ def test_callbacks_see_every_step(digits):
         ({"hidden_layer_sizes": (8, 0)}, r"positive integers, got \(8, 0\)"),
         ({"hidden_layer_sizes": (8, 2.5)}, r"positive integers, got \(8, 2.5\)"),
         ({"device": "abacus"}, "device 'abacus' cannot be used"),
-        ({"early_stopping": True, "validation_fraction": 0.9999}, "leaves no samples to train on"),
+        (
+            {"early_stopping": True, "validation_fraction": 0.9999},
+            "cannot hold out validation_fraction",
+        ),
     ],
 )
 def test_fit_refuses(digits, parameters, message):

@@ -25,6 +25,8 @@ from ssn_estimators import (
     GaussianScaleMixture,
     SpikingRegressor,
     SSNClassifier,
+    SSNRegressor,
+    SSNSequenceRegressor,
     circuits,
     load,
     save,
@@ -352,6 +354,22 @@ CHANGES = {
 }
 
 
+CHANGES |= {
+    "labels twice": lambda c: state(c)["classes_"].update(strings=["a", "a", "b"]),
+    "labels upside down": lambda c: state(c)["classes_"]["strings"].reverse(),
+    "a negative seed": lambda c: state(c).update(noise_seed_=-1),
+    "a large seed": lambda c: state(c).update(noise_seed_=2**40),
+    "no structure": lambda c: state(c).update(_fitted_structure="nonsense"),
+    "no ring": lambda c: state(c).update(_fitted_structure="circulant"),
+    "no curve": lambda c: state(c).update(loss_curve_="x"),
+    "no scores": lambda c: state(c).update(validation_scores_="x"),
+    "no state of Adam": lambda c: state(c).update(_optimizer_state=3),
+    "another state of Adam": lambda c: state(c).update(
+        _optimizer_state={"dict": [["circuit", {"dict": []}]]}
+    ),
+}
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_contents_that_do_not_fit(network, path, change):
     save(network, path)
@@ -381,15 +399,43 @@ ARRAYS = {
     "complex": changed("readout_weights_", to=lambda a: a.astype(complex)),
     "columns": changed("readout_weights_", to=lambda a: np.asfortranarray(a)),
     "empty": changed("readout_weights_", to=lambda a: a[:0]),
+    "integers": changed("readout_weights_", to=lambda a: np.zeros(a.shape, int)),
 }
+OF_TARGETS = {
+    "scale 0": changed("target_scaler_", "scale_", to=np.zeros_like),
+    "negative variance": changed("target_scaler_", "var_", to=lambda a: -a),
+    "other targets": changed("target_scaler_", "mean_", to=lambda a: np.append(a, a)),
+}
+OF_SEQUENCES = {
+    "scale 0": changed("scaler_", "scale_", to=np.zeros_like),
+    "cells as numbers": changed("input_cells_", to=lambda a: a.astype(float)),
+    "cells as bytes": changed("output_cells_", to=lambda a: a.astype(np.uint8)),
+}
+ALL_ARRAYS = [
+    *((SSNClassifier, change) for change in ARRAYS.values()),
+    *((kind, own) for own in OF_TARGETS.values() for kind in (SSNRegressor, SSNSequenceRegressor)),
+    *((SSNSequenceRegressor, change) for change in OF_SEQUENCES.values()),
+]
 
 
-@pytest.mark.parametrize("change", ARRAYS)
-def test_arrays_that_do_not_fit(network, path, change):
-    save(network, path)
-    ARRAYS[change](path)
+@pytest.mark.parametrize(
+    ("kind", "change"), ALL_ARRAYS, ids=[*ARRAYS, *np.repeat([*OF_TARGETS], 2), *OF_SEQUENCES]
+)
+def test_arrays_that_do_not_fit(kind, change, path):
+    found = next(e for e in ESTIMATORS if type(e) is kind)
+    save(small(found).fit(X, targets(found, y)), path)
+    change(path)
     with pytest.raises(ValueError, match="cannot be loaded"):
         load(path)
+
+
+def test_regressors_without_scales(path):
+    for kind in (SSNRegressor, SSNSequenceRegressor):
+        found = next(e for e in ESTIMATORS if type(e) is kind)
+        save(small(found).fit(X, targets(found, y)), path)
+        rewritten(path, lambda c: state(c)["target_scaler_"]["state"].update(scale_=None))
+        with pytest.raises(ValueError, match="target_scaler_ does not scale"):
+            load(path)
 
 
 def test_no_memory_is_taken_for_what_a_file_only_claims(network, path):

@@ -73,6 +73,69 @@ def test_what_follows_a_sequence_does_not_count(kind):
     assert one.loss_curve_ != fitted(kind).loss_curve_
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("padding", [7.0, np.nan, -np.inf])
+def test_padding_is_neither_looked_at_nor_compared(kind, padding):
+    """Copies are copies whatever they are padded with; targets, too."""
+    y, after = KINDS[kind][1], np.arange(T) >= LENGTHS[:, None]
+    twice = np.concatenate([X, np.where(after[..., None], padding, X)])
+    targets = np.concatenate([y, np.where(after[..., None], padding, y) if y.ndim > 2 else y])
+    lengths = np.tile(LENGTHS, 2)
+    found = brief(kind).fit(twice, targets, lengths=lengths)
+    assert found.loss_curve_ == fitted(kind, lengths=LENGTHS).loss_curve_
+    same = found.predict(twice, lengths=lengths)
+    assert_array_equal(same[:N], same[N:])
+    whole = found.score(twice, targets, lengths=lengths)
+    assert_allclose(whole, found.score(X, y, lengths=LENGTHS), rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_finite_within_a_sequence_is_refused(kind):
+    bad = X.copy()
+    bad[3, LENGTHS[3] - 1] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        fitted(kind, bad, lengths=LENGTHS)
+    with pytest.raises(ValueError, match="NaN"):
+        fitted(kind).predict(bad, lengths=LENGTHS)
+
+
+def test_sequences_without_a_target_that_counts_are_left_out():
+    mask = np.ones((N, T))
+    mask[::2] = 0.0
+    network = brief().fit(X, Y, mask=mask)
+    assert network.loss_curve_ == brief().fit(X[1::2], Y[1::2]).loss_curve_
+    assert network.score(X, Y, mask=mask) == network.score(X[1::2], Y[1::2])
+    for seed in range(4):  # whatever sequences are held out, there is something to judge by
+        stopped = brief(early_stopping=True, random_state=seed).fit(X, Y, mask=mask)
+        assert np.isfinite(stopped.validation_scores_).all()
+
+
+def test_scores_are_of_outputs_with_targets():
+    mask = np.ones((N, T, 2))
+    mask[3:, :, 1] = 0.0
+    network = brief().fit(X, Y, mask=mask)
+    assert_allclose(network.target_scaler_.mean_[1], Y[:3, :, 1].mean())
+    mask[:, :, 1] = 0.0
+    first = r2_score(Y[..., 0].ravel(), network.predict(X)[..., 0].ravel())
+    assert_allclose(network.score(X, Y, mask=mask), first)
+    mask[0, 0, 1] = 1.0  # of which there is no R^2
+    assert_allclose(network.score(X, Y, mask=mask), first)
+    mask[:, :, 1] = 0.0
+    with pytest.raises(ValueError, match="output 1 of y has no target"):
+        brief().fit(X, Y, mask=mask)
+
+
+def test_early_stopping_needs_two_targets_to_judge_by():
+    with pytest.raises(ValueError, match=r"at least 2 targets.* raise validation_fraction"):
+        brief(early_stopping=True).fit(X[:9], Y[:9, -1, 0])
+
+
+@pytest.mark.parametrize("y", [Y[..., :1], Y[..., 0], Y[:, 0, 0], np.dstack([Y, Y]), None])
+def test_scores_are_of_the_outputs_of_the_fit(y):
+    with pytest.raises(ValueError, match=r"y must have 3 axes and 2 outputs|y to be passed"):
+        fitted().score(X, y)
+
+
 def test_masked_targets_do_not_count():
     mask = RNG.uniform(size=(N, T)) * (RNG.uniform(size=(N, T)) < 0.5)
     other = np.where(mask[..., None] > 0, Y, 1e3)

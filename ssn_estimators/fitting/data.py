@@ -13,6 +13,7 @@ __all__ = ["errors_of", "explained_variance", "responses_of", "steady_responses"
 
 LARGEST = 1e100  # response in units of its error: that of a start may be much farther off
 
+
 def responses_of(Y, n_rows, n_outputs=None):
     """Responses of shape (n_rows, n_outputs), and whether they had one axis only.
 

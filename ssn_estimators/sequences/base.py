@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._sklearn import COUNT, NOT_NEGATIVE, POSITIVE, Interval, StrOptions
 from ssn_estimators._torch import in_blocks, is_whole, resolve_device, to_numbers, to_tensor
-from ssn_estimators._weights import counting, joined
+from ssn_estimators._weights import counting, hold_out, joined
 from ssn_estimators.base import BaseSSN
 from ssn_estimators.circuit import CONSTANTS, Circuit
 from ssn_estimators.growth import choose_parents, split
-from ssn_estimators.sequences.data import check_lengths, check_sequences, valid_steps
+from ssn_estimators.sequences.data import check_sequences, unit_range_of, valid_steps
 from ssn_estimators.training import Followed, Model, Penalties, Skip, TrialGuard
 from ssn_estimators.training.courses import means
 
@@ -320,8 +319,7 @@ class SequenceSSN(BaseSSN):
     # --- the fit -------------------------------------------------------------------------------
 
     def _plan(self, rng, going_on, X, y, lengths=None, **told):
-        X = check_sequences(self, X, reset=not going_on)
-        lengths = check_lengths(lengths, X)
+        X, lengths = check_sequences(self, X, lengths, reset=not going_on)
         given = X, y
         X, lengths, *known = counting(
             X, lengths, *self._checked_targets(going_on, X, y, lengths, **told)
@@ -334,8 +332,7 @@ class SequenceSSN(BaseSSN):
             X, lengths, known, held_out = self._split(rng, X, lengths, known)
         X, lengths, *known = joined(self.batch_size, X, lengths, *known)
         if not going_on:
-            valid = X[valid_steps(lengths, X.shape[1])]
-            self.scaler_ = MinMaxScaler(clip=True).set_output(transform="default").fit(valid)
+            self.scaler_ = unit_range_of(X, lengths)
         device = resolve_device(self.device)
         inputs = self._inputs(X, lengths)
         task = self._task(X.shape[1])
@@ -475,14 +472,7 @@ class SequenceSSN(BaseSSN):
 
     def _split(self, rng, X, lengths, known):
         """Sequences to train on, and those held out."""
-        parts = train_test_split(
-            X,
-            lengths,
-            *known,
-            test_size=self.validation_fraction,
-            stratify=self._strata(*known),
-            random_state=rng,
-        )
+        parts = hold_out(self, rng, X, lengths, *known, stratify=self._strata(*known))
         train, held_out = parts[::2], parts[1::2]
         return train[0], train[1], train[2:], held_out
 
@@ -528,7 +518,7 @@ class SequenceSSN(BaseSSN):
         }
 
     def _check_fitted(self):
-        """Raise ValueError unless fitted attributes, of the right shapes, go together."""
+        super()._check_fitted()
         if self.scaler_.n_features_in_ != self.n_channels_:
             raise ValueError(f"the network does not take {self.n_channels_} channels.")
         if (self.input_weights_ < 0).any():
@@ -555,8 +545,7 @@ class SequenceSSN(BaseSSN):
 
     def _checked(self, X, lengths):
         check_is_fitted(self)
-        X = check_sequences(self, X, reset=False)
-        return X, check_lengths(lengths, X)
+        return check_sequences(self, X, lengths, reset=False)
 
     def _of_prediction(self):
         return super()._of_prediction() | {"dt": self._steps[-1], "n_trials": self.n_trials_predict}

@@ -17,7 +17,7 @@ from ssn_estimators._classifiers import (
     refuse_one_class,
 )
 from ssn_estimators._sklearn import fit_context, with_callbacks
-from ssn_estimators._weights import CLASS_WEIGHT, weights_of_labels
+from ssn_estimators._weights import CLASS_WEIGHT, share_right, weights_of_labels
 from ssn_estimators.base import documented_by, extending
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.sequences.base import SequenceSSN
@@ -287,5 +287,5 @@ class SSNSequenceClassifier(ClassifierMixin, SequenceSSN):
         -------
         score : float
         """
-        right = self.predict(X, lengths=lengths, response=response) == np.asarray(y)
-        return float(np.average(right, weights=sample_weight))
+        predicted = self.predict(X, lengths=lengths, response=response)
+        return share_right(y, predicted, sample_weight)

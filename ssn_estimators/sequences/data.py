@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.utils import assert_all_finite
 
+from ssn_estimators._scaling import unit_range
 from ssn_estimators._sklearn import check_array, validate_data
 
-__all__ = ["check_lengths", "check_mask", "check_sequences", "response_weights", "valid_steps"]
+__all__ = ["check_mask", "check_sequences", "response_weights", "unit_range_of", "valid_steps"]
 
 
-def check_sequences(estimator, X, *, reset):
-    """`X` as an array of shape (n_samples, n_timesteps, n_channels), 2-D as one channel.
+def check_sequences(estimator, X, lengths, *, reset):
+    """Sequences, and the valid time steps of each.
+
+    Parameters
+    ----------
+    estimator : estimator
+    X : array-like of shape (n_samples, n_timesteps, n_channels) or (n_samples, n_timesteps)
+    lengths : array-like of shape (n_samples,) or None
+    reset : bool
+        Whether the estimator is to take note of their shape, or they must be of that noted.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_timesteps, n_channels)
+        0 where it has been padded, with whatever numbers.
+    lengths : ndarray of shape (n_samples,), int
 
     Raises
     ------
@@ -29,7 +45,8 @@ def check_sequences(estimator, X, *, reset):
                 f"{type(estimator).__name__} was fitted to {wanted[0]} of {wanted[1]}. Pad shorter "
                 "sequences and give their lengths."
             )
-    X = validate_data(estimator, X, reset=reset, allow_nd=True)
+    options = {"allow_nd": True, "ensure_all_finite": lengths is None}
+    X = validate_data(estimator, X, reset=reset, **options)
     if X.ndim > 3 or 0 in X.shape:
         raise ValueError(
             "X must have shape (n_samples, n_timesteps, n_channels), or (n_samples, n_timesteps) "
@@ -43,7 +60,12 @@ def check_sequences(estimator, X, *, reset):
             f"X has {X.shape[2]} channels, but {type(estimator).__name__} was fitted to "
             f"{estimator.n_channels_}."
         )
-    return X
+    if lengths is None:
+        return X, np.full(len(X), X.shape[1])
+    lengths = _check_lengths(lengths, X)
+    X = np.where(valid_steps(lengths, X.shape[1])[:, :, None], X, X.dtype.type(0))
+    assert_all_finite(X, input_name="X", estimator_name=type(estimator).__name__)
+    return X, lengths
 
 
 def _refuse_ragged(X):
@@ -57,11 +79,9 @@ def _refuse_ragged(X):
         )
 
 
-def check_lengths(lengths, X):
-    """Valid time steps of every sequence, as integers; None is all."""
+def _check_lengths(lengths, X):
+    """Valid time steps of every sequence, as integers."""
     n_samples, n_times = X.shape[:2]
-    if lengths is None:
-        return np.full(n_samples, n_times)
     found = np.asarray(lengths)
     right = found.shape == (n_samples,) and found.dtype.kind in "iu"
     if not right or not ((found >= 1) & (found <= n_times)).all():
@@ -75,6 +95,11 @@ def check_lengths(lengths, X):
 def valid_steps(lengths, n_times):
     """Mask of shape (n_samples, n_timesteps)."""
     return np.arange(n_times) < lengths[:, None]
+
+
+def unit_range_of(X, lengths):
+    """Scaler of every channel to [0, 1], fitted to all valid time steps."""
+    return unit_range(X[valid_steps(lengths, X.shape[1])])
 
 
 def response_weights(response, lengths, n_times):
@@ -123,7 +148,8 @@ def check_mask(mask, lengths, shape):
     valid = valid_steps(lengths, shape[1])[:, :, None]
     if mask is None:
         return np.broadcast_to(valid, shape).astype(float)
-    found = check_array(mask, input_name="mask", allow_nd=True, ensure_2d=False, dtype=float)
+    options = {"allow_nd": True, "ensure_2d": False, "dtype": float, "ensure_all_finite": False}
+    found = check_array(mask, input_name="mask", **options)
     found = found[:, :, None] if found.ndim == 2 else found
     fits = found.ndim == 3 and found.shape[:2] == shape[:2] and found.shape[2] in (1, shape[2])
     if not fits:
@@ -131,6 +157,7 @@ def check_mask(mask, lengths, shape):
             f"mask must have shape {shape[:2]} or {shape}, as the targets, got {np.shape(mask)}."
         )
     found = np.where(valid, found, 0.0) * np.ones(shape[2])
+    assert_all_finite(found, input_name="mask")
     if (found < 0).any() or not found.any():
         raise ValueError("mask must be weights that are not negative, and not all 0.")
-    return found
+    return found / found.max()  # sums can be held

@@ -8,9 +8,10 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import column_or_1d
+from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.validation import check_consistent_length
 
+from ssn_estimators._scaling import check_target_scaler, in_units, standardised, target_scaler
 from ssn_estimators._sklearn import check_array, fit_context, with_callbacks
 from ssn_estimators._weights import check_weights
 from ssn_estimators.base import documented_by
@@ -49,7 +50,8 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
         Number of outputs.
     target_scaler_ : StandardScaler
         The map of each output, over all sequences and time steps that count, to a mean of 0 and a
-        variance of 1, in which the readout is trained; fixed at the first fit.
+        variance of 1, in which the readout is trained; fixed at the first fit, or for outputs that
+        are constant in it, which are answered exactly, by the first in which they change.
     {attributes}
 
     See Also
@@ -151,22 +153,31 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
             name = type(self).__name__
             raise ValueError(f"{name} requires y to be passed, but the target y is None.")
         y = self._targets_of(X, y)
-        if going_on and (y.ndim != self._axes or (y.ndim == 3 and y.shape[2] != self.n_outputs_)):
-            raise ValueError(
-                f"y must have {self._axes} axes and {self.n_outputs_} outputs, as in the fit that "
-                f"goes on, got shape {y.shape}."
-            )
+        if going_on:
+            self._check_outputs(y)
         self._axes, self.n_outputs_ = y.ndim, y.shape[2] if y.ndim == 3 else 1
+        return self._counting(X, y, lengths, mask, sample_weight)
+
+    def _check_outputs(self, y):
+        if y.ndim != self._axes or (y.ndim == 3 and y.shape[2] != self.n_outputs_):
+            raise ValueError(
+                f"y must have {self._axes} axes and {self.n_outputs_} outputs, as in the fit "
+                f"before, got shape {y.shape}."
+            )
+
+    def _counting(self, X, y, lengths, mask, sample_weight):
+        """Targets in time, their weights, and those of sequences: 0 if no target counts."""
         y, mask = self._in_time(X, y, lengths, mask)
-        weights = check_weights(sample_weight, X)
-        if not mask[weights > 0].any():
+        weights = np.where(mask.any((1, 2)), check_weights(sample_weight, X), 0.0)
+        if not weights.any():
             raise ValueError("all weights are zero at the time steps that count by the mask.")
         return y, mask, weights
 
     @staticmethod
     def _targets_of(X, y):
         """As floats, of as many time steps as X if there is an axis of them."""
-        y = check_array(y, input_name="y", allow_nd=True, ensure_2d=False, dtype=float)
+        options = {"allow_nd": True, "ensure_2d": False, "dtype": float, "ensure_all_finite": False}
+        y = check_array(y, input_name="y", **options)
         check_consistent_length(X, y)
         if y.ndim == 2 and y.shape[1] == 1 != X.shape[1]:
             y = column_or_1d(y, warn=True)
@@ -179,23 +190,26 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
 
     @staticmethod
     def _in_time(X, y, lengths, mask):
-        """Targets and their weights, of shape (n_samples, n_timesteps, n_outputs)."""
+        """Targets and their weights, of shape (n_samples, n_timesteps, n_outputs).
+
+        Targets that do not count are 0, whatever they were.
+        """
         shape = (*X.shape[:2], y.shape[2] if y.ndim == 3 else 1)
         weights = check_mask(mask, lengths, shape)
         if y.ndim == 1:
             weights = weights * (response_weights(None, lengths, shape[1]) > 0)[:, :, None]
             y = y[:, None, None]
-        return np.broadcast_to(y.reshape(len(y), -1, shape[2]), shape), weights
+        y = np.where(weights > 0, y.reshape(len(y), -1, shape[2]), 0.0)
+        assert_all_finite(y, input_name="y")
+        return y, weights
 
     def _targets(self, going_on, y, mask, weights):
         weights = mask * weights[:, None, None]
-        flat, each = y.reshape(-1, y.shape[2]), weights.reshape(-1, y.shape[2])
-        if not going_on:
-            counts = each.max(1) > 0
-            scaler = StandardScaler().set_output(transform="default")
-            self.target_scaler_ = scaler.fit(flat[counts])
-        standardised = self.target_scaler_.transform(flat).reshape(y.shape)
-        return self._task.targets(np.where(weights > 0, standardised, 0.0), weights)
+        counts, known = weights > 0, self.target_scaler_ if going_on else None
+        seen = np.where(counts, y, np.nan).reshape(-1, y.shape[2])
+        self.target_scaler_ = target_scaler(seen[~np.isnan(seen).all(1)], known=known)
+        values = np.nan_to_num(standardised(seen, self.target_scaler_)).reshape(y.shape)
+        return self._task.targets(values, weights)
 
     @property
     def _n_outputs(self):
@@ -203,13 +217,19 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
 
     def _scorer(self, X, lengths, y, mask, weights):
         """Coefficient of determination on held-out data, of a model."""
+        weights = mask * weights[:, None, None]
+        if not _judged(weights).any():
+            raise ValueError(
+                "R^2 needs at least 2 targets of an output that are held out and count; raise "
+                f"validation_fraction (now {self.validation_fraction:g})."
+            )
 
         def score(model):
             try:
                 found = self._courses(X, lengths, model)
             except DivergenceError:  # no answer is worse than any
                 return -np.inf
-            return _explained(y, found, mask * weights[:, None, None])
+            return _explained(y, found, weights)
 
         return score
 
@@ -217,8 +237,7 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
         return self._in_units(self._outputs(X, lengths, model))
 
     def _in_units(self, outputs):
-        flat = self.target_scaler_.inverse_transform(outputs.reshape(-1, self.n_outputs_))
-        return flat.reshape(outputs.shape)
+        return in_units(outputs, self.target_scaler_)
 
     def _attributes(self, model):
         names = ("n_outputs_", "target_scaler_", "_axes")
@@ -226,8 +245,9 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
 
     def _check_fitted(self):
         super()._check_fitted()
-        if not self.target_scaler_.n_features_in_ == self.n_outputs_ == len(self.readout_bias_):
+        if self.n_outputs_ != len(self.readout_bias_):
             raise ValueError(f"the network does not have {self.n_outputs_} outputs.")
+        check_target_scaler(self.target_scaler_, self.n_outputs_)
         if self._axes not in (1, 2, 3) or (self._axes < 3 and self.n_outputs_ != 1):
             raise ValueError(f"answers with {self._axes} axes are none of such a network.")
 
@@ -284,19 +304,33 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
         Returns
         -------
         score : float
-            Mean over outputs.
+            Mean over the outputs of which at least two targets count; NaN, with a warning, if there
+            is none.
+
+        Raises
+        ------
+        ValueError
+            If data or weights are not legal, or targets not of the outputs of the fit.
         """
         X, lengths = self._checked(X, lengths)
-        y, weights = self._in_time(X, self._targets_of(X, y), lengths, mask)
-        if sample_weight is not None:
-            weights = weights * np.asarray(sample_weight, dtype=float)[:, None, None]
-        return _explained(y, self._courses(X, lengths, self._fitted_model()), weights)
+        if y is None:
+            raise ValueError("score requires y to be passed, but the target y is None.")
+        y = self._targets_of(X, y)
+        self._check_outputs(y)
+        y, mask, weights = self._counting(X, y, lengths, mask, sample_weight)
+        found = self._courses(X, lengths, self._fitted_model())
+        return _explained(y, found, mask * weights[:, None, None])
+
+
+def _judged(weights):
+    """Outputs of which enough targets count for R^2."""
+    return (weights > 0).sum((0, 1)) > 1
 
 
 def _explained(y, found, weights):
     """R^2 over entries of any shape, the mean over outputs."""
     scores = []
-    for k in range(y.shape[2]):
+    for k in np.flatnonzero(_judged(weights)) if _judged(weights).any() else [0]:
         counts = weights[..., k] > 0
         own = (values[..., k][counts] for values in (y, found, weights))
         true, predicted, each = own
