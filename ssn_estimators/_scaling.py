@@ -64,12 +64,16 @@ def target_scaler(y, weights=None, known=None):
     found = deepcopy(known) or StandardScaler().set_output(transform="default")
     with np.errstate(over="ignore", invalid="ignore"):
         found.partial_fit(y, sample_weight=weights)
+    missing = np.isnan(y).all(0)
     if known is not None:
-        changes = _constant(known)
+        changes = _constant(known) & ~missing
         for name in ("mean_", "var_", "scale_"):
             setattr(found, name, np.where(changes, getattr(found, name), getattr(known, name)))
-    elif np.isnan(y).all(0).any():
-        raise ValueError(f"output {int(np.isnan(y).all(0).argmax())} of y has no target to learn.")
+    elif missing.any():
+        raise ValueError(
+            f"output {int(missing.argmax())} of y has no target to learn: none counts, or all that "
+            "do are held out by early_stopping=True; then lower validation_fraction."
+        )
     if not np.isfinite(found.scale_).all():
         raise _too_far(y)
     spread, size = np.ptp(_filled(y, found), axis=0), np.abs(_filled(y, found)).max(0)

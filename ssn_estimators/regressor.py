@@ -48,8 +48,8 @@ class SSNRegressor(RegressorMixin, SupervisedSSN):
         Number of targets.
     target_scaler_ : StandardScaler
         The map of targets to a mean of 0 and a variance of 1, in which the readout is trained and
-        `loss_curve_` is the mean squared error; fixed at the first fit, or for targets that are
-        constant in it, which are answered exactly, by the first in which they change.
+        `loss_curve_` is the mean squared error; fixed at the first fit, or for targets that
+        have been constant so far, which are answered exactly, by the first in which they change.
     {attributes}
 
     See Also

@@ -132,8 +132,26 @@ def test_early_stopping_needs_two_targets_to_judge_by():
 
 @pytest.mark.parametrize("y", [Y[..., :1], Y[..., 0], Y[:, 0, 0], np.dstack([Y, Y]), None])
 def test_scores_are_of_the_outputs_of_the_fit(y):
-    with pytest.raises(ValueError, match=r"y must have 3 axes and 2 outputs|y to be passed"):
+    with pytest.raises(ValueError, match=r"y must have shape \(n_samples, 6, 2\)|y to be passed"):
         fitted().score(X, y)
+
+
+def test_one_output_may_have_no_axis():
+    network = brief().fit(X, Y[..., :1])
+    assert network.score(X, Y[..., 0]) == network.score(X, Y[..., :1])
+    network.set_params(warm_start=True).fit(X, Y[..., 0])
+    assert network.predict(X).shape == (N, T, 1)
+    last = brief().fit(X, Y[:, -1, 0])
+    with pytest.raises(ValueError, match=r"y must have shape \(n_samples,\)"):
+        last.score(X, Y[..., 0])
+
+
+def test_an_output_may_have_no_targets_later():
+    constant, mask = Y.copy(), np.ones((N, T, 2))
+    constant[..., 1] = 2.0
+    network = brief(warm_start=True).fit(X, constant)
+    mask[..., 1] = 0.0
+    assert_allclose(network.fit(X, Y, mask=mask).predict(X)[..., 1], 2.0)
 
 
 def test_masked_targets_do_not_count():

@@ -51,7 +51,7 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
     target_scaler_ : StandardScaler
         The map of each output, over all sequences and time steps that count, to a mean of 0 and a
         variance of 1, in which the readout is trained; fixed at the first fit, or for outputs that
-        are constant in it, which are answered exactly, by the first in which they change.
+        have been constant so far, which are answered exactly, by the first in which they change.
     {attributes}
 
     See Also
@@ -155,14 +155,15 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
         y = self._targets_of(X, y)
         if going_on:
             self._check_outputs(y)
-        self._axes, self.n_outputs_ = y.ndim, y.shape[2] if y.ndim == 3 else 1
+        else:
+            self._axes, self.n_outputs_ = y.ndim, _n_outputs_of(y)
         return self._counting(X, y, lengths, mask, sample_weight)
 
     def _check_outputs(self, y):
-        if y.ndim != self._axes or (y.ndim == 3 and y.shape[2] != self.n_outputs_):
+        if (y.ndim > 1, _n_outputs_of(y)) != (self._axes > 1, self.n_outputs_):
+            wanted = f", {self.n_features_in_}, {self.n_outputs_}" if self._axes > 1 else ","
             raise ValueError(
-                f"y must have {self._axes} axes and {self.n_outputs_} outputs, as in the fit "
-                f"before, got shape {y.shape}."
+                f"y must have shape (n_samples{wanted}) as in the fit before, got {y.shape}."
             )
 
     def _counting(self, X, y, lengths, mask, sample_weight):
@@ -320,6 +321,10 @@ class SSNSequenceRegressor(RegressorMixin, SequenceSSN):
         y, mask, weights = self._counting(X, y, lengths, mask, sample_weight)
         found = self._courses(X, lengths, self._fitted_model())
         return _explained(y, found, mask * weights[:, None, None])
+
+
+def _n_outputs_of(y):
+    return y.shape[2] if y.ndim == 3 else 1
 
 
 def _judged(weights):
