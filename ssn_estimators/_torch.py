@@ -73,14 +73,23 @@ def to_tensor(array, dtype=np.float64, name="array"):
     not be arrays yet, as data frames. Tensors are returned as they are.
     """
     if torch.is_tensor(array):
+        if array.is_complex():
+            raise ValueError(f"{name} must be an array of numbers, got complex ones.")
         return array
     return torch.from_numpy(to_numbers(array, dtype, name))
 
 
 def to_numbers(array, dtype=np.float64, name="array"):
-    """A copy as an array of `dtype`; `name` is for errors."""
+    """A copy as an array of `dtype`; `name` is for errors.
+
+    What NumPy would read numbers out of, strings and complex numbers, is refused.
+    """
     try:
-        return np.array(array, dtype=dtype, order="C")
+        given = np.asarray(array)
+        strings = given.dtype.kind == "O" and any(isinstance(x, str) for x in given.flat)
+        if strings or given.dtype.kind not in "biufO":
+            raise TypeError(f"got one of {'str' if strings else given.dtype}.")
+        return np.array(given, dtype=dtype, order="C")
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} must be an array of numbers: {error}") from error
 

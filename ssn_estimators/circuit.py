@@ -512,7 +512,11 @@ class Circuit:
         """
         if self.rate_function is not None:
             return self.of_cells("k", u) * self._by_function("value", u)
-        positive = torch.relu(u) if torch.is_tensor(u) else np.maximum(u, 0)
+        # powers of integers would be integers, and overflow
+        if torch.is_tensor(u):
+            positive = torch.relu(u if u.is_floating_point() else u.double())
+        else:
+            positive = np.maximum(u, 0.0)
         return self.of_cells("k", u) * positive ** self.of_cells("gamma", u)
 
     def gain(self, u: AnyArray) -> Array:
@@ -526,12 +530,12 @@ class Circuit:
         Returns
         -------
         gain : ndarray or Tensor of the same shape
-            In Hz / mV; a tensor if `u` is one. 0 where cells do not fire.
+            In Hz / mV; a tensor if `u` is one. 0 where cells do not fire, NaN where `u` is NaN.
         """
         if self.rate_function is not None:
             return self.of_cells("k", u) * self._by_function("gain", u)
         where = torch.where if torch.is_tensor(u) else np.where
-        active = u > 0 if torch.is_tensor(u) else np.greater(u, 0)
+        active = ~(u <= 0 if torch.is_tensor(u) else np.less_equal(u, 0))
         k, gamma = self.of_cells("k", u), self.of_cells("gamma", u)
         # the inner `where` keeps powers of 0 out of the backward pass, where they give NaN
         return k * gamma * where(active, u, 1.0) ** (gamma - 1) * active
@@ -779,7 +783,8 @@ def _check_parts(dynamics, gamma, rate_function, receptors):
 def _cells(n, n_excitatory, populations):
     """Number of excitatory cells, and populations, read-only."""
     if populations is None:
-        if not isinstance(n_excitatory, Integral) or not 1 <= n_excitatory <= n:
+        legal = isinstance(n_excitatory, Integral) and not isinstance(n_excitatory, bool)
+        if not legal or not 1 <= n_excitatory <= n:
             raise ValueError(
                 f"n_excitatory must be an integer from 1 to {n}, the number of cells in "
                 f"weights; got {n_excitatory!r}."
@@ -850,7 +855,7 @@ def _constant(value, n, populations, name):
         return value
     if isinstance(value, Mapping):
         value = _by_cell(value, populations, name)
-    numbers = to_numbers(value, float, name)
+    numbers = np.empty(()) if isinstance(value, str) else to_numbers(value, float, name)
     if numbers.shape != (n,) or not n:
         raise ValueError(
             f"{name} must be {_bound(name)}, got {value!r}; or one for each of {n} cells."

@@ -269,6 +269,13 @@ def choose_parents(
         )
     if callable(how):
         parents = np.asarray(how(circuit, n_excitatory, n_inhibitory, rng))
+        known = np.isin(parents, np.arange(circuit.n_neurons))
+        counts = parents.dtype.kind in "iu" or not parents.size
+        if parents.ndim != 1 or not counts or not known.all():
+            raise ValueError(
+                f"a callable must return an array of cells from 0 to {circuit.n_neurons - 1}, the "
+                f"parents; got {parents.tolist()}."
+            )
         n_clones = int((parents < circuit.n_excitatory).sum())
         if (n_clones, len(parents) - n_clones) != wanted:
             raise ValueError(
@@ -279,7 +286,8 @@ def choose_parents(
     values = None
     if not isinstance(how, str):
         values = np.asarray(how)
-        if values.shape != (circuit.n_neurons,) or values.dtype.kind not in "iuf":
+        legal = values.shape == (circuit.n_neurons,) and values.dtype.kind in "iuf"
+        if not legal or np.isnan(values).any():
             raise ValueError(
                 f"parents must be chosen by a number for each of {circuit.n_neurons} cells, "
                 f"got {how!r}."
@@ -293,7 +301,7 @@ def choose_parents(
     for cells, n_clones in zip(populations, wanted, strict=True):
         rounds, rest = divmod(n_clones, max(len(cells), 1))
         if values is not None:
-            some = cells[np.argsort(-values[cells], kind="stable")][:rest]
+            some = cells[np.argsort(-values[cells].astype(float), kind="stable")][:rest]
         elif how == "last":
             some = cells[len(cells) - rest :]
         else:
@@ -313,20 +321,27 @@ def gain_of_splits(
 
     Parameters
     ----------
-    weights : ndarray of shape (n_neurons, n_neurons)
+    weights : array-like of shape (n_neurons, n_neurons)
         Gradient g with respect to the weights, [post, pre].
-    incoming : sequence of ndarray of shape (n_neurons, ...)
+    incoming : sequence of array-like of shape (n_neurons, ...)
         Gradients with respect to other parameters of what a cell receives.
-    outgoing : sequence of ndarray of shape (n_targets, n_excitatory)
+    outgoing : sequence of array-like of shape (n_targets, n_excitatory)
         Gradients with respect to other weights of what E cells send out, such as a readout's.
 
     Returns
     -------
     gain : ndarray of shape (n_neurons,)
     """
-    gain = (weights**2).sum(0) - (weights**2).sum(1) / 2 - np.diagonal(weights) ** 2 / 2
+    squares = _squares(weights)
+    gain = squares.sum(0) - squares.sum(1) / 2 - np.diagonal(squares) / 2
     for gradient in incoming:
-        gain -= (gradient.reshape(len(gradient), -1) ** 2).sum(1) / 2
+        gain -= _squares(gradient).reshape(len(gradient), -1).sum(1) / 2
     for gradient in outgoing:
-        gain[: gradient.shape[1]] += (gradient**2).sum(0)
+        gain[: np.shape(gradient)[1]] += _squares(gradient).sum(0)
     return gain
+
+
+def _squares(gradient):
+    """In the precision of the gradient; those of integers as floats."""
+    gradient = np.asarray(gradient)
+    return np.square(gradient if gradient.dtype.kind == "f" else gradient.astype(float))

@@ -159,6 +159,34 @@ def test_gain_is_the_slope_of_the_rates(gamma):
     assert_array_equal(circuit.rates(u.tolist()), rates.detach())
 
 
+@pytest.mark.parametrize("gamma", [2, 2.0])
+def test_rates_of_integers_do_not_overflow(gamma):
+    circuit = Circuit([[0.1]], 1, gamma=gamma, k=1)
+    for u in (np.array([100, -3], np.int8), np.array([50_000, 0], np.int32)):
+        expected = np.maximum(u, 0.0).astype(float) ** 2
+        assert_array_equal(circuit.rates(u), expected)
+        assert_array_equal(circuit.rates(torch.from_numpy(u)), expected)
+        assert_array_equal(circuit.gain(u), 2.0 * np.maximum(u, 0.0))
+    assert circuit.rates(np.ones(1, np.float32)).dtype == np.float32
+    assert circuit.rates(torch.ones(1)).dtype == torch.float32
+
+
+def test_what_is_no_number_has_no_rate_and_no_gain():
+    circuit = Circuit([[0.1]], 1)
+    for u in (np.array([np.nan]), torch.tensor([torch.nan])):
+        assert np.isnan(np.asarray(circuit.rates(u))).all()
+        assert np.isnan(np.asarray(circuit.gain(u))).all()
+
+
+@pytest.mark.parametrize("value", [[[1 + 1j]], [["0.1"]], np.array([["0.1"]], object)])
+def test_complex_numbers_and_strings_are_refused(value):
+    with pytest.raises(ValueError, match="weights must be an array of numbers"):
+        Circuit(value, 1)
+    for drive in (value, torch.tensor([[1 + 2j]])):
+        with pytest.raises(ValueError, match="drive must be an array of numbers"):
+            Circuit([[0.1]], 1).check_drive(drive)
+
+
 def test_gradient_of_gain_is_finite_at_the_threshold():
     u = torch.zeros(2, requires_grad=True)
     example(gamma=1.5).gain(u).sum().backward()

@@ -236,6 +236,31 @@ def test_choose_parents_refuses():
         choose_parents(example(), 3, 1, [1.0, 2.0])
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, float, np.float32])
+def test_parents_of_the_largest_values_of_any_kind(dtype):
+    circuit = random_circuit(3, 1, random_state=0)
+    values = np.array([0, 5, 3, 1], dtype)
+    assert_array_equal(choose_parents(circuit, 4, 1, values), [1])
+    assert_array_equal(choose_parents(circuit, 5, 1, values), [1, 2])
+
+
+def test_values_and_cells_that_are_none():
+    circuit = random_circuit(3, 1, random_state=0)
+    with pytest.raises(ValueError, match="a number for each of 4 cells"):
+        choose_parents(circuit, 4, 1, [0.0, np.nan, 1.0, 0.0])
+    for parents in ([-5], [1.5], [[0]], [7], [True]):
+        with pytest.raises(ValueError, match="must return an array of cells from 0 to 3"):
+            choose_parents(circuit, 4, 1, lambda *args, parents=parents: parents)
+    assert not len(choose_parents(circuit, 3, 1, lambda *args: []))
+
+
+def test_gain_of_splits_of_integers():
+    weights, incoming = [[1, 2], [3, 4]], [np.array([[100], [3]], np.int8)]
+    expected = gain_of_splits(np.array(weights, float), [incoming[0].astype(float)])
+    assert_array_equal(gain_of_splits(weights, incoming), expected)
+    assert expected[0] == 10 - 5 / 2 - 1 / 2 - 5000
+
+
 def test_parents_by_value():
     circuit = random_circuit(4, 3, random_state=0)
     values = [1.0, 3.0, 2.0, 0.0, 5.0, 5.0, 6.0]

@@ -324,7 +324,9 @@ class _Run:
             arrays = {name: g for (group, name), g in self.gradients.items() if group == "arrays"}
             incoming = [arrays[name] for name in self.task.incoming if name in arrays]
             outgoing = [arrays[name] for name in self.task.outgoing]
-            return gain_of_splits(gradient, incoming, outgoing)
+            found = gain_of_splits(gradient, incoming, outgoing)
+            if np.isfinite(found).all():
+                return found
         values = (model.circuit.weights.astype(float) ** 2).sum(0)
         for name in self.task.outgoing:
             weights = model.arrays[name]
