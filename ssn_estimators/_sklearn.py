@@ -203,22 +203,25 @@ def validate_data(estimator, *arrays, dtype=(np.float64, np.float32), squared=Fa
     """Scikit-learn's, with rows of floats side by side in memory.
 
     Sums over data that lie otherwise, as those of data frames, round differently. Where data are
-    to be squared, they are refused if that is too large.
+    to be squared, they are refused if that is too large, or in a fit too small. `squared` is
+    "in units of the largest" where they are divided by it first.
     """
     with _of_numbers("X"):
         valid = _validate_data(estimator, *arrays, dtype=dtype, order="C", **options)
     if squared:
-        check_squares(valid[0] if isinstance(valid, tuple) else valid, "X")
+        least = 1 / LARGEST if squared is True and options.get("reset", True) else 0.0
+        check_squares(valid[0] if isinstance(valid, tuple) else valid, "X", smallest=least)
     return valid
 
 
-def check_squares(array, name, largest=LARGEST):
-    """Refuse values whose squares could not be added up."""
+def check_squares(array, name, largest=LARGEST, smallest=0.0):
+    """Refuse values whose squares could not be added up, or would all be 0 though they are not."""
     found = float(max(array.max(initial=0), -array.min(initial=0)))
-    if found > largest:
+    if found > largest or 0 < found < smallest:
         raise ValueError(
-            f"{name} has values of up to {found:.3g}, whose squares are too large for numbers of "
-            "this precision; give it other units."
+            f"{name} has values of up to {found:.3g}, whose squares are too "
+            f"{'large' if found > largest else 'small'} for numbers of this precision; give it "
+            "other units."
         )
 
 

@@ -443,7 +443,7 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         return run_together([self._training(X, mean=mean, covariance=covariance)])[0]
 
     def _plan(self, rng, going_on, X, y=None, *, mean=None, covariance=None):
-        X = validate_data(self, X, squared=True, reset=not going_on)
+        X = validate_data(self, X, squared="in units of the largest", reset=not going_on)
         for duration in (self.window, self.window_predict):
             self._trials(duration=duration)
         self._check_groups()

@@ -11,6 +11,12 @@ from zoo import short_confirmations
 
 from ssn_estimators import (
     AutoencoderEncoder,
+    CNNClassifier,
+    ContrastNormalizer,
+    FokkerPlanckRegressor,
+    GaborEncoder,
+    GaussianScaleMixture,
+    GMMFlow,
     SSNClassifier,
     SSNRegressor,
     SSNSequenceClassifier,
@@ -170,3 +176,23 @@ def test_one_sample_at_a_time():
         network.partial_fit(row[None], [target])
     scaler = network.target_scaler_
     assert_allclose(scaler.scale_, 1e6 * np.std(TARGETS[:2]))  # then it is known
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        CNNClassifier((2,), n_hidden=4, max_iter=2),
+        ContrastNormalizer(),
+        FokkerPlanckRegressor(n_frequencies=200),
+        GaborEncoder(2),
+        GaussianScaleMixture(2, max_iter=2),
+        GMMFlow(1, n_layers=1, hidden_layer_sizes=(4,), max_iter=2),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+def test_inputs_whose_squares_cannot_be_held_are_refused(estimator):
+    images = RNG.uniform(size=(40, 16))
+    for factor, message in ((1e160, "too large"), (1e-160, "too small")):
+        with pytest.raises(ValueError, match=f"squares are {message}"):
+            estimator.fit(factor * images, LABELS[:40])
+    estimator.fit(1e-40 * images, LABELS[:40])

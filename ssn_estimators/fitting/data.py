@@ -11,7 +11,7 @@ from ssn_estimators.inspection import steady_states
 
 __all__ = ["errors_of", "explained_variance", "responses_of", "steady_responses"]
 
-LARGEST = 1e100  # response in units of its error: that of a start may be much farther off
+LARGEST = 1e50  # response in units of its error, and its inverse: squares are squared again
 
 
 def responses_of(Y, n_rows, n_outputs=None):
@@ -46,7 +46,7 @@ def errors_of(sample_error, Y):
     ValueError if squares of responses in units of them could not be added up.
     """
     if sample_error is None:
-        check_squares(np.nan_to_num(Y), "y", LARGEST)
+        check_squares(np.nan_to_num(Y), "y", LARGEST, 1 / LARGEST)
         return np.ones(Y.shape)
     errors = to_numbers(sample_error, float, "sample_error")
     if errors.ndim == 1 and Y.shape[1] == 1 and len(errors) == len(Y):
@@ -62,7 +62,7 @@ def errors_of(sample_error, Y):
     errors = np.where(np.isfinite(Y), errors, 1.0)
     with np.errstate(over="ignore"):
         own = np.maximum(np.abs(np.nan_to_num(Y)), 1.0) / errors
-    check_squares(own, "y in units of sample_error", LARGEST)
+    check_squares(own, "y in units of sample_error", LARGEST, 1 / LARGEST)
     return errors
 
 

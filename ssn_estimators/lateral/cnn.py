@@ -313,7 +313,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
             If the loss is not finite at some step.
         """
         going_on = self._goes_on("parameters_")
-        X, y = validate_data(self, X, y, reset=not going_on)
+        X, y = validate_data(self, X, y, squared=True, reset=not going_on)
         self._check_layers(X.shape[1])
         (rng, record), device = self._begin(X, y, sample_weight), resolve_device(self.device)
         samples = (X, y)
@@ -378,7 +378,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
         self : CNNClassifier
         """
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False)
+        X = validate_data(self, X, squared=True, reset=False)
         network = self._network(X.shape[1], len(self.classes_))
         network.to_empty(device=resolve_device(self.device))
         self._learn_context(network, torch.from_numpy(self._images(X[:MOST_SEEN])))
@@ -539,7 +539,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
             In the binary case, the log odds of ``classes_[1]``.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False)
+        X = validate_data(self, X, squared=True, reset=False)
         # in double precision: libraries round the rows of a product differently
         network = self._network(X.shape[1], len(self.classes_))
         self._restore(network, torch.float64)

@@ -330,6 +330,8 @@ BAD = {
     "negative errors": (lambda m: m.fit(X, RATES, sample_error=-1.0), "sample_error must be"),
     "shape of errors": (lambda m: m.fit(X, RATES, sample_error=np.ones(3)), "sample_error must be"),
     "tiny errors": (lambda m: m.fit(X, RATES, sample_error=1e-300), "squares are too large"),
+    "huge errors": (lambda m: m.fit(X, RATES, sample_error=1e80), "squares are too small"),
+    "tiny rates": (lambda m: m.fit(X, 1e-160 * RATES), "squares are too small"),
     "huge rates": (lambda m: m.fit(X, 1e160 * RATES), "squares are too large"),
     "rows": (lambda m: m.fit(X, RATES[:3]), "6 conditions"),
     "perturbation": (lambda m: m.fit(X, RATES, perturbation=np.ones((6, 3))), "perturbation must"),
