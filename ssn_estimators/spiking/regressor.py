@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._logging import is_due, tell
 from ssn_estimators._sklearn import (
@@ -26,6 +26,7 @@ from ssn_estimators._sklearn import (
     fit_context,
 )
 from ssn_estimators._torch import until_interrupted
+from ssn_estimators._weights import check_weights
 from ssn_estimators.spiking.lif import LIFState, Synapses, random_synapses
 from ssn_estimators.spiking.rls import RecursiveLeastSquares
 from ssn_estimators.spiking.simulation import SpikingSimulation
@@ -634,7 +635,7 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X, y = self._check(X, y)
         self._check_size(y)
-        weights = _check_sample_weight(sample_weight, X)
+        weights = check_weights(sample_weight, X)
         drive = self._simulate(
             X, self.n_trials_predict, y.shape[1], np.random.RandomState(self._seed)
         ).drive.mean(1)

@@ -130,6 +130,9 @@ def test_several_conditions(task):
     assert network.predict(flat).shape == (2, 20, 80)
     weights = network.score(X, y, sample_weight=[1, 0])
     assert weights == pytest.approx(network.score(X[:1], y[:1]), abs=0.2)
+    for illegal in ([-1, 1], [0, 0], [np.nan, 1], [1]):
+        with pytest.raises(ValueError, match=r"(?i)weight"):
+            network.score(X, y, sample_weight=illegal)
 
 
 def test_without_a_cue(task):
