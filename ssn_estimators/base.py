@@ -30,7 +30,14 @@ from ssn_estimators._sklearn import (
 from ssn_estimators.circuit import CONSTANTS, Circuit
 from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.growth import SHARES, stage_sizes
-from ssn_estimators.simulation import PRECISIONS, SCHEMES, Trials, simulate, simulate_trials
+from ssn_estimators.simulation import (
+    PRECISIONS,
+    SCHEMES,
+    Trials,
+    check_steps,
+    simulate,
+    simulate_trials,
+)
 from ssn_estimators.stationary import stationary_moments
 from ssn_estimators.structures import STRUCTURES
 from ssn_estimators.training import (
@@ -274,9 +281,16 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         named = {name: getattr(self, name) for name in ("burn_in", "dt", "solver")}
         return named | {"n_trials": self.n_trials_predict, "shared_noise": True}
 
-    def _trials(self, **others):
-        """Trials of prediction, checked, but for what is given otherwise."""
-        trials = Trials(**(self._of_prediction() | {"rates": False} | others))
+    def _trials(self, window=None, **others):
+        """Trials of prediction, checked, but for what is given otherwise.
+
+        `window` is the name of the parameter that says how long they last.
+        """
+        values = self._of_prediction() | {"rates": False} | others
+        if window is not None:
+            values["duration"] = getattr(self, window)
+            check_steps(values["duration"], values["dt"], window)
+        trials = Trials(**values)
         trials.check_cells(self)
         return trials
 

@@ -444,8 +444,8 @@ class SSNSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
 
     def _plan(self, rng, going_on, X, y=None, *, mean=None, covariance=None):
         X = validate_data(self, X, squared="in units of the largest", reset=not going_on)
-        for duration in (self.window, self.window_predict):
-            self._trials(duration=duration)
+        for window in ("window", "window_predict"):
+            self._trials(window)
         self._check_groups()
         check_cost_weights(self.cost_weights)
         device = resolve_device(self.device)

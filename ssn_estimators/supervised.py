@@ -28,6 +28,7 @@ from ssn_estimators._torch import in_blocks, in_pieces, is_whole, resolve_device
 from ssn_estimators._weights import hold_out
 from ssn_estimators.base import BaseSSN
 from ssn_estimators.initial_weights import initial_matrix
+from ssn_estimators.simulation import check_steps
 from ssn_estimators.structures import STRUCTURES
 from ssn_estimators.training import INFORMED, Model, Penalties, Searched, Simulated, run_together
 
@@ -467,13 +468,14 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
     def _source(self):
         """Where gradients come from, and the trials of long runs."""
         trials = self._trials(
+            "window",
             n_trials=self.n_trials,
-            duration=self.window,
             shared_noise=self.shared_noise,
             precision=self.precision,
             covariance=False,
         )
         try:
+            check_steps(self.window, self._training_step(), "window")
             own = replace(trials, dt=self._training_step())
             own.check_cells(self)
         except ValueError as error:
@@ -625,7 +627,7 @@ class SupervisedSSN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseSSN):
         circuit = model.circuit.to_torch(device)
         arrays = {name: torch.tensor(value, device=device) for name, value in model.arrays.items()}
         task = self._task("input_weights" in arrays)
-        trials = self._trials(duration=self.window, covariance=False)
+        trials = self._trials("window", covariance=False)
 
         def respond(block):
             drive = task.drive(circuit, arrays, block.to(device))

@@ -23,7 +23,7 @@ from ssn_estimators._sklearn import (
 )
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.inspection.linear import jacobian, local_dynamics
-from ssn_estimators.simulation import simulate
+from ssn_estimators.simulation import lasting, simulate
 from ssn_estimators.stationary.closure import mean_activity
 from ssn_estimators.stationary.moments import moments_of_potentials
 
@@ -213,7 +213,7 @@ def oscillations(
     drive : array-like of shape (n_inputs, n_neurons)
         External drive f(h) in mV.
     settling : float, default=2000.0
-        Time in ms that is left to transients.
+        Time in ms that is left to transients; rounded up to whole steps, as `duration` is.
     duration : float, default=1000.0
         Time in ms that is looked at then; the least frequency is twice its inverse.
     dt, solver : float and str, default=1.0 and "heun"
@@ -243,8 +243,8 @@ def oscillations(
             quiet,
             drive[rows],
             n_trials=1,
-            duration=duration,
-            burn_in=settling,
+            duration=lasting(duration, dt),
+            burn_in=lasting(settling, dt),
             dt=dt,
             solver=solver,
             covariance=False,

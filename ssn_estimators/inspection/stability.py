@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from ssn_estimators._sklearn import unwrapped
 from ssn_estimators._torch import resolve_device
 from ssn_estimators.inspection.operating_point import is_inhibition_stabilized, oscillations
-from ssn_estimators.simulation import Trials, simulate_trials
+from ssn_estimators.simulation import Trials, lasting, simulate_trials
 
 if TYPE_CHECKING:
     from typing import Any
@@ -51,7 +51,7 @@ def stability_score(
     X : array-like of shape (n_samples, n_features)
         Inputs, best not those of training.
     duration : float, default=2000.0
-        Time in ms that a trial must survive, from u = 0.
+        Time in ms that a trial must survive, from u = 0; rounded up to whole steps.
     n_trials : int, default=1
         Trials per input, each with noise of its own.
     random_state : int, RandomState instance or None, default=0
@@ -66,7 +66,7 @@ def stability_score(
     simulation = network.simulate(
         X,
         n_trials=n_trials,
-        duration=duration,
+        duration=lasting(duration, _dt_of(network)),
         burn_in=0.0,
         shared_noise=False,
         random_state=random_state,
@@ -252,7 +252,7 @@ def stability_report(
     n_trials : int, default=100
         Trials of each network.
     duration : float, default=500.0
-        Length of a trial in ms.
+        Length of a trial in ms, rounded up to whole steps.
     random_state : int, RandomState instance or None, default=0
         Source of surrogates, choice of inputs and noise.
 
@@ -273,9 +273,9 @@ def stability_report(
     in_time = drive.ndim == 3
     trials = Trials(
         n_trials=1,
-        duration=duration,
+        duration=lasting(duration, _dt_of(network)),
         burn_in=0.0,
-        dt=float(np.ravel(network.dt)[-1]),
+        dt=_dt_of(network),
         solver=network.solver,
         covariance=False,
         rates=False,
@@ -334,6 +334,11 @@ def random_surrogate(circuit, rng):
     weights = np.abs(rng.normal(scale=scale, size=circuit.weights.shape)) * circuit.signs
     weights = weights * circuit.connected
     return replace(circuit, weights=weights.astype(circuit.weights.dtype))
+
+
+def _dt_of(network):
+    """Time step of its answers, in ms."""
+    return float(np.ravel(network.dt)[-1])
 
 
 def network_and_inputs(estimator, X):

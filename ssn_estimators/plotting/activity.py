@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from ssn_estimators._sklearn import unwrapped
 from ssn_estimators.inspection.stability import network_and_inputs
 from ssn_estimators.plotting.style import EXCITATORY, INHIBITORY, TYPES, axes_of, by_type
+from ssn_estimators.simulation import lasting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,8 +78,9 @@ class TrajectoryDisplay:
         display : TrajectoryDisplay
         """
         network, X = network_and_inputs(estimator, X)
+        whole = lasting(duration, float(np.ravel(network.dt)[-1]))
         simulation = network.simulate(
-            X[:1], n_trials=1, duration=duration, burn_in=0.0, record="u", covariance=False
+            X[:1], n_trials=1, duration=whole, burn_in=0.0, record="u", covariance=False
         )
         display = cls(
             times=simulation.times,

@@ -8,7 +8,7 @@ from ssn_estimators.simulation.simulate import (
     simulate_many,
     simulate_trials,
 )
-from ssn_estimators.simulation.trials import PRECISIONS, Trials
+from ssn_estimators.simulation.trials import PRECISIONS, Trials, check_steps, lasting
 
 __all__ = [
     "PRECISIONS",
@@ -16,6 +16,8 @@ __all__ = [
     "Simulation",
     "State",
     "Trials",
+    "check_steps",
+    "lasting",
     "simulate",
     "simulate_many",
     "simulate_trials",

@@ -11,12 +11,33 @@ import numpy as np
 from ssn_estimators._torch import MOST, is_whole
 from ssn_estimators.simulation.schemes import SCHEMES
 
-__all__ = ["INCREMENTS", "PRECISIONS", "Trials"]
+__all__ = ["INCREMENTS", "PRECISIONS", "Trials", "check_steps", "lasting"]
 
 MOST_STEPS = 2**31  # of a trial; a single cell would take hours
 INCREMENTS = ("gaussian", "weak")
 PRECISIONS = ("float32", "tf32")
 CHOICES = {"solver": sorted(SCHEMES), "increments": INCREMENTS, "precision": PRECISIONS}
+
+
+def check_steps(time, dt, name):
+    """Raise ValueError unless a time in ms, of this name, has a whole number of steps."""
+    n_steps = time / dt
+    if not is_whole(n_steps):
+        below, above = (f"{x * dt:.6g}" for x in (int(n_steps), int(n_steps) + 1))
+        raise ValueError(
+            f"{name} must be a multiple of dt={dt:g} ms, such as {below} or {above} ms, got "
+            f"{time:g} ms."
+        )
+
+
+def lasting(duration, dt):
+    """The shortest time of whole steps that is not shorter, where nobody asks for the very time.
+
+    What is no time is for `Trials` to refuse.
+    """
+    if not isinstance(duration, Real) or not math.isfinite(duration / dt):
+        return duration
+    return duration if is_whole(duration / dt) else math.ceil(duration / dt) * dt
 
 
 @dataclass(frozen=True)
@@ -77,13 +98,7 @@ class Trials:
             )
 
         for name in list(least)[1:]:
-            n_steps = getattr(self, name) / self.dt
-            if not is_whole(n_steps):
-                below, above = (f"{x * self.dt:.6g}" for x in (int(n_steps), int(n_steps) + 1))
-                raise ValueError(
-                    f"{name} must be a multiple of dt={self.dt:g} ms, such as {below} or {above} "
-                    f"ms, got {getattr(self, name):g} ms."
-                )
+            check_steps(getattr(self, name), self.dt, name)
 
     @property
     def n_burn(self):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ssn_estimators._threads import together
+from ssn_estimators.simulation import lasting
 from ssn_estimators.training.penalties import HORIZON, growth_of_deviations
 from ssn_estimators.training.side_by_side import Forward
 from ssn_estimators.training.starts import CONFIRM_NOISE
@@ -135,7 +136,7 @@ class Guard:
 
     def _lasting(self, drive, duration):
         """Drive for at least so long, and for how long."""
-        return drive, duration
+        return drive, lasting(duration, self.trials.dt)
 
 
 class TrialGuard(Guard):

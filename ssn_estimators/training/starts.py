@@ -19,7 +19,7 @@ from ssn_estimators._sklearn import (
     validate_params,
 )
 from ssn_estimators.circuit import Circuit
-from ssn_estimators.simulation import simulate
+from ssn_estimators.simulation import lasting, simulate
 
 if TYPE_CHECKING:
     from typing import Any
@@ -77,7 +77,7 @@ def stable_pair(
     max_tries : int, default=200
         Draws before giving up.
     duration : float, default=500.0
-        Time in ms over which a pair must not diverge.
+        Time in ms over which a pair must not diverge, rounded up to whole steps.
     dt, solver : float, default=1.0, and str, default="heun"
         Time step in ms and scheme under which it must not, see :func:`simulate`.
     dtype : NumPy dtype, default=float
@@ -105,7 +105,7 @@ def stable_pair(
             replace(pair, noise_factor=CONFIRM_NOISE * pair.noise_factor),
             pair.drive(h),
             n_trials=PAIR_TRIALS,
-            duration=duration,
+            duration=lasting(duration, dt),
             burn_in=0.0,
             dt=dt,
             solver=solver,
