@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import multiprocessing
 import pickle
+import re
 import signal
 import threading
 import time
@@ -24,6 +25,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_info
 from zoo import ESTIMATORS, METHODS, short_confirmations, small
@@ -394,6 +396,22 @@ def test_interrupts_at_random_times(estimator):
     rng = np.random.RandomState(0)
     for share in rng.uniform(size=-(-200 // len(ESTIMATORS))):
         check_interrupt(estimator, max(share * whole, 1e-4))
+
+
+@pytest.mark.parametrize(
+    "estimator", [*ESTIMATORS, SpikingRegressor()], ids=lambda e: type(e).__name__
+)
+def test_choices_that_are_documented_are_those_that_are_legal(estimator):
+    lines = re.findall(r"(?m)^([\w, ]+) : (.*)$", inspect.getdoc(type(estimator)))
+    documented = {
+        name: set(re.findall(r'"([^"]+)"', kind.split(", default")[0]))
+        for names, kind in lines
+        for name in names.split(", ")
+    }
+    for name, constraints in type(estimator)._parameter_constraints.items():
+        found = [one for one in constraints if isinstance(one, StrOptions)]
+        if name in estimator.get_params() and documented[name]:
+            assert documented[name] == set().union(*(one.options for one in found)), name
 
 
 def options_of(method):

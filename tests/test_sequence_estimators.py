@@ -45,6 +45,7 @@ BRIEF = {
     "burn_in": 10.0,
     "random_state": 0,
 }
+PARENTS = ("last", "gradient", "output")
 KINDS = {"classifier": (SSNSequenceClassifier, LABELS), "regressor": (SSNSequenceRegressor, Y)}
 
 
@@ -245,6 +246,13 @@ def test_growth_leaves_all_outputs_as_they_were():
     new = Model(circuit, task.grow(old.arrays, old.circuit, circuit, origin, shares))
     assert_allclose(outputs(new), outputs(old), rtol=1e-4, atol=1e-5)
     assert new.arrays["output_cells"].mean() == pytest.approx(0.6, abs=0.2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parents_by_gradients_and_by_outputs(kind):
+    """They differ from each other, and from the last cells."""
+    curves = [fitted(kind, parameters={"parents": p}).loss_curve_ for p in PARENTS]
+    assert len(set(map(tuple, curves))) == 3
 
 
 def test_several_time_steps_one_after_the_other():

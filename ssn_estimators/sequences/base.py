@@ -17,7 +17,7 @@ from ssn_estimators.base import BaseSSN
 from ssn_estimators.circuit import CONSTANTS, Circuit
 from ssn_estimators.growth import choose_parents, split
 from ssn_estimators.sequences.data import check_sequences, unit_range_of, valid_steps
-from ssn_estimators.training import Followed, Model, Penalties, Skip, TrialGuard
+from ssn_estimators.training import INFORMED, Followed, Model, Penalties, Skip, TrialGuard
 from ssn_estimators.training.courses import means
 
 if TYPE_CHECKING:
@@ -203,6 +203,7 @@ class SequenceSSN(BaseSSN):
         "input_share": SHARE,
         "output_share": SHARE,
         "initial": [Circuit, None],
+        "parents": [StrOptions({"last", "random", *INFORMED}), callable],
         "dt": [*POSITIVE, "array-like"],
         "truncation": [*POSITIVE, None],
         "skip": [*POSITIVE, None],
