@@ -5,9 +5,17 @@ from copy import deepcopy
 import numpy as np
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-__all__ = ["check_target_scaler", "in_units", "standardised", "target_scaler", "unit_range"]
+__all__ = [
+    "check_target_scaler",
+    "in_units",
+    "is_rounding",
+    "spread_of",
+    "standardised",
+    "target_scaler",
+    "unit_range",
+]
 
-ROUNDING = 10  # in units of the last place: what values of a constant differ by
+ROUNDING = 4  # in units of the last place: what values of a constant differ by
 MOST_DEVIATIONS = 1e15  # standard deviations from the mean; squares must be float32
 RELATIVE = 1e-12  # difference of targets, as a share of them, below which they are a constant
 
@@ -30,14 +38,22 @@ def unit_range(X):
             f"X has values from {low[worst]:.3g} to {high[worst]:.3g} in a feature, which are too "
             "far apart for numbers of this precision; give it other units."
         )
-    # scikit-learn takes ranges below 2e-15 for 0, whatever the units
-    rounding = ROUNDING * np.finfo(span.dtype).eps * np.maximum(np.abs(low), np.abs(high))
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+    # scikit-learn takes ranges below 2e-15 for 0, whatever the units, and no others
+    with np.errstate(divide="ignore", over="ignore"):
         scale = 1 / span
-        changes = (span > rounding) & np.isfinite(scale)
-        scaler.min_ = np.where(changes, -low * scale, scaler.min_)
-        scaler.scale_ = np.where(changes, scale, scaler.scale_)
+    scaler.scale_ = np.where(is_rounding(low, high) | np.isinf(scale), 1, scale).astype(span.dtype)
+    scaler.min_ = -low * scaler.scale_
     return scaler
+
+
+def is_rounding(low, high):
+    """Whether values between these are a constant, but for rounding."""
+    return high - low <= ROUNDING * np.spacing(np.maximum(np.abs(low), np.abs(high)))
+
+
+def spread_of(X):
+    """Standard deviation of every feature; 1 of those that are constant."""
+    return np.where(is_rounding(X.min(0), X.max(0)), 1.0, X.std(0))
 
 
 def target_scaler(y, weights=None, known=None):

@@ -196,26 +196,32 @@ def fit_context(*, prefer_skip_nested_validation) -> Callable[[Decorated], Decor
     return decorate
 
 
-LARGEST = 1e150
+LARGEST = {np.dtype(np.float64): 1e150, np.dtype(np.float32): 1e15}  # squares, and sums of many
 
 
 def validate_data(estimator, *arrays, dtype=(np.float64, np.float32), squared=False, **options):
     """Scikit-learn's, with rows of floats side by side in memory.
 
     Sums over data that lie otherwise, as those of data frames, round differently. Where data are
-    to be squared, they are refused if that is too large, or in a fit too small. `squared` is
-    "in units of the largest" where they are divided by it first.
+    to be squared, they are refused if that is too large, or in a fit too small. `squared` is the
+    largest value, where squares are multiplied further, and "in units of the largest" where values
+    are divided by that first.
     """
     with _of_numbers("X"):
         valid = _validate_data(estimator, *arrays, dtype=dtype, order="C", **options)
     if squared:
-        least = 1 / LARGEST if squared is True and options.get("reset", True) else 0.0
-        check_squares(valid[0] if isinstance(valid, tuple) else valid, "X", smallest=least)
+        X = valid[0] if isinstance(valid, tuple) else valid
+        most = LARGEST[X.dtype]
+        if not isinstance(squared, (bool, str)):
+            most = min(most, squared)
+        scaled = isinstance(squared, str) or not options.get("reset", True)
+        check_squares(X, "X", most, 0.0 if scaled else 1 / most)
     return valid
 
 
-def check_squares(array, name, largest=LARGEST, smallest=0.0):
+def check_squares(array, name, largest=None, smallest=0.0):
     """Refuse values whose squares could not be added up, or would all be 0 though they are not."""
+    largest = LARGEST[array.dtype] if largest is None else largest
     found = float(max(array.max(initial=0), -array.min(initial=0)))
     if found > largest or 0 < found < smallest:
         raise ValueError(

@@ -147,9 +147,7 @@ class BaseSSN(CallbackSupportMixin, BaseEstimator):
         "circuit_": Circuit,
         "noise_seed_": int,
         "n_features_in_": int,
-        "loss_curve_?": list,
         "growth_history_?": list,
-        "validation_scores_?": list,
     }
 
     def _check_fitted(self):

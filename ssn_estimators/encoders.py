@@ -306,6 +306,8 @@ class AutoencoderEncoder(
             raise ValueError(
                 f"codes must have shape (n_samples, {self.n_components}), got {codes.shape}."
             )
+        if not np.isfinite(codes).all():
+            raise ValueError("codes must be finite, got NaN or infinity.")
         network = self._network()
         decoder = torch.nn.Sequential(network.decoder, torch.nn.Sigmoid())
 

@@ -64,7 +64,7 @@ def estimate_gradient(
     Raises
     ------
     FloatingPointError
-        If none is finite.
+        If none is finite, or the gradient is not.
     ValueError
         If there is no such estimator.
     """
@@ -81,6 +81,11 @@ def estimate_gradient(
             "Lower sigma or the learning rate, or start from other parameters."
         )
     gradient = values[finite].to(noise) @ noise[finite] / (n_finite * sigma**2)
+    if not torch.isfinite(gradient).all():
+        raise FloatingPointError(
+            f"the gradient is not finite: losses of up to {float(values[finite].abs().max()):.3g} "
+            f"under sigma={sigma:g} are too much for {noise.dtype}. Scale the loss, or raise sigma."
+        )
     return gradient, weight * (len(values) - n_finite)
 
 

@@ -72,12 +72,23 @@ PARTS = {
     },
     Synapses: {"sources": ("cells", "inputs"), "weights": ("cells", "inputs")},
 }
+POSITIVE = ("input_scale_", "noise_std_", "scale_", "variance_", "z_shape_", "z_rate_")
+# What fits of all estimators of this package tell of themselves
+TOLD = {
+    "loss_curve_?": list,
+    "validation_scores_?": list,
+    "n_iter_?": int,
+    "n_samples_seen_?": int,
+    "_seed?": int,
+}
 # Values that are made anew from their parameters, which they check
 MADE = (Receptors, Connectivity, Free, Space, AbbottChance, MillerTroyer, Ricciardi, Saturating)
 # Those of scikit-learn's that networks hold
 FEATURES = ("n_features_in_",)
 SHAPES = {
-    MinMaxScaler: dict.fromkeys(("min_", "scale_", "data_min_", "data_max_"), FEATURES),
+    MinMaxScaler: dict.fromkeys(
+        ("min_", "scale_", "data_min_", "data_max_", "data_range_"), FEATURES
+    ),
     StandardScaler: {"mean_?": FEATURES, "scale_?": FEATURES, "var_?": FEATURES},
 }
 
@@ -481,6 +492,10 @@ def _check_shapes(model, shapes, name):
                 raise ValueError(f"{place} is a {type(value).__name__}.")
             if isinstance(value, int) and value < 0:
                 raise ValueError(f"{place} must not be negative, got {value}.")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{place} must be finite, got {value}.")
+            if attribute in POSITIVE and not value > 0:
+                raise ValueError(f"{place} must be positive, got {value}.")
             continue
         sizes = shape[1:] if shape[:1] == (...,) else shape
         n_others = np.ndim(value) - len(sizes)
@@ -543,7 +558,9 @@ def _estimator(cls, state, requests):
             getattr(request, method).requests.update(own)
         made._metadata_request = request
     if any(re.fullmatch("[a-z].*_", name) for name in set(state) - names):
-        _check_shapes(made, getattr(cls, "_fitted_shapes", SHAPES.get(cls, {})), cls.__name__)
+        own = getattr(cls, "_fitted_shapes", None)
+        shapes = SHAPES.get(cls, {}) if own is None else TOLD | own
+        _check_shapes(made, shapes, cls.__name__)
         if cls in SHAPES and made.scale_ is not None and not (made.scale_ > 0).all():
             raise ValueError(f"{cls.__name__}.scale_ must be positive.")
         getattr(made, "_check_fitted", lambda: None)()

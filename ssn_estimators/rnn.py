@@ -26,6 +26,7 @@ from ssn_estimators._sklearn import (
     POSITIVE,
     BaseEstimator,
     Interval,
+    check_squares,
     fit_context,
     validate_data,
     with_callbacks,
@@ -264,6 +265,7 @@ class RNNClassifier(
                 hits = found.view(right.shape).numpy() == right
                 return float(np.average(hits, weights=counts))
 
+        check_squares(data[0], "X")
         sequences, *labels = joined(self.batch_size, *data)
         sequences, targets = torch.from_numpy(sequences), labels_and_weights(*labels)
         weights = [torch.tensor(getattr(self, name), requires_grad=True) for name in WEIGHTS]

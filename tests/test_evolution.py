@@ -184,6 +184,19 @@ def test_losses_that_are_not_finite_are_dropped_and_counted():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_gradients_that_single_precision_cannot_hold(estimator):
+    values = torch.zeros(3)
+    strategy = EvolutionStrategy([values], n_samples=4, estimator=estimator, random_state=0)
+
+    def loss(parameters):
+        return 3e39 * (1 + next(iter(parameters.values())).double().sum(-1))
+
+    with pytest.raises(FloatingPointError, match="the gradient is not finite"):
+        strategy.step(loss)
+    assert (values == 0).all()
+
+
 def test_a_spiral_is_learned():
     """From windows of ten points the error of trajectories falls to a fifth."""
     data = make_spiral(100, duration=12.0)

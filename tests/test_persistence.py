@@ -429,6 +429,32 @@ def test_arrays_that_do_not_fit(kind, change, path):
         load(path)
 
 
+NAN = {"float": "nan"}
+NUMBERS = {
+    "ContrastNormalizer": {"scale_": (0.0, -1.0, NAN)},
+    "GaussianScaleMixture": {"noise_std_": (-1.0, NAN), "z_shape_": (0.0,), "z_rate_": (-1.0,)},
+    "MorrisLecarClassifier": {"input_scale_": (0.0, -1.0, NAN), "validation_scores_": ("x",)},
+    "CNNClassifier": {"input_scale_": (0.0, -1.0), "input_mean_": (NAN,)},
+    "LateralContext": {"background_": (NAN, -1.0), "n_channels_": (3,), "n_samples_seen_": (-4,)},
+    "RNNClassifier": {"n_iter_": ("x", -1), "loss_curve_": (3,), "validation_scores_": ("x",)},
+}
+ALL_NUMBERS = [
+    (kind, name, value)
+    for kind, names in NUMBERS.items()
+    for name, values in names.items()
+    for value in values
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), ALL_NUMBERS)
+def test_numbers_that_are_not_legal(kind, name, value, path):
+    found = next(e for e in ESTIMATORS if type(e).__name__ == kind)
+    save(small(found).fit(X, targets(found, y)), path)
+    rewritten(path, lambda c: state(c).update({name: value}))
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        load(path)
+
+
 def test_regressors_without_scales(path):
     for kind in (SSNRegressor, SSNSequenceRegressor):
         found = next(e for e in ESTIMATORS if type(e) is kind)

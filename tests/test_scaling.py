@@ -22,7 +22,7 @@ from ssn_estimators import (
     SSNSequenceClassifier,
     SSNSequenceRegressor,
 )
-from ssn_estimators._scaling import in_units, standardised, target_scaler, unit_range
+from ssn_estimators._scaling import in_units, spread_of, standardised, target_scaler, unit_range
 
 RNG = np.random.RandomState(0)
 X = RNG.uniform(size=(60, 6))
@@ -75,6 +75,22 @@ def test_units_of_features_do_not_count(make, y, unit):
     answer = "transform" if y is None else "predict"
     before = getattr(make.fit(X, y), answer)(X)
     assert_array_equal(getattr(make.fit(unit * X, y), answer)(unit * X), before)
+
+
+def test_large_features_that_differ_by_rounding_are_constants():
+    for dtype, value in ((np.float64, 1e10), (np.float32, 100.0)):
+        low = dtype(value)
+        rows = np.array([[low], [np.nextafter(low, dtype(np.inf))]])
+        assert_allclose(unit_range(rows).transform(rows), 0.0, atol=1e-5)
+    narrow = np.array([[1e6], [1e6 + 1]], np.float32)
+    assert_array_equal(unit_range(narrow).transform(narrow), [[0.0], [1.0]])
+
+
+@pytest.mark.parametrize("value", [0.1, 0.5, 0.7, -1e10])
+def test_standard_deviations_of_constants_are_1(value):
+    rows = np.column_stack([X[:, 0], np.full(60, value)])
+    assert_array_equal(spread_of(rows), [X[:, 0].std(), 1.0])
+    assert GMMFlow(1, n_layers=1, max_iter=1).fit(rows).scale_[1] == 1.0
 
 
 def test_features_that_differ_by_rounding_are_constants():
@@ -196,3 +212,9 @@ def test_inputs_whose_squares_cannot_be_held_are_refused(estimator):
         with pytest.raises(ValueError, match=f"squares are {message}"):
             estimator.fit(factor * images, LABELS[:40])
     estimator.fit(1e-40 * images, LABELS[:40])
+    if isinstance(estimator, (FokkerPlanckRegressor, GMMFlow)):
+        return  # which take all as doubles
+    single = images.astype(np.float32)
+    for factor, message in ((1e25, "too large"), (1e-30, "too small")):
+        with pytest.raises(ValueError, match=f"squares are {message}"):
+            estimator.fit(np.float32(factor) * single, LABELS[:40])

@@ -359,7 +359,8 @@ class MorrisLecarClassifier(
         if self._weights_through_time() and self.early_stopping:
             parts = self._split(rng, *data, stratify=labels)
             data, held_out = parts[::2], parts[1::2]
-        data = joined(self.batch_size, *data)
+        # all at once where there are no batches
+        data = joined(self.batch_size if self._weights_through_time() else len(labels), *data)
         if self._weights_through_time():
             if not going_on:
                 varied = self._potentials((len(data[0]), self.n_cells), rng)

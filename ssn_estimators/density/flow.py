@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch.func import grad, jacfwd, vmap
 
 from ssn_estimators._classifiers import check_answers
+from ssn_estimators._scaling import spread_of
 from ssn_estimators._sklearn import (
     COUNT,
     MOST,
@@ -94,7 +95,8 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         Units of the perceptron in each.
     objective : str or dict of str to float, default="likelihood"
         What is minimised, or the weights of a sum: "likelihood", minus the mean log-likelihood
-        of the samples; "score_matching", after Hyvärinen [3]_; "fokker_planck", the mean of
+        of the samples; "score_matching", after Hyvärinen [3]_, of samples of standard deviations
+        about 1, since it depends on their units; "fokker_planck", the mean of
         :math:`\log(1 + (R / m)^2)` at the samples, where R is the :func:`.fokker_planck_residual`
         under `dynamics` and m its median absolute value in a batch: squares of R alone would be
         those of places that the density hardly reaches. Under the last alone samples need not be
@@ -269,7 +271,6 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         """
         objective, going_on = self._weights(), self._goes_on("means_")
         X = samples = validate_data(self, X, squared=True, dtype=np.float64, reset=not going_on)
-        n_components = self._n_components(len(X), going_on)
         rng, record = self._begin(X)
         warm_up = 0 if "likelihood" in objective or going_on else self.max_iter // 4
         carried = set(objective) == {"fokker_planck"}
@@ -281,6 +282,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
                     'objective="fokker_planck" samples need not be of the density.'
                 )
             X, held_out = map(to_tensor, self._split(rng, X))
+        n_components = self._n_components(len(X), going_on)
         places = to_tensor(X)
         if carried:
             places = _Carried(places, self.dynamics, rng)
@@ -291,8 +293,7 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
             density = deepcopy(self._fitted()).requires_grad_(True)
         else:
             X = np.asarray(X)
-            self.center_, spread = X.mean(0), X.std(0)
-            self.scale_ = np.where(spread > 0, spread, 1.0)
+            self.center_, self.scale_ = X.mean(0), spread_of(X)
             density = self._start((X - self.center_) / self.scale_, n_components, rng)
         cost = self._cost(density, objective)
         step, parts = self._step(density, places, cost, warm_up, rng)
@@ -329,8 +330,8 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         n = self.n_components or min(MOST_COMPONENTS, max(1, n_samples // SAMPLES_EACH))
         if n_samples < n:
             raise ValueError(
-                f"n_samples={n_samples} is less than n_components={n}: every "
-                "component starts as a cluster of samples."
+                f"n_samples={n_samples} to train on is less than n_components={n}: every component "
+                "starts as a cluster of samples."
             )
         return n
 
@@ -376,6 +377,8 @@ class GMMFlow(DensityMixin, StepwiseMixin, BaseEstimator):
         """Raise ValueError unless parameters are those of such a flow."""
         if not (self.weights_ > 0).all() or not self.variance_ > 0 or not (self.scale_ > 0).all():
             raise ValueError("weights_, variance_ and scale_ must be positive.")
+        if not np.isclose(self.weights_.sum(), 1):
+            raise ValueError("weights_ must add up to 1.")
         density = self._density(len(self.weights_), self.n_features_in_)
         wanted = density.couplings.state_dict(prefix="couplings.")
         check_parameters(self.flow_parameters_, wanted)

@@ -37,6 +37,7 @@ __all__ = ["FokkerPlanckRegressor", "circuit_from_samples"]
 
 # Blocks of samples, whose differences say what errors there are: of all, and of a state at least
 N_BLOCKS, LEAST_BLOCKS = 40, 10
+LARGEST = 1e70  # value; fourth powers are added up
 EPSILON = np.finfo(float).eps
 TAKES_PART = 0.01  # share of a coefficient, squared, in what samples say nothing of
 
@@ -192,7 +193,7 @@ class FokkerPlanckRegressor(BaseEstimator):
             If some coefficients have infinite standard errors: the fit is singular, or errors of
             the means exceed all that the samples say.
         """
-        X = validate_data(self, X, squared=True, dtype=np.float64, ensure_min_samples=2)
+        X = validate_data(self, X, squared=LARGEST, dtype=np.float64, ensure_min_samples=2)
         condition = _conditions(condition, len(X))
         rng = check_random_state(self.random_state)
         states = _states(condition, len(X))
@@ -303,7 +304,7 @@ class FokkerPlanckRegressor(BaseEstimator):
         drift : ndarray of shape (n_samples, d)
         """
         check_is_fitted(self)
-        X = validate_data(self, X, squared=True, dtype=np.float64, reset=False)
+        X = validate_data(self, X, squared=LARGEST, dtype=np.float64, reset=False)
         condition = _conditions(condition, len(X))
 
         def drift(rows):
@@ -329,7 +330,7 @@ class FokkerPlanckRegressor(BaseEstimator):
             Minus the mean squared moment of the generator, over test functions and conditions.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, squared=True, dtype=np.float64, reset=False)
+        X = validate_data(self, X, squared=LARGEST, dtype=np.float64, reset=False)
         condition = _conditions(condition, len(X))
         states = _states(condition, len(X))
         if len(states) != len(self.frequencies_):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,8 @@ from scipy.special import log_ndtr
 from sklearn.utils import check_random_state
 from torch.func import jacfwd, vmap
 
+from ssn_estimators._scaling import spread_of
+from ssn_estimators._sklearn import check_array
 from ssn_estimators._torch import to_tensor
 from ssn_estimators.circuit import Circuit
 from ssn_estimators.density.dynamics import Langevin, circuit_dynamics
@@ -137,8 +140,11 @@ class GeneratorMoments:
 
     @property
     def p_value(self) -> float:
-        """Of the largest absolute z under a normal law, by Bonferroni's correction."""
-        return float(min(1.0, 2 * len(self.mean) * np.exp(log_ndtr(-self.statistic))))
+        """Of the largest absolute z under a normal law, by Bonferroni's correction.
+
+        NaN if a moment is not a number.
+        """
+        return float(np.minimum(1.0, 2 * len(self.mean) * np.exp(log_ndtr(-self.statistic))))
 
     def __str__(self):
         worst = np.argsort(-np.abs(self.z))[:5]
@@ -293,9 +299,11 @@ def random_frequencies(
     frequencies : ndarray of shape (n_frequencies, d)
     """
     rng = check_random_state(random_state)
-    scale = np.asarray(X, dtype=float).std(0)
-    drawn = rng.standard_normal((n_frequencies, len(scale)))
-    return drawn / (length_scale * np.where(scale > 0, scale, 1.0))
+    X = check_array(X, dtype=float, input_name="X")
+    if not isinstance(length_scale, Real) or not 0 < length_scale < np.inf:
+        raise ValueError(f"length_scale must be a finite number > 0, got {length_scale!r}.")
+    scale = spread_of(X)
+    return rng.standard_normal((n_frequencies, len(scale))) / (length_scale * scale)
 
 
 def _autocorrelation_time(values):

@@ -104,6 +104,9 @@ class ContrastNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if self.contrast == "global":
             return deviations / X.dtype.type(self.scale_)
         self._check_constant(X)
+        # squares of images in units of their own are numbers, however dark these are
+        largest = np.abs(deviations).max(axis=1, keepdims=True)
+        deviations = np.ldexp(deviations, -np.frexp(largest)[1])
         return deviations / np.sqrt(np.mean(deviations**2, axis=1, keepdims=True))
 
     def _check_constant(self, X):

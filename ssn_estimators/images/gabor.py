@@ -77,6 +77,8 @@ def gabor_filters(
             "orientation, size and center must have shapes (n,), (n,) and (n, 2), got "
             f"{[tuple(value.shape) for value in values]}."
         )
+    if not all(torch.isfinite(value).all() for value in values) or not (values[1] > 0).all():
+        raise ValueError("orientation, size and center must be finite, and size > 0.")
     shape = to_numbers(image_shape, name="image_shape")
     if shape.shape != (2,) or not (shape == shape.round()).all() or not (shape > 0).all():
         raise ValueError(f"image_shape must be numbers of rows and columns, got {image_shape!r}.")
@@ -374,5 +376,6 @@ def _second_moments(X):
     seen = X[~is_constant(X)] if X.shape[1] > 1 else X[X[:, 0] != 0]
     if not len(seen):
         raise ValueError("All images are constant: there is nothing to learn from.")
+    seen = np.ldexp(seen, -np.frexp(np.abs(seen).max(axis=1, keepdims=True))[1])
     unit = seen / np.linalg.norm(seen, axis=1, keepdims=True)
     return (unit.T @ unit / len(seen)).astype(np.float64)

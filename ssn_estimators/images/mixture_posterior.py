@@ -13,6 +13,7 @@ from sklearn.utils import gen_batches
 
 __all__ = ["Images", "Mixture"]
 
+ROWS = 4096  # images that are projected at once
 BLOCK = 128  # images whose integrals over z are taken at once
 DEPTH = 40.0  # nats below its peak where an integrand over log z no longer counts
 COARSE = 512  # nodes of the search for its extent
@@ -39,9 +40,12 @@ class Images:
     @classmethod
     def project(cls, X, basis):
         """`basis` has shape (n_pixels, rank) and orthonormal columns."""
-        inside = X @ basis.astype(X.dtype)
-        rest = np.einsum("ij,ij->i", X, X, dtype=float) - (inside**2).sum(1, dtype=float)
-        return cls(inside.astype(float), np.maximum(rest, 0.0), X.shape[1])
+        inside, outside = np.empty((len(X), basis.shape[1])), np.empty(len(X))
+        for rows in gen_batches(len(X), ROWS):
+            own = X[rows].astype(float)  # the rest is a small difference of large numbers
+            inside[rows] = own @ basis
+            outside[rows] = np.einsum("ij,ij->i", own, own) - (inside[rows] ** 2).sum(1)
+        return cls(inside, np.maximum(outside, 0.0), X.shape[1])
 
     def __len__(self):
         return len(self.outside)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["GaussianScaleMixture"]
 
 SUBSET = 5000  # images of the first round of learning
+LARGEST = 1e70  # value; fourth powers are added up
 LEAST_NOISE = 1e-6  # share of the images' mean square below which sigma_x**2 does not fall
 LEAST_VARIANCE = 1e-6  # share of the mean variance, in the first guess of the covariance
 SHAPES = (0.3, 1e4)  # legal shapes of the distribution of z
@@ -93,7 +94,7 @@ class GaussianScaleMixture(
         Prior covariance C of the latents, with a mean variance of 1 (contrasts take up the
         rest).
     noise_std_ : float
-        :math:`\sigma_x`, in units of X.
+        :math:`\sigma_x`, in units of X; at least a thousandth of the images' root mean square.
     z_shape_, z_rate_ : float
         :math:`\alpha` and :math:`\beta`.
     explained_energy_ : float
@@ -199,7 +200,7 @@ class GaussianScaleMixture(
         ConvergenceWarning
             If learning was not over after `max_iter` iterations.
         """
-        X = validate_data(self, X, squared=True, ensure_min_samples=2)
+        X = validate_data(self, X, squared=LARGEST, ensure_min_samples=2)
         rng = check_random_state(self.random_state)
         if self.filters is None:
             encoder = GaborEncoder(self.n_components, image_shape=self.image_shape).fit(X)
@@ -274,6 +275,13 @@ class GaussianScaleMixture(
         )
         return made(outcome.x)[1], outcome
 
+    def _check_fitted(self):
+        """Raise ValueError unless the covariance is one."""
+        covariance = self.covariance_
+        least = np.linalg.eigvalsh(covariance).min()
+        if not np.allclose(covariance, covariance.T) or least < -1e-6 * np.trace(covariance):
+            raise ValueError("covariance_ must be symmetric and positive semi-definite.")
+
     def _keep(self, mixture):
         """Set the fitted attributes; of what the likelihood leaves open, unit variances."""
         covariance = mixture.factor @ mixture.factor.T
@@ -304,7 +312,7 @@ class GaussianScaleMixture(
 
     def _check_X(self, X):
         check_is_fitted(self)
-        return validate_data(self, X, squared=True, reset=False)
+        return validate_data(self, X, squared=LARGEST, reset=False)
 
     def _project(self, X):
         """Valid images and the mixture, in the basis of its fields."""

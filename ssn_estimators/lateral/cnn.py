@@ -19,6 +19,7 @@ from ssn_estimators._classifiers import (
     classes_of,
     refuse_one_class,
 )
+from ssn_estimators._scaling import is_rounding
 from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
@@ -404,7 +405,7 @@ class CNNClassifier(LogitsMixin, ClassifierMixin, StepwiseMixin, BaseEstimator):
                 mean = np.average(X.mean(1, dtype=float), weights=weights)
                 spread = np.average(((X - mean) ** 2).mean(1), weights=weights) ** 0.5
             self.classes_, self.input_mean_ = known, float(mean)
-            self.input_scale_ = float(spread) if spread > 0 else 1.0
+            self.input_scale_ = 1.0 if is_rounding(X.min(), X.max()) else float(spread)
         return (self._images(X), labels, weights), known
 
     def _step(self, network, images, targets, seen, batches):

@@ -162,6 +162,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.background = background
         self.eps = eps
 
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Learn the weights, afresh.
 
@@ -176,9 +177,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         -------
         self : LateralContext
         """
-        if hasattr(self, "_sums"):
-            del self._sums
-        return self.partial_fit(X)
+        return self._learn(X, first=True)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: ArrayLike, y: object = None) -> Self:
@@ -195,7 +194,9 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         -------
         self : LateralContext
         """
-        first = not hasattr(self, "_sums")
+        return self._learn(X, first=not hasattr(self, "_sums"))
+
+    def _learn(self, X, *, first):
         X = validate_data(self, X, reset=first)
         _refuse_negative(X)
         # whole, if this one is interrupted
@@ -205,7 +206,13 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             n_places = int(np.prod(self._shape))
             self.n_channels_ = X.shape[1] // n_places
             background = self.background if self.normalize else 0.0
-            self.background_ = float(background * X.sum(1).mean() / n_places)
+            with np.errstate(over="ignore", invalid="ignore"):
+                self.background_ = float(background * X.sum(1).mean() / n_places)
+            if not np.isfinite(self.background_):
+                raise ValueError(
+                    f"X has values of up to {X.max():.3g}, whose sums are too large for numbers of "
+                    "this precision; give it other units."
+                )
             n_features = self._reading().n_features(self.n_channels_)
             sums = CoActivation(n_features, self.extent, self.spacing)
             self.n_samples_seen_ = 0
@@ -217,6 +224,13 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.n_samples_seen_ += len(X)
         self.weights_, self.mean_ = self._sums.weights(self.eps)
         return self
+
+    def _check_fitted(self):
+        """Raise ValueError unless maps are of as many numbers as inputs, with neighbours."""
+        if np.prod([*self._shape, self.n_channels_]) != self.n_features_in_:
+            raise ValueError(f"the maps do not have {self.n_features_in_} numbers.")
+        if not len(self.weights_) % 2 or self.background_ < 0:
+            raise ValueError("weights_ must have an odd side, and background_ not be negative.")
 
     def _reading(self):
         return Reading(self.normalize, self.background_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._logging import is_due, tell
+from ssn_estimators._scaling import is_rounding
 from ssn_estimators._sklearn import (
     COUNT,
     NOT_NEGATIVE,
@@ -25,7 +27,7 @@ from ssn_estimators._sklearn import (
     count_steps,
     fit_context,
 )
-from ssn_estimators._torch import until_interrupted
+from ssn_estimators._torch import to_numbers, until_interrupted
 from ssn_estimators._weights import check_weights
 from ssn_estimators.spiking.lif import LIFState, Synapses, random_synapses
 from ssn_estimators.spiking.rls import RecursiveLeastSquares
@@ -42,6 +44,7 @@ __all__ = ["SpikingRegressor"]
 RECURRENT = {"EE": 0.15, "IE": 1.0, "EI": -0.75, "II": -1.0}
 EXTERNAL = {"E": 1.5, "I": 1.0}
 SILENT = 0.1  # Hz
+MOST_RATIO = 0.1  # of the penalties, in units of the inverse precision
 SMOOTHING = 50.0  # ms; half the width of the running average in the score
 UNTRAINED_TRIALS = 4
 
@@ -195,6 +198,8 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         "baseline_": ("n_features_in_",),
         "_rls": RecursiveLeastSquares,
         "_rng": np.random.RandomState,
+        "n_excitatory_": int,
+        "_n_times": int,
     }
 
     _only_with = {"n_plastic": OnlyWith("static_weights", bool, "static_weights=True")}
@@ -300,9 +305,17 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         if not hasattr(self, "plastic_weights_"):
             self._make(X, y)
         self._check_size(y)
+        # a loop changes these in place, and one that fails is to leave them as they were
+        for name in ("plastic_weights_", "_rls", "_rng", "loss_curve_"):
+            setattr(self, name, copy.deepcopy(getattr(self, name)))
         with until_interrupted():
             self._loop(X, y)
         return self
+
+    def _check_fitted(self):
+        """Raise ValueError unless it has cells and times."""
+        if not 1 <= self.n_excitatory_ <= self.n_features_in_ or self._n_times < 1:
+            raise ValueError("the network has no such cells or times.")
 
     def _check_size(self, y):
         if y.shape[2] != self.n_features_in_:
@@ -441,6 +454,14 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         labels = np.arange(self.n_features_in_) >= self.n_excitatory_
         if self.groups is not None:
             labels = np.asarray(self.groups)
+
+        # P is found by inverting this, which has the condition number 1 + ratio
+        ratio = self.sum_penalty * sources.shape[1] / self.penalty
+        if not ratio < MOST_RATIO / np.finfo(self.dtype).eps:
+            raise ValueError(
+                f"penalty={self.penalty:g} is too small beside sum_penalty={self.sum_penalty:g} "
+                f"and {sources.shape[1]} inputs of a cell, for numbers of {self.dtype}."
+            )
 
         def of(cells):
             own = labels[sources[cells]]
@@ -592,11 +613,12 @@ class SpikingRegressor(RegressorMixin, BaseEstimator):
         n_trials = self.n_trials_predict if n_trials is None else n_trials
         if not isinstance(n_trials, Integral) or n_trials < 1:
             raise ValueError(f"n_trials must be a positive integer, got {n_trials!r}.")
-        external = np.asarray(external, float)
-        if external.shape not in ((), (self.n_features_in_,)):
+        external = to_numbers(external, float, "external")
+        legal = external.shape in ((), (self.n_features_in_,))
+        if not legal or not np.isfinite(external).all():
             raise ValueError(
-                f"external must be a number or one for each of the {self.n_features_in_} cells, "
-                f"got shape {external.shape}."
+                f"external must be a finite number or one for each of the {self.n_features_in_} "
+                f"cells, got {external!r}."
             )
         rng = np.random.RandomState(self._seed) if random_state is None else random_state
         return self._simulate(X, n_trials, n_times, check_random_state(rng), external)
@@ -662,9 +684,16 @@ def running_mean(series, half_width):
 
 def correlations(found, wanted):
     """Correlation in time of every condition and cell; NaN where the target is constant."""
-    found, wanted = (x - x.mean(1, keepdims=True) for x in (found, wanted))
-    size = np.sqrt((found**2).sum(1) * (wanted**2).sum(1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = (found * wanted).sum(1) / size
-    silent = (found**2).sum(1) == 0
-    return np.where(silent & ((wanted**2).sum(1) > 0), 0.0, correlation)
+    silent, constant = (is_rounding(x.min(1), x.max(1)) for x in (found, wanted))
+    found, wanted = map(_unit_deviations, (found, wanted))
+    correlation = np.where(silent, 0.0, (found * wanted).sum(1))
+    return np.where(constant, np.nan, correlation)
+
+
+def _unit_deviations(series):
+    """Deviations from the mean over axis 1, of length 1 if there are any; in any units."""
+    deviations = series - series.mean(1, keepdims=True)
+    largest = np.abs(deviations).max(1, keepdims=True)
+    deviations = deviations / np.where(largest > 0, largest, 1.0)
+    length = np.sqrt((deviations**2).sum(1, keepdims=True))
+    return deviations / np.where(length > 0, length, 1.0)

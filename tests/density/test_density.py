@@ -173,6 +173,18 @@ def test_false_alarms_of_short_trajectories_are_rare():
     assert np.mean(np.abs(z) > 1.96) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
 
 
+def test_what_overflows_has_no_p_value(normal):
+    with np.errstate(all="ignore"):
+        moments = generator_moments(Langevin(lambda x: -x, [[1.0]]), 1e200 * np.ones((50, 1)))
+    assert np.isnan(moments.p_value) or moments.p_value < 1e-3
+
+
+@pytest.mark.parametrize("change", [{"X": [[np.nan], [1.0]]}, {"length_scale": 0.0}])
+def test_frequencies_of_what_is_no_number(change):
+    with pytest.raises(ValueError, match=r"NaN|length_scale must be"):
+        random_frequencies(**{"X": [[0.0], [1.0]]} | change)
+
+
 def test_what_does_not_move_has_no_z():
     still = generator_moments(Langevin(lambda x: 0 * x, [[0.0]]), [[1.0], [2.0]])
     assert still.statistic == 0

@@ -114,6 +114,20 @@ def test_constant_images():
         GaborEncoder(2).fit(np.zeros((3, 4)))
 
 
+def test_dark_images_have_their_contrast(digits):
+    X = digits[:50].copy()
+    X[3] *= 1e-170
+    found = ContrastNormalizer("per_image").fit(digits[:50]).transform(X)
+    assert_allclose(found, ContrastNormalizer("per_image").fit_transform(digits[:50]), rtol=1e-10)
+    assert np.isfinite(GaborEncoder(2).fit(X).explained_energy_)
+
+
+@pytest.mark.parametrize("size", [0.0, -1.0, np.nan])
+def test_filters_without_a_size(size):
+    with pytest.raises(ValueError, match="size > 0"):
+        gabor_filters([0.0], [size], [[0.0, 0.0]], (4, 4))
+
+
 def test_filters_of_another_size_are_refused(digits):
     with pytest.raises(ValueError, match="as many columns as the images have pixels, 64"):
         GaborEncoder(filters=np.ones((3, 16))).fit(digits)

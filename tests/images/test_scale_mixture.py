@@ -189,6 +189,17 @@ def test_reconstruction_is_the_mean_image():
     np.testing.assert_allclose(images, inside, rtol=0.1, atol=0.1)
 
 
+def test_likelihoods_of_single_precision_are_those_of_double():
+    """Where the noise is a thousandth of the images, what they leave out is what counts."""
+    rng = np.random.RandomState(0)
+    filters = rng.normal(size=(3, 16))
+    X = rng.gamma(2.0, size=(200, 1)) * rng.normal(size=(200, 3)) @ filters
+    X = (X + 1e-2 * rng.normal(size=X.shape)).astype(np.float32)
+    model = GaussianScaleMixture(filters=filters).fit(X.astype(float))
+    assert model.noise_std_ < 0.02
+    np.testing.assert_allclose(model.score_samples(X), model.score_samples(X.astype(float)))
+
+
 def test_single_precision_in_single_precision_out():
     model = make_model()
     X = model.sample(5, random_state=0)

@@ -201,6 +201,18 @@ def test_learning_in_parts_is_learning_at_once():
     assert parts.n_samples_seen_ == 10
 
 
+def test_a_fit_that_is_refused_forgets_nothing():
+    X = flat(random_maps(30))
+    context = LateralContext((ROWS, COLUMNS)).fit(X[:20])
+    for bad in (np.full_like(X, np.nan), -X, 1e308 * np.ones_like(X)):
+        with pytest.raises(ValueError, match=r"NaN|Negative|too large"):
+            context.set_params(background=1.0).fit(bad)
+    context.set_params(background=0.0).partial_fit(X[20:])
+    assert context.n_samples_seen_ == 30
+    whole = LateralContext((ROWS, COLUMNS)).fit(X)
+    assert_allclose(context.weights_, whole.weights_, atol=1e-12)
+
+
 def test_weights_as_a_connectivity():
     context = LateralContext((ROWS, COLUMNS), spacing=1).fit(flat(random_maps(100)))
     positive = np.maximum(context.connectivity(), 0)

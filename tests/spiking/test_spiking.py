@@ -301,6 +301,7 @@ def test_a_score_without_a_changing_target_is_not_defined(task, network):
         ({"n_trials": 0}, "n_trials"),
         ({"n_trials": 1.5}, "n_trials"),
         ({"external": np.zeros(3)}, "external"),
+        ({"external": np.nan}, "external"),
     ],
 )
 def test_bad_settings_of_simulations_are_refused(task, network, change, message):
@@ -313,6 +314,38 @@ def test_infinite_weights_end_training(task):
     network._rls.weights[0, 0] = np.inf
     with np.errstate(invalid="ignore"), pytest.raises(FloatingPointError, match="loop 2"):
         network.partial_fit(*task)
+
+
+def test_a_loop_that_fails_leaves_the_network_as_it_was(task):
+    X, y = task
+    network = SpikingRegressor(max_iter=1, **SMALL).fit(X, y)
+    before, weights = network.predict(X), network.plastic_weights_.weights.copy()
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError):
+        network.partial_fit(X, y + 1e200)
+    assert_array_equal(network.plastic_weights_.weights, weights)
+    assert_array_equal(network.predict(X), before)
+    assert len(network.loss_curve_) == network.n_iter_ == 1
+    again = SpikingRegressor(max_iter=1, **SMALL).fit(X, y).partial_fit(X, y)
+    assert_array_equal(network.partial_fit(X, y).predict(X), again.predict(X))
+
+
+@pytest.mark.parametrize(
+    "options", [{"penalty": 1e-20}, {"sum_penalty": 1e16}, {"penalty": 1e-5, "dtype": "float32"}]
+)
+def test_penalties_that_cannot_be_inverted_are_refused(task, options):
+    with pytest.raises(ValueError, match=r"penalty=.* is too small beside sum_penalty="):
+        SpikingRegressor(max_iter=1, **SMALL | options).fit(*task)
+
+
+@pytest.mark.parametrize("unit", [1e-170, 1.0, 1e170])
+@pytest.mark.parametrize("value", [0.1, 0.5])
+def test_constant_targets_do_not_count_whatever_they_are(unit, value):
+    found = np.random.RandomState(0).normal(size=(1, 30, 3))
+    wanted = unit * found.copy()
+    wanted[..., 2] = unit * value
+    correlation = correlations(found, wanted)
+    assert_allclose(correlation[0, :2], 1.0, rtol=1e-12)
+    assert np.isnan(correlation[0, 2])
 
 
 @pytest.mark.parametrize("measure", [dale_violations, coupling_drift, coupling_spectrum])
