@@ -196,7 +196,7 @@ class LateralContext(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         return self._learn(X, first=not hasattr(self, "_sums"))
 
-    def _learn(self, X, *, first):
+    def _learn(self, X: ArrayLike, *, first: bool) -> Self:
         X = validate_data(self, X, reset=first)
         _refuse_negative(X)
         # whole, if this one is interrupted
