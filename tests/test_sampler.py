@@ -271,7 +271,7 @@ def test_bad_targets_are_refused(mean, covariance, message):
         ({"cost_weights": (1, 2)}, "three numbers"),
         ({"cost_weights": (0, 0, 0)}, "three numbers"),
         ({"cost_weights": "none"}, "cost_weights"),
-        ({"window": 0.1}, "duration"),
+        ({"window": 0.1}, "window must"),
         ({"generative_model": BaseEstimator()}, "generative_model"),
         ({"moments": "exact"}, "moments"),
     ],

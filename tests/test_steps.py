@@ -14,7 +14,7 @@ from ssn_estimators.inspection import oscillations
 from ssn_estimators.plotting import TrajectoryDisplay
 from ssn_estimators.simulation import lasting
 
-X = np.random.RandomState(0).uniform(size=(40, 6))
+X = np.random.RandomState(0).uniform(size=(40, 9))  # as many as models of the zoo may be fitted to
 LABELS = np.arange(40) % 2
 NETWORKS = [e for e in ESTIMATORS if isinstance(e, BaseSSN)]
 # multiples of 0.3, 1.5 and 3

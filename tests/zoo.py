@@ -82,7 +82,7 @@ ESTIMATORS = [
     GMMFlow(2, n_layers=2, hidden_layer_sizes=(8,), max_iter=10),
     GaborEncoder(3),
     GaussianScaleMixture(3, max_iter=20),
-    CircuitRegressor(n_starts=2),
+    CircuitRegressor(n_starts=2, random_state=0),
     SSNSampler(
         GaussianScaleMixture(2, max_iter=10),
         max_iter=3,
