@@ -176,8 +176,11 @@ class Steady:
     def outputs(self, theta):
         """Of shape (n_conditions, n_outputs); NaN where the state is lost."""
         arrays = self.parameters.arrays(theta)
-        drive = self.conditions.drive(arrays)
-        u = newton(self.conditions, arrays, drive, self._expected(theta))
+        if np.array_equal(theta, self.here.theta):
+            u = self.here.u  # at the edge of stability Newton steps need not stay where they led
+        else:
+            drive = self.conditions.drive(arrays)
+            u = newton(self.conditions, arrays, drive, self._expected(theta))
         if self.guarded and np.isfinite(u).all():
             stable = (spectral_abscissae(self.conditions, arrays, u) < 0).all()
             u = u if stable else np.full_like(u, np.nan)

@@ -116,6 +116,25 @@ def test_jacobian_by_finite_differences(response, gamma):
     assert_allclose(found, differences, atol=1e-6 * np.abs(differences).max())
 
 
+def test_a_state_found_stays_found():
+    """Next to a fold, where a Newton step from a state may leave it, fits could end without one."""
+    circuit = Circuit([[1.0, 0.0], [0.0, -1.0]], n_excitatory=1, k=0.04, gamma=2.0)
+    regressor = CircuitRegressor(circuit, [Free("baseline", scale="linear")], baseline=6.0)
+    model = model_of(regressor, np.zeros((1, 2)), 2)
+    conditions = model.conditions(np.zeros((1, 2)), np.zeros((1, 2)))
+    near, n_found = model.parameters.start, 0
+    theta = near + (6.25 + 5e-12 - 6.0)  # no state, but to rounding: the fold is at 1 / 4k = 6.25
+    for below in np.geomspace(1e-5, 1e-4, 100):
+        u = np.array([[12.5 - below, (np.sqrt(2) - 1) / 0.08]])
+        steady = Steady(model.parameters, conditions, near, u)
+        outputs = steady.outputs(theta)
+        if np.isfinite(outputs).all():
+            n_found += 1
+            steady.jacobian(theta)
+            assert_array_equal(steady.outputs(theta), outputs)
+    assert n_found > 20
+
+
 def test_size_and_contrast():
     """Every start comes to the same minimum, no worse than the truth; intervals hold it."""
     circuit, inputs, extra, rates, error = size_contrast()
