@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from joblib import Parallel, delayed
 
-from ssn_estimators.fitting.starts import descended
+from ssn_estimators.fitting.starts import bounds_within, descended
 from ssn_estimators.fitting.steady import Steady
 
 __all__ = ["profile_intervals"]
@@ -103,8 +103,11 @@ def _held(problem, here, value, number, direction):
     along = (value - here.theta[number]) * direction
     farthest = LONGEST_STEP * np.where(parameters.is_log, 1.0, parameters.spread)
     for change in (np.clip(along, -farthest, farthest), np.zeros(len(direction))):
-        start = np.clip(here.theta + change, parameters.low, parameters.high)
+        start = np.clip(here.theta + change, *bounds_within(parameters))
         start[number] = value
-        if np.isfinite(steady.outputs(start)).all():
-            return descended(problem, start, steady.last.u, 100, TOLERANCE, held=number)
+        if not np.isfinite(steady.outputs(start)).all():
+            continue
+        u = steady.last.u
+        if np.isfinite(problem.cost_of_others(start, u, problem.follower())):
+            return descended(problem, start, u, 100, TOLERANCE, held=number)
     return None

@@ -14,7 +14,7 @@ from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.fitting.leading import led_back
 from ssn_estimators.fitting.steady import Steady, fixed_points_of, spectral_abscissae
 
-__all__ = ["Descent", "descended", "descents", "is_reached", "warn_of"]
+__all__ = ["Descent", "bounds_within", "descended", "descents", "is_reached", "warn_of"]
 
 POOL = 2  # draws of a start, of which those with the least cost are taken first
 ROUNDS = 10  # of draws, and of starts in place of those that failed
@@ -55,7 +55,7 @@ def descents(problem, n_starts, rng, *, max_iter, tol, n_jobs, lead=False):
         If none of many has a stable state.
     """
     parameters = problem.parameters
-    first = np.clip(parameters.start, *_inside(parameters))
+    first = np.clip(parameters.start, *bounds_within(parameters))
     pool, n_drawn, n_lost, n_led = [], 0, 0, 0
     found, wanted = [], n_starts
     for _ in range(ROUNDS):
@@ -108,7 +108,7 @@ def _led(problem, thetas, n_wanted, n_jobs):
     return found
 
 
-def _inside(parameters):
+def bounds_within(parameters):
     """Bounds a little further in, in which least squares must start."""
     low, high = parameters.low, parameters.high
     with np.errstate(invalid="ignore"):
@@ -118,7 +118,7 @@ def _inside(parameters):
 
 def _drawn(parameters, n, rng):
     thetas = parameters.start + parameters.spread * rng.normal(size=(n, len(parameters)))
-    return np.clip(thetas, *_inside(parameters))
+    return np.clip(thetas, *bounds_within(parameters))
 
 
 def _descent(problem, theta, u, max_iter, tol):

@@ -167,6 +167,17 @@ def test_a_circuit_is_recovered_from_simulations():
     assert (model.explained_variance_covariances_[0] > 0.95).all()
 
 
+def test_profiles_go_past_states_that_oscillate():
+    """They have no covariances, though they are fixed points; the profile stopped the fit there."""
+    values = seen(pair(), 1.0 + X * [1.0, 1.0], "u")
+    own = Covariances(X, values, 0.5 * np.abs(values), of="u")
+    options = {"input_map": TO_BOTH, "baseline": 1.0, "n_starts": 1, "intervals": "profile"}
+    model = CircuitRegressor(pair(), ["weights", "tau"], **options).fit(covariances=own)
+    low, high = model.intervals_.T
+    truth = np.append(WEIGHTS, [20.0, 10.0])
+    assert ((low < truth) & (truth < high)).all()
+
+
 def test_errors_are_those_of_a_hundred_samples():
     rng, covariance = np.random.RandomState(0), np.array([[2.0, 0.8], [0.8, 1.0]])
     samples = rng.multivariate_normal(np.zeros(2), covariance, size=(4000, 100))
