@@ -38,6 +38,9 @@ __all__ = [
 ]
 
 
+SAME = 1e-9  # of rates, relative; what differs by less is rounding
+
+
 class Peak(NamedTuple):
     """Where a response is largest.
 
@@ -112,11 +115,14 @@ class ContrastResponse:
         peak : Peak
             The largest mean rate between the first and the last of the contrasts, and where it is,
             between those given too. NaN if it is at the last one, or the last one with a stable
-            state: there is no supersaturation.
+            state, as those of a rate that does not change: there is no supersaturation.
         """
         of = self._mean_rate(population)
         rates = of(self.contrasts)
-        highest = int(np.nan_to_num(rates).argmax())
+        known = rates[np.isfinite(rates)]
+        # the last of those that are the highest but for rounding: constant rates have no peak
+        like_highest = np.flatnonzero(rates >= (1 - SAME) * known.max(initial=0.0))
+        highest = like_highest[-1] if len(known) else len(rates) - 1
         if highest == len(rates) - 1 or np.isnan(rates[highest + 1]):
             return Peak(np.nan, np.nan)
         low, high = self.contrasts[max(highest - 1, 0)], self.contrasts[highest + 1]
@@ -152,7 +158,8 @@ class ContrastResponse:
             return of(2 * contrasts) - 2 * of(contrasts) + rest
 
         found = excess(self.contrasts)
-        falls = np.flatnonzero((found[:-1] > 0) & (found[1:] <= 0))
+        faster = found > SAME * of(2 * self.contrasts)
+        falls = np.flatnonzero(faster[:-1] & (found[1:] <= 0))
         if not len(falls):
             return np.nan
         low, high = self.contrasts[falls[0]], self.contrasts[falls[0] + 1]
@@ -274,10 +281,12 @@ class SizeTuning:
     def preferred_size(self) -> np.ndarray:
         """The size with the largest rate: ndarray of shape (..., n_cells).
 
-        NaN for cells that fire at no size, or without a stable state at one of them.
+        The first of those with the same rate but for rounding; NaN for cells that fire at no size,
+        or without a stable state at one of them.
         """
-        preferred = self.sizes[np.nan_to_num(self.rates).argmax(-2)]
-        return np.where(self.rates.max(-2) > 0, preferred, np.nan)
+        highest = self.rates.max(-2, keepdims=True)
+        preferred = self.sizes[(self.rates >= (1 - SAME) * highest).argmax(-2)]
+        return np.where(highest[..., 0, :] > 0, preferred, np.nan)
 
     def by_population(self) -> SizeTuning:
         """The same of the mean rate of each population.

@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from ssn_estimators import Circuit
 from ssn_estimators.inspection import (
+    SizeTuning,
     contrast_response,
     is_inhibition_stabilized,
     normalization,
@@ -77,6 +78,26 @@ def test_baselines_are_not_responses():
     assert_allclose(response.rates[:, 0], [1, 4, 9])
     assert np.isnan(response.sublinear_onset())
     assert np.isnan(response.supersaturation()).all()
+
+
+@pytest.mark.parametrize("baseline", [0.0, 0.3])
+def test_rates_that_are_constant_or_linear_but_for_rounding_have_no_peak_or_onset(baseline):
+    linear = Circuit([[0.3, -0.2], [0.4, -0.1]], n_excitatory=1, k=0.7, gamma=1.0)
+    contrasts = np.linspace(0.1, 9.0, 40)
+    response = contrast_response(linear, 1.0, contrasts, baseline=baseline)
+    assert np.isnan(response.sublinear_onset())
+    for pattern in ([0.0, 0.0], [-1.0, 1.0]):  # no input, or none that E cells answer to
+        response = contrast_response(linear, pattern, contrasts, baseline=[-baseline, baseline])
+        assert np.isnan(response.supersaturation()).all()
+    constant = contrast_response(linear, 0.0, contrasts, baseline=5.0)
+    assert np.isnan(constant.supersaturation()).all()
+    assert np.isnan(constant.sublinear_onset())
+
+
+def test_the_preferred_size_is_the_first_of_those_alike_but_for_rounding():
+    rates = np.array([[1.0, 0.0, np.nan], [2.0, 0.0, 1.0], [2.0 + 1e-12, 0.0, 2.0]])
+    tuning = SizeTuning(np.array([1.0, 2.0, 3.0]), rates, np.array(["E", "E", "I"]))
+    assert_allclose(tuning.preferred_size, [2.0, np.nan, np.nan])
 
 
 def test_size_tuning():
