@@ -1,17 +1,24 @@
 """Small helpers around torch that every estimator shares."""
 
+from __future__ import annotations
+
 import math
 import os
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 from torch.nn.functional import cross_entropy
+
+if TYPE_CHECKING:
+    from ssn_estimators._typing import Decorated
 
 __all__ = [
     "MOST",
@@ -27,6 +34,7 @@ __all__ = [
     "labels_and_weights",
     "learning_rate",
     "loss_of_labels",
+    "made_on_cpu",
     "on_cpu",
     "resolve_device",
     "restore",
@@ -64,6 +72,17 @@ def on_cpu():
     """
     usual = torch.get_default_device().type == "cpu"
     return nullcontext() if usual else torch.device("cpu")
+
+
+def made_on_cpu(function: Decorated) -> Decorated:
+    """Decorator: a function that runs in the context of :func:`on_cpu`."""
+
+    @wraps(function)
+    def run(*args, **kwargs):
+        with on_cpu():
+            return function(*args, **kwargs)
+
+    return cast("Decorated", run)
 
 
 def to_tensor(array, dtype=np.float64, name="array"):

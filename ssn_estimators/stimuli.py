@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["annulus", "bar", "bump", "for_types", "grating", "in_time", "plaid", "uniform"]
 
+ROUNDING = 1e-9  # of distances, relative to the extent of a space
 EDGES = {"logistic": expit, "erf": ndtr}
 LEGAL = {  # numbers, by the words of errors; comparisons are false for NaN
     "finite": lambda x: abs(x) < np.inf,
@@ -96,14 +97,14 @@ def bump(
     space : Space
         Where the cells are.
     width : float or array-like of shape (n_stimuli,)
-        w > 0 in the unit of the space, in degrees about an orientation, and in radians for
-        "von_mises".
+        w > 0 in the unit of the space, about an orientation in that of the orientation, and in
+        radians for "von_mises".
     place : float or array-like, default=None
         Centre: of shape (n_dimensions,) or (n_stimuli, n_dimensions), in one dimension also a
         number or an array of shape (n_stimuli,). None means 0, unless there is an orientation.
     orientation : float or array-like of shape (n_stimuli,), default=None
         In degrees, instead of a place: d is the difference to the preferred orientation of a
-        position, or to the position itself on a ring without such.
+        position, or to the position itself on a ring without such, in the unit of that ring.
     profile : {"gaussian", "von_mises"}, default="gaussian"
         Shape; "von_mises" on rings or about orientations only.
     contrast : float or array-like of shape (n_stimuli,), default=1.0
@@ -203,7 +204,7 @@ def bar(
            [0., 1., 1., 1., 0.]])
     """
     length, contrast = _column("length", length), _column("contrast", contrast)
-    step = _edge(edge, edge_width)
+    step = _edge(space, edge, edge_width)
     offset = _offset(space, place)
     _check_lengths(length=length, contrast=contrast, place=offset[..., 0], edge_width=step.width)
     pattern: np.ndarray = np.ones(space.n_positions) * contrast
@@ -235,10 +236,10 @@ def grating(
     space : Space
         Where the cells are.
     orientation : float or array-like of shape (n_stimuli,), default=None
-        In degrees. On a ring without preferred orientations the position is the preferred one.
-        None means that all cells see the grating alike.
+        In degrees. On a ring without preferred orientations the position is the preferred one, and
+        the unit that of the ring. None means that all cells see the grating alike.
     width : float or array-like of shape (n_stimuli,), default=None
-        w > 0 in degrees, for an orientation only.
+        w > 0 in the unit of the orientation, for an orientation only.
     radius : float or array-like of shape (n_stimuli,), default=None
         R >= 0 in the unit of the space; None for a grating without end.
     place : float or array-like, default=None
@@ -273,7 +274,7 @@ def grating(
     >>> grating(space, 30.0, 20.0, radius=1.5).round(3)
     array([0.   , 0.325, 1.   , 1.   , 0.   ])
     """
-    pattern, step = _tuned(space, orientation, width, contrast), _edge(edge, edge_width)
+    pattern, step = _tuned(space, orientation, width, contrast), _edge(space, edge, edge_width)
     if radius is None:
         if place is not None or edge is not None:
             raise ValueError("place and edge count with a radius only.")
@@ -335,7 +336,7 @@ def annulus(
     >>> annulus(line(7), 1.5, 2.5)
     array([0., 1., 0., 0., 0., 1., 0.])
     """
-    pattern, step = _tuned(space, orientation, width, contrast), _edge(edge, edge_width)
+    pattern, step = _tuned(space, orientation, width, contrast), _edge(space, edge, edge_width)
     inner, outer = _column("inner", inner), _column("outer", outer)
     distance = _distance(space, place)
     _check_lengths(pattern=pattern, inner=inner, outer=outer, place=distance, edge_width=step.width)
@@ -491,8 +492,8 @@ def in_time(drives: Sequence[ArrayLike], durations: ArrayLike, dt: float = 1.0) 
     steps = durations / dt
     if not is_whole(steps).all():
         raise ValueError(f"durations must be multiples of dt={dt:g} ms, got {durations}.")
-    if not ((steps >= 0) & (steps.sum() <= MOST)).all():
-        raise ValueError(f"durations must be >= 0 and finite, got {durations}.")
+    if not ((steps >= 0) & (steps.sum() > 0) & (steps.sum() <= MOST)).all():
+        raise ValueError(f"durations must be >= 0, not all 0, and finite, got {durations}.")
     return np.concatenate(
         [np.repeat(drive[None], round(n), 0) for drive, n in zip(each, steps, strict=True)]
     )
@@ -515,11 +516,13 @@ def _check_lengths(**columns):
         raise ValueError(f"there must be as many of each as there are stimuli, got {lengths}.")
 
 
-def _edge(edge, width):
+def _edge(space, edge, width):
     if edge is None:
         if width is not None:
             raise ValueError("edge_width counts with an edge only.")
-        return Edge(lambda inside: (inside >= 0).astype(float), 1.0)
+        # a position on the border is within it, however its distance was computed
+        least = -ROUNDING * np.ptp(space.positions, axis=0).max()
+        return Edge(lambda inside: (inside >= least).astype(float), 1.0)
     if not isinstance(edge, str) or edge not in EDGES:
         raise ValueError(f"edge must be None or one of {list(EDGES)}, got {edge!r}.")
     if width is None:

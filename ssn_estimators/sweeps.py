@@ -386,6 +386,8 @@ class _Work:
         rows = {}
         for i, parameters, circuit, one in zip(numbers, points, circuits, found, strict=True):
             values = (self.summaries or _mean_rates)(one, circuit)
+            if isinstance(values, Mapping) and "diverged" in values:
+                raise ValueError("summaries cannot be called 'diverged', as that of all trials.")
             share = sum(map(sum, one.diverged.tolist())) / (len(one.mean) * self.trials.n_trials)
             rows[i] = {"diverged": share} | _numbers(values, parameters)
         return rows

@@ -395,6 +395,31 @@ def test_environments_without_trials_are_refused():
         from_neurogym(silent, 3)
 
 
+def test_trials_of_other_types_and_shapes():
+    env = Waiting()
+    draw, n_drawn = env.new_trial, iter(range(1000))
+
+    def new_trial():
+        told = draw()
+        if next(n_drawn) % 2:
+            env.ob, env.gt = env.ob + 0.5, env.gt + 0.25
+        else:
+            env.ob = env.ob.astype(int)
+        return told
+
+    env.new_trial = new_trial
+    trials = from_neurogym(env, 4, random_state=0)
+    assert_allclose(trials.X[1, : trials.lengths[1]].min(), 0.5)
+    assert_allclose(trials.y[1, 0], 0.25)
+    for ob in (np.zeros((2, 1)), np.zeros((2, 3))):
+        env.new_trial = lambda ob=ob: setattr(env, "ob", ob) or setattr(env, "gt", np.zeros(2))
+        from_neurogym(env, 2)
+    shapes = iter([1, 3, 1, 3])
+    env.new_trial = lambda: setattr(env, "ob", np.zeros((2, next(shapes))))
+    with pytest.raises(ValueError, match="must keep their shape"):
+        from_neurogym(env, 4)
+
+
 def test_the_library_itself():
     neurogym = pytest.importorskip("neurogym")
     trials = from_neurogym(neurogym.make("DelayMatchSample-v0", dt=100), 20, random_state=0)

@@ -18,6 +18,7 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+import joblib
 import numpy as np
 import pytest
 import sklearn
@@ -30,7 +31,14 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_info
 from zoo import ESTIMATORS, METHODS, short_confirmations, small
 
-from ssn_estimators import DivergenceError, SpikingRegressor
+from ssn_estimators import (
+    Circuit,
+    DivergenceError,
+    SpikingRegressor,
+    inspection,
+    simulate,
+    stationary_moments,
+)
 
 # numbers that half precision holds, so that arrays of any precision are the same table
 X = np.random.RandomState(0).randint(0, 64, (60, 9)) / 8
@@ -254,6 +262,44 @@ def test_what_the_caller_has_set(case, surroundings):
     estimator, expected = case
     with SURROUNDINGS[surroundings]():
         assert_same(answers(fitted(estimator)), expected)
+
+
+FUNCTIONS = [
+    inspection.bifurcations,
+    inspection.closure_bias,
+    inspection.coherence,
+    inspection.cross_spectrum,
+    inspection.ei_balance,
+    inspection.fixed_points,
+    inspection.jacobian,
+    inspection.lfp_spectrum,
+    inspection.oscillations,
+    inspection.perturb,
+    inspection.power_spectrum,
+    inspection.response_matrix,
+    inspection.spectral_abscissa,
+    inspection.steady_states,
+    inspection.transient_amplification,
+    simulate,
+    stationary_moments,
+]
+MORE = {  # what they take besides a circuit and its drive
+    "bifurcations": ([0.0, 1.0],),
+    "coherence": ([5.0], "E", "I"),
+    "perturb": ("I", 0.1),
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_functions_of_circuits_heed_no_default_device(function):
+    pair = Circuit([[1.25, -0.65], [1.2, -0.5]], n_excitatory=1, noise_factor=0.2)
+    name, drive = function.__name__, [[2.0, 2.0], [5.0, 4.0]]
+    more = ([5.0],) if "spectrum" in name else MORE.get(name, ())
+    seed = {"random_state": 0} if name in ("closure_bias", "simulate", "perturb") else {}
+    expected = function(pair, drive, *more, **seed)
+    with default_device():
+        found = function(pair, drive, *more, **seed)
+    assert joblib.hash(found) == joblib.hash(expected)
 
 
 def test_nothing_global_is_changed(case):

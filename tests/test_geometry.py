@@ -302,6 +302,9 @@ def test_sparse_weights_are_the_same(space, normalize, reach):
     given_signs = signed(sparse, [1, -1])
     assert isinstance(given_signs, csr_array)
     assert_allclose(given_signs.toarray(), signed(dense, [1, -1]), rtol=1e-12)
+    for kind in (bool, np.uint8, np.int64, np.float32):  # such as adjacency matrices
+        whole = (dense != 0).astype(kind)
+        assert_array_equal(signed(csr_array(whole), [1, -1]).toarray(), signed(whole, [1, -1]))
 
 
 def test_large_sheets_need_no_matrix_of_all_pairs():

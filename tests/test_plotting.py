@@ -389,6 +389,41 @@ def test_tuning_around_what_cells_prefer():
     np.testing.assert_allclose(display.lines_[0].get_xdata(), np.radians(x), atol=1e-6)
 
 
+@pytest.mark.parametrize("n", [12, 18, 36, 101])
+def test_each_stimulus_has_the_bin_that_is_its_own(n):
+    """Their edges are stimuli themselves, which rounding put into the bin before."""
+    cells = np.arange(n) * 180 / n
+    rates = np.exp(np.cos(np.radians(2 * (cells[:, None] - cells))))
+    around = TuningDisplay(
+        values=cells, rates=rates, types=["E"] * n, preferred=cells, period=180.0
+    ).plot(n_bins=n)
+    x, y = around.lines_[0].get_xydata().T
+    np.testing.assert_allclose(np.diff(x), 180 / n)
+    np.testing.assert_allclose(x[0], -90 + 90 / n)
+    to_centre = 90 / n if n % 2 == 0 else 0.0  # of a bin, from the stimulus in it
+    np.testing.assert_allclose(y, np.exp(np.cos(np.radians(2 * (x - to_centre)))))
+    plain = TuningDisplay(values=np.arange(n), rates=rates, types=["E"] * n).plot(n_bins=n - 1)
+    assert len(plain.lines_[0].get_xdata()) == n - 1
+
+
+@pytest.mark.parametrize(
+    ("change", "n_bins", "message"),
+    [
+        ({}, 0, "n_bins"),
+        ({}, 1.5, "n_bins"),
+        ({}, "2", "n_bins"),
+        ({"period": 0.0}, 2, "period"),
+        ({"period": np.nan}, None, "period"),
+        ({"period": -180.0}, None, "period"),
+        ({"rates": np.full((2, 1), np.nan)}, None, "a rate that is known"),
+    ],
+)
+def test_tuning_that_cannot_be_drawn(change, n_bins, message):
+    known = {"values": [1.0, 2.0], "rates": [[1.0], [2.0]], "types": ["E"], "preferred": [0.0]}
+    with pytest.raises(ValueError, match=message):
+        TuningDisplay(**known | change).plot(n_bins=n_bins)
+
+
 def test_tuning_of_circuits_and_networks(fitted, blobs):
     drives, values = [[2.0, 2.0], [5.0, 5.0]], [1.0, 2.0]
     display = TuningDisplay.from_circuit(CIRCUIT, drives, values, label="strength (mV)")

@@ -70,6 +70,32 @@ def test_steady_states_are_those_of_dense_weights(form):
     assert_allclose(silent.abscissa, -1 / circuit.tau_states.max())
 
 
+@pytest.mark.parametrize("weight", [0.9, 1.2, 1.5, 3.0])
+def test_a_chain_of_cells_is_as_stable_as_each(weight):
+    """Its matrix is far from normal: Krylov methods see eigenvalues that are none."""
+    chain = diags_array(np.full(59, weight), offsets=-1, format="csr")
+    drive = np.full((1, 60), 2 - 2 * weight)
+    drive[0, 0] = 2.0
+    found = steady_states(Circuit(chain, 60, k=1.0, gamma=1.0), drive)
+    assert found.stable.all()
+    assert_allclose(found.u, 2.0)
+    assert_allclose(found.abscissa, -0.05, rtol=1e-9)
+
+
+@forms
+@pytest.mark.parametrize("density", [0.01, 0.03, 0.1])
+def test_stability_of_groups_of_cells_that_act_on_each_other(form, density):
+    rng = np.random.RandomState(0)
+    for _ in range(3):
+        weights = 0.5 * rng.uniform(size=(80, 80)) * (rng.uniform(size=(80, 80)) < density)
+        weights[:, 40:] *= -1
+        circuit = Circuit(csr_array(weights), 40, k=0.04, tau_e=20.0, tau_i=35.0, **form)
+        drive = rng.uniform(-3, 8, (4, 80))
+        found, expected = steady_states(circuit, drive), steady_states(dense(circuit), drive)
+        assert_allclose(found.u, expected.u, rtol=1e-8)
+        assert_allclose(found.abscissa, expected.abscissa, rtol=1e-7)
+
+
 def test_runaway_is_seen():
     circuit = circuit_of()
     strong = replace(

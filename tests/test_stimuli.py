@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import erf
 
-from ssn_estimators.geometry import Space, line, orientation_map, ring, sheet
+from ssn_estimators.geometry import Space, connect, line, orientation_map, ring, sheet
 from ssn_estimators.stimuli import annulus, bar, bump, for_types, grating, in_time, plaid, uniform
 
 LINE = line(101, 1 / 3)
@@ -82,6 +82,20 @@ def test_a_grating_in_a_disc():
     assert_allclose(grating(SHEET, **options), disc)
     assert_allclose(grating(SHEET, 20.0, 32.0), tuning)
     assert_allclose(grating(SHEET, 200.0, 32.0), tuning)
+
+
+@pytest.mark.parametrize("n", [12, 50, 180])
+def test_cells_on_a_border_are_within_it_on_both_sides(n):
+    """However their distances are rounded."""
+    space = ring(n, 180.0)
+    spacing = 180.0 / n
+    for whole in range(1, n // 2 - 1):
+        for place in (0.0, 5 * spacing):
+            assert grating(space, radius=whole * spacing, place=place).sum() == 2 * whole + 1
+            assert bar(space, 2 * whole * spacing, place=place).sum() == 2 * whole + 1
+            assert annulus(space, whole * spacing, whole * spacing, place=place).sum() == 2
+    assert connect(line(11, 0.1), 1.0, 1.0, reach=0.3)[5].astype(bool).sum() == 7
+    assert grating(line(11, 0.1), radius=0.3).sum() == 7
 
 
 def test_an_annulus_is_what_a_disc_leaves_of_a_larger_one():

@@ -336,6 +336,12 @@ def test_bad_options_fail_before_work(tmp_path, change, error, message):
         (lambda x: {"y": 1}, {"summaries": print}, ValueError, "summaries would not count"),
         (lambda x: network(1.0, 1.0, 1), {"summaries": lambda *_: 3}, TypeError, "must be a dict"),
         (lambda x: network(np.nan, 1.0, 1), {}, ValueError, "finite"),
+        (
+            lambda x: network(1.0, 1.0, 1),
+            {"summaries": lambda *_: {"diverged": 1.0}},
+            ValueError,
+            "cannot be called 'diverged'",
+        ),
     ],
 )
 def test_functions_that_return_something_else(point, options, error, message):

@@ -48,8 +48,8 @@ def from_neurogym(
         X : ndarray of shape (n_samples, n_timesteps, n_channels), float32
             Observations.
         y : ndarray of shape (n_samples, n_timesteps), int
-            Right actions; if they are vectors, of shape (n_samples, n_timesteps, n_outputs) and
-            float32.
+            Right actions; float32 if they are not whole, or vectors, of shape (n_samples,
+            n_timesteps, n_outputs).
         mask : ndarray of shape (n_samples, n_timesteps), float32
             1 until the end of a trial.
         lengths : ndarray of shape (n_samples,), int
@@ -64,7 +64,8 @@ def from_neurogym(
     TypeError
         If the environment has no trials.
     ValueError
-        If a trial has no observations, or not one right action for each.
+        If a trial has no observations, or not one right action for each, or shapes change from
+        trial to trial.
 
     References
     ----------
@@ -92,10 +93,11 @@ def from_neurogym(
     lengths = np.array([len(seen) for seen in observations])
     X = _padded(observations, lengths)
     y = _padded(actions, lengths)
+    are_labels = y.ndim == 2 and bool((y == np.floor(y)).all())
     mask = np.arange(X.shape[1]) < lengths[:, None]
     return Bunch(
         X=X.astype(np.float32),
-        y=y.astype(np.int64 if y.ndim == 2 else np.float32),
+        y=y.astype(np.int64 if are_labels else np.float32),
         mask=mask.astype(np.float32),
         lengths=lengths,
         trials=told,
@@ -128,7 +130,10 @@ def _shown(env):
 
 
 def _padded(parts, lengths):
-    padded = np.zeros((len(parts), lengths.max(), *parts[0].shape[1:]), parts[0].dtype)
+    shapes = {part.shape[1:] for part in parts}
+    if len(shapes) > 1:
+        raise ValueError(f"observations and actions must keep their shape, got {sorted(shapes)}.")
+    padded = np.zeros((len(parts), lengths.max(), *parts[0].shape[1:]), np.result_type(*parts))
     for row, part in zip(padded, parts, strict=True):
         row[: len(part)] = part
     return padded

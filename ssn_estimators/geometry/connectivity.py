@@ -220,6 +220,8 @@ def signed(weights: SparseLike, signs: ArrayLike) -> np.ndarray | csr_array:
     if not issparse(weights):
         return weights * columns
     rows = csr_array(weights)
+    if rows.dtype.kind != "f":  # such as those of an adjacency matrix, which have no sign
+        rows = rows.astype(float)
     data = rows.data * columns.astype(rows.dtype)[rows.indices]
     return csr_array((data, rows.indices, rows.indptr), shape=rows.shape)
 

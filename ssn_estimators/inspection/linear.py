@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.utils import Bunch, gen_batches
 
-from ssn_estimators._torch import to_numbers
+from ssn_estimators._torch import made_on_cpu, to_numbers
 from ssn_estimators.inspection.steady_states import MOST_ENTRIES, eigenvalues, in_double
 from ssn_estimators.stationary.closure import mean_activity
 from ssn_estimators.stationary.moments import moments_of_potentials
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["jacobian", "local_dynamics", "spectral_abscissa"]
 
 
+@made_on_cpu
 def jacobian(
     circuit: Circuit, drive: ArrayLike, *, closure: Literal["gaussian", "linear"] = "gaussian"
 ) -> Array:
     r"""Jacobian of the mean potentials at the stationary state.
 
     :math:`J = T^{-1} (W \mathrm{diag}(E[dr/du]) - I)`, which a small deviation of the mean
-    follows, :math:`\dot{\delta u} = J \delta u`, at fixed variances.
+    follows, :math:`\dot{\delta u} = J \delta u`, at fixed variances. In the rate form it is that of
+    the mean rates, :math:`T^{-1} (\mathrm{diag}(E[dr/du]) W - I)`, with the same eigenvalues.
 
     Parameters
     ----------
@@ -67,6 +69,7 @@ def jacobian(
     return matrix if torch.is_tensor(circuit.weights) else matrix.detach().numpy()
 
 
+@made_on_cpu
 def spectral_abscissa(
     circuit: Circuit, drive: ArrayLike, *, closure: Literal["gaussian", "linear"] = "gaussian"
 ) -> Array:
@@ -151,7 +154,8 @@ def local_dynamics(circuit: Circuit, u: ArrayLike, *, spectrum: bool = False) ->
     flat = u.reshape(-1, circuit.n_neurons)
     values = np.full((len(flat), circuit.n_states), complex(np.nan, np.nan))
     finite = np.isfinite(flat).all(1).nonzero()[0]  # LAPACK aborts on NaN
-    for rows in gen_batches(len(finite), max(1, MOST_ENTRIES // circuit.n_states**2)):
+    size = max(1, MOST_ENTRIES // circuit.n_states**2)
+    for rows in gen_batches(len(finite), size) if len(finite) else ():
         found = eigenvalues(circuit, flat[finite[rows]])
         order = np.argsort(-found.real, axis=1, kind="stable")
         values[finite[rows]] = np.take_along_axis(found, order, axis=1)

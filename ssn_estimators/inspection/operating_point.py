@@ -21,8 +21,9 @@ from ssn_estimators._sklearn import (
     count_steps,
     validate_params,
 )
-from ssn_estimators._torch import to_numbers
+from ssn_estimators._torch import made_on_cpu, to_numbers
 from ssn_estimators.inspection.linear import jacobian, local_dynamics
+from ssn_estimators.inspection.steady_states import in_double, is_near, newton
 from ssn_estimators.simulation import lasting, simulate
 from ssn_estimators.stationary.closure import mean_activity
 from ssn_estimators.stationary.moments import moments_of_potentials
@@ -103,7 +104,7 @@ def fixed_points(
     [1.23, 5.44]
     """
     circuit.dense("searches for all fixed points")
-    circuit, drive = circuit.to_numpy(), _float_drive(circuit, drive)
+    circuit, drive = in_double(circuit), _float_drive(circuit, drive)
     rng, n = check_random_state(random_state), circuit.n_neurons
     places = _checked_places(start, drive, n_starts)
 
@@ -126,14 +127,22 @@ def fixed_points(
             tolerance = 1e-6 * (1 + np.abs(solution.x).max())
             if not np.abs(excess(solution.x)).max() < tolerance:
                 continue
-            if all(np.abs(solution.x - other).max() > SAME_POINT for other in found):
-                found.append(solution.x)
+            if _is_among(found, solution.x):
+                continue
+            # next to where two points have met and ended, the excess is small over a long way
+            point = newton(circuit, own[None], solution.x[None])
+            if is_near(point, solution.x[None])[0] and not _is_among(found, point[0]):
+                found.append(point[0])
         u = np.array(found).reshape(-1, n)
         local = local_dynamics(circuit, u)
         order = np.argsort(local.abscissa)
         measures = {name: values[order] for name, values in local.items()}
         every.append(Bunch(u=u[order], stable=measures["abscissa"] < 0, **measures))
     return every
+
+
+def _is_among(points, u):
+    return any(np.abs(u - other).max() <= SAME_POINT for other in points)
 
 
 def _checked_places(start, drive, n_starts):
@@ -224,8 +233,9 @@ def oscillations(
     oscillations : Bunch
         `oscillating` (bool); `amplitude`, half the range of the potential of the cell that moves
         most, in mV (0 if it does so by less than 0.1 mV, or drifts); `frequency` in Hz, of the
-        strongest component of that cell, NaN where there is no oscillation; all of shape
-        (n_inputs,). Inputs on which the circuit diverges have NaN and count as not oscillating.
+        strongest component of that cell, a multiple of 1 / duration, NaN where there is no
+        oscillation; all of shape (n_inputs,). Inputs on which the circuit diverges have NaN and
+        count as not oscillating.
 
     Examples
     --------
@@ -270,6 +280,7 @@ def oscillations(
     return Bunch(oscillating=amplitude > 0, amplitude=amplitude, frequency=frequency)
 
 
+@made_on_cpu
 def transient_amplification(
     circuit: Circuit,
     drive: ArrayLike,
@@ -323,6 +334,7 @@ def transient_amplification(
     return found
 
 
+@made_on_cpu
 def ei_balance(
     circuit: Circuit, drive: ArrayLike, *, closure: Literal["gaussian", "linear"] = "gaussian"
 ) -> Bunch:

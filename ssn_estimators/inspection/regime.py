@@ -209,7 +209,7 @@ def tangent_kernel(
     if isinstance(model, torch.nn.Module):
         return _module_kernel(model, X, parameters)
     check_is_fitted(model)
-    if hasattr(model, "circuit_"):
+    if all(hasattr(model, name) for name in ("circuit_", "readout_weights_", "transform")):
         return _circuit_kernel(model, X)
     if hasattr(model, "recurrent_weights_") and hasattr(model, "unrolled"):
         return _unrolled_kernel(*model.unrolled(X))

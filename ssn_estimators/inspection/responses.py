@@ -148,7 +148,8 @@ class ContrastResponse:
         Returns
         -------
         contrast : float
-            The first one between the contrasts given; NaN if there is none.
+            The first one between the contrasts given; NaN if there is none, or no stable state on
+            the way to it.
         """
         of = self._mean_rate(population)
         rest = of([0.0])[0]
@@ -163,7 +164,10 @@ class ContrastResponse:
         if not len(falls):
             return np.nan
         low, high = self.contrasts[falls[0]], self.contrasts[falls[0] + 1]
-        return float(brentq(lambda contrast: excess([contrast])[0], low, high, rtol=1e-10))
+        try:
+            return float(brentq(lambda contrast: excess([contrast])[0], low, high, rtol=1e-10))
+        except ValueError:  # no stable state on the way
+            return np.nan
 
     def _mean_rate(self, population):
         """Mean rate of a population as a function of contrasts."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 
 from ssn_estimators._sklearn import COUNT, RANDOM, check_array, validate_params
 from ssn_estimators.images.generative import named
-from ssn_estimators.inspection.stability import network_and_inputs
+from ssn_estimators.inspection.stability import sampler_and_inputs
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
@@ -126,10 +126,12 @@ def sampling_report(
             "sampling_report needs arviz-stats: pip install 'ssn_estimators[diagnostics]'."
         ) from error
     rng = check_random_state(random_state)
-    sampler, X = network_and_inputs(sampler, X)
+    sampler, X = sampler_and_inputs(sampler, X)
     for name, value in (("duration", duration), ("interval", interval)):
         if not isinstance(value, Real) or not 0 < value < math.inf:
             raise ValueError(f"{name} must be a positive time in ms, got {value!r}.")
+    if not isinstance(n_trials, Integral):
+        raise ValueError(f"n_trials must be an integer, got {n_trials!r}.")
     n_draws = math.floor(duration / interval + 1e-9)
     if n_trials < 2 or n_draws < 4:
         raise ValueError(

@@ -11,7 +11,7 @@ from scipy.signal import welch
 from sklearn.utils import Bunch
 
 from ssn_estimators._sklearn import POSITIVE, validate_params
-from ssn_estimators._torch import on_cpu, to_numbers
+from ssn_estimators._torch import made_on_cpu, to_numbers
 from ssn_estimators.inspection.populations import choose_cells
 from ssn_estimators.inspection.steady_states import steady_states
 
@@ -238,6 +238,7 @@ def _like(circuit, found):
     return found if torch.is_tensor(circuit.weights) else found.detach().numpy()
 
 
+@made_on_cpu
 def _transfer(circuit, drive, frequencies, readout, of, start):
     """From white noise of one-sided spectrum 1 / Hz to signals, the rows of `readout`.
 
@@ -256,34 +257,33 @@ def _transfer(circuit, drive, frequencies, readout, of, start):
     through_rates = of == "u" and circuit.dynamics == "rate"
     drive = tensors.check_drive(drive)
     u = _steady(tensors, drive, start)
-    with on_cpu():
-        omega = torch.from_numpy(2 * np.pi * frequencies / 1000).to(drive)  # 1/ms
-        readout = torch.from_numpy(readout).to(drive)
-        tau_eta = circuit.tau_eta
-        # 4, not 2, since it is one-sided; from ms to 1/Hz
-        size = torch.sqrt(4 * tau_eta / (1 + (omega * tau_eta) ** 2) / 1000)
-        n_blocks = -(-len(omega) * circuit.n_neurons**2 // MOST_ENTRIES)
-        blocks = torch.tensor_split(torch.arange(len(omega)), n_blocks)
-        lags = _lags(circuit, omega)
-        found = []
-        for own, gain in zip(u, tensors.gain(u), strict=True):
-            signals = readout
-            if of == "r" or through_rates:
-                signals = (readout @ tensors.weights if through_rates else readout) * gain
-            signals = signals.to(torch.complex128)
-            if own.isnan().any():
-                found.append(signals.new_full((len(omega), *readout.shape), torch.nan))
-                continue
-            parts = []
-            for block in blocks:
-                own_lags, filters = (x[block] for x in lags)
-                matrices = torch.diag_embed(own_lags) - tensors.weights * (filters * gain)[:, None]
-                rows = torch.linalg.solve(matrices, signals[None], left=False)
-                rows = rows @ tensors.noise_factor.to(rows)
-                if through_rates:
-                    rows = rows + (readout @ tensors.noise_factor).to(rows)
-                parts.append(rows * size[block, None, None])
-            found.append(torch.cat(parts))
+    omega = torch.from_numpy(2 * np.pi * frequencies / 1000).to(drive)  # 1/ms
+    readout = torch.from_numpy(readout).to(drive)
+    tau_eta = circuit.tau_eta
+    # 4, not 2, since it is one-sided; from ms to 1/Hz
+    size = torch.sqrt(4 * tau_eta / (1 + (omega * tau_eta) ** 2) / 1000)
+    n_blocks = -(-len(omega) * circuit.n_neurons**2 // MOST_ENTRIES)
+    blocks = torch.tensor_split(torch.arange(len(omega)), n_blocks)
+    lags = _lags(circuit, omega)
+    found = []
+    for own, gain in zip(u, tensors.gain(u), strict=True):
+        signals = readout
+        if of == "r" or through_rates:
+            signals = (readout @ tensors.weights if through_rates else readout) * gain
+        signals = signals.to(torch.complex128)
+        if own.isnan().any():
+            found.append(signals.new_full((len(omega), *readout.shape), torch.nan))
+            continue
+        parts = []
+        for block in blocks:
+            own_lags, filters = (x[block] for x in lags)
+            matrices = torch.diag_embed(own_lags) - tensors.weights * (filters * gain)[:, None]
+            rows = torch.linalg.solve(matrices, signals[None], left=False)
+            rows = rows @ tensors.noise_factor.to(rows)
+            if through_rates:
+                rows = rows + (readout @ tensors.noise_factor).to(rows)
+            parts.append(rows * size[block, None, None])
+        found.append(torch.cat(parts))
     return torch.stack(found)
 
 
@@ -365,6 +365,8 @@ def simulated_spectrum(
     )
     dt = float(times[-1] / len(times))
     n_steps = round(segment / dt)
+    if len(times) < 2:
+        raise ValueError(f"a spectrum needs a simulation of two steps or more, got {len(times)}.")
     if n_steps < 2:
         raise ValueError(f"segment must be at least two steps of {dt:g} ms, got {segment:g}.")
     with np.errstate(over="ignore", invalid="ignore"):  # of trials that diverged

@@ -28,6 +28,7 @@ __all__ = [
     "make_stability_scorer",
     "network_and_inputs",
     "random_surrogate",
+    "sampler_and_inputs",
     "shuffled_surrogate",
     "stability_report",
     "stability_score",
@@ -351,3 +352,11 @@ def network_and_inputs(estimator, X):
         )
     check_is_fitted(estimator)
     return estimator, X
+
+
+def sampler_and_inputs(estimator, X):
+    """The sampler, and the inputs as it gets them."""
+    sampler, X = network_and_inputs(estimator, X)
+    if not hasattr(sampler, "sample"):
+        raise TypeError(f"an SSNSampler is needed, got {type(sampler).__name__}.")
+    return sampler, X

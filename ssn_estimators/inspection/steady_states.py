@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs, gmres
 from sklearn.utils import gen_batches
 
@@ -42,6 +43,7 @@ FEW = 50  # cells, of which matrices of all inputs are worked on at once
 PRECISION = 1e-9  # of a Newton step, after which one more is exact
 NEWTON_STEPS = 30
 LINEAR, KRYLOV = 1e-10, 100  # of sparse systems: relative residual, and vectors before a restart
+MOST_DENSE = 2000  # cells of which a system that GMRES does not solve is solved as a dense one
 MOST_STEPS = 20_000  # of a relaxation
 MOST_ENTRIES = 2**23  # of the matrices of a block of inputs
 
@@ -284,6 +286,9 @@ def newton_step(circuit, u, residual):
         found, failed = gmres(matrix, right, rtol=LINEAR, restart=KRYLOV, maxiter=10)
         if not failed:
             step[:] = found
+        elif len(right) <= MOST_DENSE:
+            dense = np.eye(len(right)) - circuit.weights.toarray() * own
+            step[:] = solved(dense[None], right[None, :, None])[0, :, 0]
     return steps
 
 
@@ -295,9 +300,23 @@ def abscissae(circuit, u):
 
 
 def _abscissa(circuit, gain):
-    n, rate = circuit.n_states, 1 / circuit.tau_states
-    if not gain.any():
-        return -rate.min()
+    """The largest of those of groups of cells that act on each other.
+
+    Between groups, influence goes one way, which leaves the eigenvalues alone but leads Krylov
+    methods astray: of a chain of cells they find some that are none.
+    """
+    rate, n = 1 / circuit.tau_states, circuit.n_neurons
+    acting = circuit.weights * gain
+    acting.eliminate_zeros()
+    _, groups = connected_components(acting, connection="strong")
+    loops = acting.diagonal()
+    is_single = np.bincount(groups)[groups] == 1
+    if circuit.receptors is None:
+        is_done = is_single
+        found = [((loops - 1) * rate)[is_done].max(initial=-np.inf)]
+    else:
+        is_done = is_single & (loops == 0)
+        found = [-rate.min()] if is_done.any() else []
 
     def product(x):
         x = x.ravel()
@@ -307,6 +326,23 @@ def _abscissa(circuit, gain):
         same = [0 * rates, *[rates] * len(circuit.receptors.tau)]
         return (np.concatenate(same) - x) * rate
 
+    for group in np.unique(groups[~is_done]):
+        cells = np.flatnonzero(groups == group)
+        states = (np.arange(circuit.n_states // n)[:, None] * n + cells).ravel()
+
+        def within(x, states=states):
+            whole = np.zeros(circuit.n_states)
+            whole[states] = x.ravel()
+            return product(whole)[states]
+
+        found.append(_leading(within, len(states)))
+    return np.max(found)
+
+
+def _leading(product, n):
+    """Largest real part of the eigenvalues of a matrix that is known by its products."""
+    if n <= FEW:
+        return np.linalg.eigvals(np.stack([product(x) for x in np.eye(n)], 1)).real.max()
     matrix = LinearOperator((n, n), matvec=product, dtype=float)
     start = np.random.RandomState(0).standard_normal(n)
     try:

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._sklearn import unwrapped
+from ssn_estimators._torch import to_numbers
 from ssn_estimators.inspection.stability import network_and_inputs
 from ssn_estimators.plotting.style import EXCITATORY, INHIBITORY, TYPES, axes_of, by_type
 from ssn_estimators.simulation import lasting
@@ -260,12 +261,22 @@ class RasterDisplay:
         Raises
         ------
         ValueError
-            If there is no such unit, or `order` does not have every cell once.
+            If there is no such unit, `order` does not have every cell once, `window` is empty, or
+            spikes are not of a cell and a time each.
         """
-        if unit not in MILLISECONDS:
+        if not isinstance(unit, str) or unit not in MILLISECONDS:
             raise ValueError(f"unit must be one of {sorted(MILLISECONDS)}, got {unit!r}.")
-        times, neurons = np.asarray(self.spike_times, float), np.asarray(self.spike_neurons, int)
         sizes, scale = list(self.populations.values()), MILLISECONDS[unit]
+        times, neurons = to_numbers(self.spike_times, float), to_numbers(self.spike_neurons)
+        legal = (neurons >= 0) & (neurons < sum(sizes)) & (neurons == np.floor(neurons))
+        if times.ndim != 1 or times.shape != neurons.shape or not legal.all():
+            raise ValueError(
+                f"each spike must have a time and a cell from 0 to {sum(sizes) - 1}, got "
+                f"{times.shape} times and cells {np.unique(neurons)}."
+            )
+        neurons = neurons.astype(int)
+        if window is not None and not window[0] < window[1]:
+            raise ValueError(f"window must be a first and a later time, got {window!r}.")
         cells = by_type(order, sizes)
         place = np.empty(len(cells), int)
         place[cells] = np.arange(len(cells))

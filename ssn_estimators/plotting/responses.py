@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -380,9 +381,12 @@ class TuningDisplay:
         Raises
         ------
         ValueError
-            If shapes do not fit together.
+            If shapes do not fit together, no rate is known, or the period or the number of bins is
+            not legal.
         """
         places, rates, types = self._checked()
+        if n_bins is not None and (not isinstance(n_bins, Integral) or n_bins < 1):
+            raise ValueError(f"n_bins must be None or an integer of at least 1, got {n_bins!r}.")
         places = _places(places, self.period if self.preferred is not None else None, n_bins)
         ax, self.lines_ = axes_of(self, ax), []
         for i, name in enumerate(dict.fromkeys(types)):
@@ -421,6 +425,11 @@ class TuningDisplay:
                     f"{preferred.shape}."
                 )
             places -= preferred
+        period = self.period
+        if period is not None and not (isinstance(period, Real) and 0 < period < np.inf):
+            raise ValueError(f"period must be None or a number above 0, got {period!r}.")
+        if not (np.isfinite(places) & np.isfinite(rates)).any():
+            raise ValueError("there must be a rate that is known at a value that is.")
         return places, rates, types
 
 
@@ -429,9 +438,10 @@ def _places(x, period, n_bins):
     low, width = (np.nanmin(x), np.ptp(x[np.isfinite(x)]) or 1.0)
     if period is not None:
         low, width = -period / 2, period
-    shares = np.round((x - low) / width, 9)
-    if period is not None:
-        shares %= 1
-    if n_bins is not None:
-        shares = (np.floor(shares * n_bins).clip(max=n_bins - 1) + 0.5) / n_bins
-    return low + width * shares
+    shares = (x - low) / width
+    if n_bins is None:
+        shares = np.round(shares, 9)
+        return low + width * (shares if period is None else shares % 1)
+    bins = np.floor(np.round(shares * n_bins, 6))  # a value at the edge of a bin is in it
+    bins = bins.clip(max=n_bins - 1) if period is None else bins % n_bins
+    return low + width * (bins + 0.5) / n_bins

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ssn_estimators._sklearn import check_matplotlib_support
-from ssn_estimators.inspection.stability import network_and_inputs
+from ssn_estimators.inspection.stability import sampler_and_inputs
 from ssn_estimators.inspection.switching import stimulus_switch
 from ssn_estimators.plotting.style import EXCITATORY, NEUTRAL, TYPES, axes_of
 
@@ -239,9 +239,7 @@ class PosteriorDisplay:
         DivergenceError
             If the network diverges.
         """
-        sampler, X = network_and_inputs(estimator, X)
-        if not hasattr(sampler, "sample"):
-            raise TypeError(f"an SSNSampler is needed, got {type(sampler).__name__}.")
+        sampler, X = sampler_and_inputs(estimator, X)
         X = sampler._check_X(X)
         if not isinstance(index, Integral) or not -len(X) <= index < len(X):
             raise ValueError(f"index must be that of one of {len(X)} inputs, got {index!r}.")

@@ -16,6 +16,7 @@ from ssn_estimators._sklearn import (
     StrOptions,
     validate_params,
 )
+from ssn_estimators._torch import made_on_cpu
 from ssn_estimators.circuit import DIVERGENCE_THRESHOLD
 from ssn_estimators.stationary.adjoint import Adjoint
 from ssn_estimators.stationary.closure import System
@@ -77,6 +78,7 @@ class StationaryMoments:
     tol=[Interval(Real, 0, 1, closed="neither")],
     max_iter=COUNT,
 )
+@made_on_cpu
 def stationary_moments(
     circuit: Circuit,
     drive: AnyArray,

@@ -112,6 +112,13 @@ def test_local_dynamics_of_other_circuits():
     assert one.abscissa == found.abscissa[0]
 
 
+@pytest.mark.parametrize("u", [[[np.nan, 1.0]], np.full((3, 2, 2), np.inf), np.empty((0, 2))])
+def test_local_dynamics_where_no_potential_is_finite(u):
+    found = local_dynamics(PAIR, u, spectrum=True)
+    assert found.abscissa.shape == np.shape(u)[:-1]
+    assert all(np.isnan(values).all() for values in found.values())
+
+
 @pytest.mark.parametrize("u", [[[1.0]], 1.0, [["a", "b"]]])
 def test_local_dynamics_need_potentials_of_all_cells(u):
     with pytest.raises(ValueError, match="u must"):

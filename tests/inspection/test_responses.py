@@ -100,6 +100,13 @@ def test_the_preferred_size_is_the_first_of_those_alike_but_for_rounding():
     assert_allclose(tuning.preferred_size, [2.0, np.nan, np.nan])
 
 
+def test_onsets_next_to_a_runaway():
+    """Between the contrasts given, responses to twice as much have no stable state."""
+    pair = Circuit([[2.777, -0.5557], [2.5528, -0.4856]], 1, k=0.04, tau_i=5.0)
+    onset = contrast_response(pair, 1.0, [0.5, 1.0, 2.0, 4.0, 8.0]).sublinear_onset()
+    assert np.isnan(onset) or 0.5 <= onset <= 8
+
+
 def test_size_tuning():
     circuit, drives = size_contrast()
     tuning = size_tuning(circuit, drives, SIZES, cells=CENTRE)

@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -71,6 +72,19 @@ def test_report_of_a_process_whose_autocorrelation_is_known(sampler):
     assert "effective samples per second" in str(report)
 
 
+class Other(BaseEstimator):
+    """A network that does not sample."""
+
+    def simulate(self, X):
+        raise NotImplementedError
+
+    def fit(self, X, y):
+        raise NotImplementedError
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
 def test_chains_that_do_not_mix_are_found(sampler):
     pytest.importorskip("arviz_stats")
     levels = iter(range(0, 12, 3))
@@ -83,6 +97,10 @@ def test_chains_that_do_not_mix_are_found(sampler):
     report = sampling_report(stuck, np.zeros((1, 2)), n_trials=4, duration=500.0)
     assert report.r_hat.min() > 1.5
     assert report.distance is None
+    with pytest.raises(ValueError, match="n_trials must be an integer"):
+        sampling_report(sampler, np.zeros((1, 2)), n_trials=2.5)
+    with pytest.raises(TypeError, match="an SSNSampler is needed, got Other"):
+        sampling_report(Other(), np.zeros((1, 2)))
     with pytest.raises(ValueError, match="at least 2 trials of 4 samples"):
         sampling_report(sampler, np.zeros((1, 2)), n_trials=1)
 
@@ -137,6 +155,10 @@ def test_switch_follows_the_membrane(sampler):
     for times in ({"before": 0}, {"after": 2.0}, {"after": -1.0}):
         with pytest.raises(ValueError, match="must be at least"):
             stimulus_switch(sampler, old, new, **times)
+    with pytest.raises(ValueError, match="before must be a multiple of dt"):
+        stimulus_switch(sampler, old, new, before=199.5, after=300.5)
+    with pytest.raises(TypeError, match="an SSNSampler is needed, got Other"):
+        stimulus_switch(Other(), old, new)
     with pytest.raises(ValueError, match="share must be between 0 and 1"):
         switch.time_to(1.5)
     with pytest.raises(ValueError, match="'mean' or 'variance'"):

@@ -184,6 +184,10 @@ def test_simulated_spectra_are_of_trials_that_stay():
             lambda: simulated_spectrum(simulate(PAIR_A, [[1.0, 1.0]], record="u"), segment=-1.0),
             "segment",
         ),
+        (
+            lambda: simulated_spectrum(simulate(PAIR_A, [[1.0, 1.0]], duration=1.0, record="u")),
+            "two steps",
+        ),
         (lambda: simulated_spectrum(simulate(PAIR_A, [[1.0, 1.0]]), of="eta"), "of must be"),
     ],
 )
