@@ -26,6 +26,7 @@ from ssn_estimators._torch import (
     in_blocks,
     in_pieces,
     resolve_device,
+    to_numbers,
     to_tensor,
 )
 
@@ -301,11 +302,9 @@ class AutoencoderEncoder(
         """
         check_is_fitted(self)
         dtype = getattr(X, "dtype", None)
-        codes = np.asarray(X, dtype=np.float32)
-        if codes.ndim != 2 or codes.shape[1] != self.n_components:
-            raise ValueError(
-                f"codes must have shape (n_samples, {self.n_components}), got {codes.shape}."
-            )
+        codes, n = to_numbers(X, name="codes").astype(np.float32), self._n_features_out
+        if codes.ndim != 2 or codes.shape[1] != n or not len(codes):
+            raise ValueError(f"codes must have shape (n_samples, {n}), got {codes.shape}.")
         if not np.isfinite(codes).all():
             raise ValueError("codes must be finite, got NaN or infinity.")
         network = self._network()

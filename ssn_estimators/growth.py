@@ -331,8 +331,19 @@ def gain_of_splits(
     Returns
     -------
     gain : ndarray of shape (n_neurons,)
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong.
     """
-    squares = _squares(weights)
+    squares, n = _squares(weights), len(np.atleast_1d(weights))
+    if squares.shape != (n, n):
+        raise ValueError(f"weights must have shape (n_neurons, n_neurons), got {squares.shape}.")
+    if any(np.shape(gradient)[:1] != (n,) for gradient in incoming):
+        raise ValueError(f"incoming gradients must have a row for each of {n} cells.")
+    if any(np.ndim(gradient) != 2 or np.shape(gradient)[1] > n for gradient in outgoing):
+        raise ValueError(f"outgoing gradients must have a column for each E cell of {n} cells.")
     gain = squares.sum(0) - squares.sum(1) / 2 - np.diagonal(squares) / 2
     for gradient in incoming:
         gain -= _squares(gradient).reshape(len(gradient), -1).sum(1) / 2

@@ -253,7 +253,8 @@ class _Simulator:
     def __call__(self, theta):
         theta = torch.as_tensor(theta)
         rows = torch.atleast_2d(theta).detach().cpu()
-        if rows.ndim != 2 or rows.shape[1] != len(self.names) or not rows.isfinite().all():
+        shaped = rows.ndim == 2 and len(rows) and rows.shape[1] == len(self.names)
+        if not shaped or not rows.isfinite().all():
             raise ValueError(
                 f"theta must be finite and of shape (n_points, {len(self.names)}), for the "
                 f"parameters {self.names}; got {tuple(theta.shape)}."

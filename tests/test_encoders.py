@@ -169,6 +169,10 @@ def test_answers_are_refused(encoder, digits):
         encoder.transform(np.full((1, 64), np.nan))
     with pytest.raises(ValueError, match=r"shape \(n_samples, 10\), got \(600, 64\)"):
         encoder.inverse_transform(X)
+    with pytest.raises(ValueError, match="array of numbers"):
+        encoder.inverse_transform([["a"] * 10])
+    with pytest.raises(ValueError, match=r"shape \(n_samples, 10\), got \(0, 10\)"):
+        encoder.inverse_transform(np.zeros((0, 10)))
 
 
 def test_before_a_network_under_cross_validation(small_ssn, digits):

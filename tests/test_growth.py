@@ -261,6 +261,20 @@ def test_gain_of_splits_of_integers():
     assert expected[0] == 10 - 5 / 2 - 1 / 2 - 5000
 
 
+@pytest.mark.parametrize(
+    ("gradients", "message"),
+    [
+        (([[1.0, 2.0]],), "weights must have shape"),
+        ((np.eye(2), [[[1.0]]]), "a row for each of 2 cells"),
+        ((np.eye(2), [], [np.ones((1, 3))]), "a column for each E cell"),
+        ((np.eye(2), [], [np.ones(2)]), "a column for each E cell"),
+    ],
+)
+def test_gradients_that_do_not_fit_are_refused(gradients, message):
+    with pytest.raises(ValueError, match=message):
+        gain_of_splits(*gradients)
+
+
 def test_parents_by_value():
     circuit = random_circuit(4, 3, random_state=0)
     values = [1.0, 3.0, 2.0, 0.0, 5.0, 5.0, 6.0]

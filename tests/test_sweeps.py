@@ -518,7 +518,9 @@ def test_simulators_refuse(change, message):
         as_sbi_simulator(**{"point": pair, "names": ["w", "h"]} | change)
 
 
-@pytest.mark.parametrize("wrong", [torch.ones(3), torch.ones(2, 3), torch.ones(1, 1, 2)])
+@pytest.mark.parametrize(
+    "wrong", [torch.ones(3), torch.ones(2, 3), torch.ones(1, 1, 2), torch.ones(0, 2)]
+)
 def test_simulators_refuse_other_thetas(wrong):
     with pytest.raises(ValueError, match=r"theta must be finite and of shape \(n_points, 2\)"):
         as_sbi_simulator(pair, ["w", "h"])(wrong)

@@ -11,6 +11,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ssn_estimators._sklearn import check_array
+from ssn_estimators._torch import to_numbers
 from ssn_estimators.stationary.moments import stationary_moments
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def effective_rank(
         raise ValueError(f"eigenvalues need a square matrix, got shape {weights.shape}.")
     if not weights.any():
         raise ValueError("a matrix of zeros has no effective rank.")
+    weights = weights / np.abs(weights).max()  # of any unit: no square is lost
     if kind == "eig":
         values = np.abs(np.linalg.eigvals(weights))
         if values.max() == 0:
@@ -105,9 +107,11 @@ def weight_change(before: ArrayLike, after: ArrayLike, *, relative: bool = False
     -------
     change : float
     """
-    before, after = np.asarray(before, float), np.asarray(after, float)
+    before, after = (_finite(x, "weights") for x in (before, after))
     _check_same_shape(before, after, "weights")
     change = np.linalg.norm(after - before)
+    if relative and not before.any():
+        raise ValueError("relative=True needs weights that were not all 0.")
     return float(change / np.linalg.norm(before) if relative else change)
 
 
@@ -131,15 +135,16 @@ def kernel_alignment(before: ArrayLike, after: ArrayLike, *, center: bool = Fals
     .. [1] Liu, Baratin, Cornford, Mihalas, Shea-Brown & Lajoie (2024). How connectivity
        structure shapes rich and lazy learning in neural circuits. ICLR.
     """
-    before, after = np.asarray(before, float), np.asarray(after, float)
+    before, after = (_finite(x, "kernels") for x in (before, after))
     _check_same_shape(before, after, "kernels")
     if before.ndim != 2 or before.shape[0] != before.shape[1]:
         raise ValueError(f"kernels must be square matrices, got shape {before.shape}.")
     if center:
         before, after = _centered(before), _centered(after)
-    size = np.linalg.norm(before) * np.linalg.norm(after)
-    if size == 0:
+    if not before.any() or not after.any():
         raise ValueError("a kernel of zeros has no alignment with others.")
+    before, after = (x / np.abs(x).max() for x in (before, after))
+    size = np.linalg.norm(before) * np.linalg.norm(after)
     return float((before * after).sum() / size)
 
 
@@ -161,8 +166,16 @@ def representation_alignment(before: ArrayLike, after: ArrayLike, *, center: boo
     -------
     alignment : float
     """
-    kernels = [x @ x.T for x in (np.asarray(before, float), np.asarray(after, float))]
+    states = (_finite(x, "states") for x in (before, after))
+    kernels = [x @ x.T for x in states]
     return kernel_alignment(*kernels, center=center)
+
+
+def _finite(x, name):
+    x = to_numbers(x, float, name)
+    if not np.isfinite(x).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity.")
+    return x
 
 
 def _check_same_shape(before, after, what):

@@ -174,6 +174,14 @@ def _distances(model, X, drawn, effective, rng):
     return found
 
 
+def _of_one_space(x, y):
+    """Two samples, checked."""
+    x, y = check_array(x, dtype=float, input_name="x"), check_array(y, dtype=float, input_name="y")
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"samples must be of one dimension, got {x.shape[1]} and {y.shape[1]}.")
+    return x, y
+
+
 def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
     r"""Energy distance :math:`\sqrt{2 E|x - y| - E|x - x'| - E|y - y'|}` of two samples.
 
@@ -198,7 +206,7 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
     >>> energy_distance([[0.0], [2.0]], [[0.0], [2.0]])
     0.0
     """
-    x, y = check_array(x, dtype=float, input_name="x"), check_array(y, dtype=float, input_name="y")
+    x, y = _of_one_space(x, y)
     squared = 2 * cdist(x, y).mean() - cdist(x, x).mean() - cdist(y, y).mean()
     return math.sqrt(max(squared, 0.0))
 
@@ -235,7 +243,7 @@ def sliced_wasserstein(
     >>> sliced_wasserstein([[0.0], [2.0]], [[1.0], [3.0]])
     1.0
     """
-    x, y = check_array(x, dtype=float, input_name="x"), check_array(y, dtype=float, input_name="y")
+    x, y = _of_one_space(x, y)
     directions = check_random_state(random_state).normal(size=(n_projections, x.shape[1]))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     pairs = zip(directions @ x.T, directions @ y.T, strict=True)

@@ -43,6 +43,10 @@ def test_effective_ranks():
     normal = np.random.RandomState(0).randn(400, 400)
     assert effective_rank(normal) == pytest.approx(2 / 3, abs=0.05)
     assert effective_rank(np.ones((3, 5)), kind="stable") == pytest.approx(1)
+    for kind in expected:  # in any unit
+        for unit in (1e-250, 1e-100, 1e100, 1e250):
+            rank = effective_rank(normal[:9, :9], kind=kind)
+            assert effective_rank(unit * normal[:9, :9], kind=kind) == pytest.approx(rank)
 
 
 def test_alignments():
@@ -55,6 +59,9 @@ def test_alignments():
     assert representation_alignment(h, shifted) < 0.9
     assert representation_alignment(h, shifted, center=True) == pytest.approx(1)
     assert kernel_alignment(np.diag([1.0, 0]), np.diag([0, 1.0])) == 0
+    kernel, other = h @ h.T, rng.randn(20, 20)
+    found = kernel_alignment(1e-200 * kernel, 1e200 * other)
+    assert found == pytest.approx(kernel_alignment(kernel, other))
     assert weight_change(h, h + 1) == pytest.approx(np.sqrt(140))
     assert weight_change(h, 2 * h, relative=True) == pytest.approx(1)
 
@@ -69,6 +76,10 @@ def test_alignments():
         (kernel_alignment, (np.eye(2), np.zeros((2, 2))), "zeros"),
         (kernel_alignment, (np.ones(3), np.ones(3)), "square"),
         (weight_change, (np.eye(2), np.eye(3)), "one shape"),
+        (weight_change, (np.eye(2), np.full((2, 2), np.nan)), "finite"),
+        (kernel_alignment, ([["1"]], [["1"]]), "numbers"),
+        (kernel_alignment, ([[np.nan]], [[1.0]]), "finite"),
+        (representation_alignment, ([[1j]], [[1.0]]), "numbers"),
         (low_rank_init, (5, 6), "rank"),
         (low_rank_init, (5, 1.5), "rank"),
         (with_inhibition, (np.ones((2, 3)), 1), "square"),

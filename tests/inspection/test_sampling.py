@@ -118,6 +118,9 @@ def test_the_cost_of_a_right_sampler_is_zero(sampler):
 def test_energy_distance():
     x, y = RNG(0).normal(size=(2, 500, 3))
     assert energy_distance(x, x) == 0
+    for distance in (energy_distance, sliced_wasserstein):
+        with pytest.raises(ValueError, match="of one dimension, got 3 and 2"):
+            distance(x, y[:, :2])
     near, far = energy_distance(x, y), energy_distance(x, y + 1)
     assert near < 0.15 < far
     # of two points at distance d it is sqrt(2 d)

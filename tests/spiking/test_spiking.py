@@ -478,6 +478,12 @@ def test_rasters_that_cannot_be_drawn(network):
         raster.plot(unit="min")
     with pytest.raises(ValueError, match="order must have each of the 2 cells once"):
         raster.plot(order=[0, 0])
+    with pytest.raises(ValueError, match="a first and a later time"):
+        raster.plot(window=(5.0, 0.0))
+    for times, cells in (([1.0], [2]), ([1.0], [-1]), ([1.0], [0.5]), ([1.0, 2.0], [0])):
+        spikes = RasterDisplay(spike_times=times, spike_neurons=cells, populations={"E": 1, "I": 1})
+        with pytest.raises(ValueError, match="a time and a cell from 0 to 1"):
+            spikes.plot()
     simulation = network.simulate(n_trials=1, duration=20.0)
     with pytest.raises(ValueError, match="trial must be from 0 to 0"):
         RasterDisplay.from_simulation(simulation, trial=1)
