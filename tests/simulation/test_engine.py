@@ -588,6 +588,36 @@ def test_gradient_can_be_taken_only_once():
         torch.autograd.grad(loss, leaves)
 
 
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("n_networks", [1, 2])
+def test_nothing_is_kept_for_a_gradient_that_nobody_can_take(context, n_networks, monkeypatch):
+    kept, forward = [], cpu._Run.forward
+
+    def watched(run, keep, record):
+        kept.append(keep)
+        return forward(run, keep, record)
+
+    monkeypatch.setattr(cpu._Run, "forward", watched)
+    weights = torch.tensor([[0.5, -0.4], [0.6, -0.2]], dtype=torch.float64, requires_grad=True)
+    circuits = [Circuit(weights, 1, 0.2)] * n_networks
+    drives = [torch.ones(1, 2, dtype=torch.float64, requires_grad=True)] * n_networks
+    options = {"duration": 5.0, "burn_in": 5.0, "n_trials": 2, "record": "final"}
+
+    def run(initial=None):
+        if n_networks > 1:
+            return simulate_many(circuits, drives, random_state=0, **options)[0]
+        return simulate(circuits[0], drives[0], initial=initial, random_state=0, **options)
+
+    with context():
+        first = run()
+        if n_networks == 1:
+            state = first.final.state.clone().requires_grad_()
+            run(first.final._replace(state=state))
+    assert not any(kept)
+    run()
+    assert kept[-1]
+
+
 def test_changing_a_moment_in_place_does_not_change_the_gradient():
     setup = setup_of()
     leaves = problem(setup)

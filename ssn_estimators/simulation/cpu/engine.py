@@ -59,6 +59,7 @@ def moments(weights, noise_factor, drive, setup, record=()):
     if setup.initial is not None:
         initial, z = setup.initial
         setup = replace(setup, initial=(initial.detach(), z))
+        initial = initial if torch.is_grad_enabled() else None
     # Teams of OpenMP's would wait for the next operation, busily, beside the engine's own threads,
     # and not survive a fork of the caller's process.
     with alone():
