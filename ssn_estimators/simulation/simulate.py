@@ -462,11 +462,7 @@ def _of_dense(circuits, drives, setup, record):
 
 def _stacked(tensors):
     """One of them without a copy, which threads would share out: see `cpu.moments`."""
-    if len(tensors) > 1:
-        return torch.stack(tensors)
-    one = tensors[0].contiguous()[None]
-    # views ask for a gradient under `no_grad` too, and the path would be kept for it
-    return one if torch.is_grad_enabled() else one.detach()
+    return tensors[0].contiguous()[None] if len(tensors) == 1 else torch.stack(tensors)
 
 
 def _trajectories(names, circuit, path, z, drive, setup):

@@ -59,11 +59,13 @@ def moments(weights, noise_factor, drive, setup, record=()):
     if setup.initial is not None:
         initial, z = setup.initial
         setup = replace(setup, initial=(initial.detach(), z))
-        initial = initial if torch.is_grad_enabled() else None
+    inputs = (weights, noise_factor, drive, initial)
+    # views of what requires a gradient say so under `no_grad` too
+    keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     # Teams of OpenMP's would wait for the next operation, busily, beside the engine's own threads,
     # and not survive a fork of the caller's process.
     with alone():
-        return _Moments.apply(weights, noise_factor, drive, initial, setup, record)
+        return _Moments.apply(*inputs, setup, record, keep)
 
 
 def runs_here(weights, noise_factor, drive, setup):
@@ -110,8 +112,7 @@ def seed_of(setup, network, inputs, draws):
 
 class _Moments(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, weights, noise_factor, drive, initial, setup, record):
-        keep = any(ctx.needs_input_grad)
+    def forward(ctx, weights, noise_factor, drive, initial, setup, record, keep):
         run = _Run(weights, noise_factor, drive, setup)
         run.forward(keep, record)
         mean, covariance, rates = run.mean, run.covariance, run.rates
@@ -131,7 +132,7 @@ class _Moments(torch.autograd.Function):
             raise RuntimeError("the gradient of a simulation can be taken only once")
         run, ctx.run = ctx.run, None
         with alone():
-            return *run.backward(mean, covariance, rates, u), None, None
+            return *run.backward(mean, covariance, rates, u), None, None, None
 
 
 class _Run:
