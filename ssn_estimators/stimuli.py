@@ -14,6 +14,7 @@ from scipy.special import expit, ndtr
 
 from ssn_estimators._sklearn import MOST, POSITIVE, StrOptions, validate_params
 from ssn_estimators._torch import is_whole, to_numbers
+from ssn_estimators.geometry.connectivity import ROUNDING
 from ssn_estimators.geometry.profiles import gaussian, von_mises
 from ssn_estimators.geometry.space import ORIENTATION_PERIOD, Space, shortest
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["annulus", "bar", "bump", "for_types", "grating", "in_time", "plaid", "uniform"]
 
-ROUNDING = 1e-9  # of distances, relative to the extent of a space
 EDGES = {"logistic": expit, "erf": ndtr}
 LEGAL = {  # numbers, by the words of errors; comparisons are false for NaN
     "finite": lambda x: abs(x) < np.inf,

@@ -411,10 +411,7 @@ def test_trials_of_other_types_and_shapes():
     trials = from_neurogym(env, 4, random_state=0)
     assert_allclose(trials.X[1, : trials.lengths[1]].min(), 0.5)
     assert_allclose(trials.y[1, 0], 0.25)
-    for ob in (np.zeros((2, 1)), np.zeros((2, 3))):
-        env.new_trial = lambda ob=ob: setattr(env, "ob", ob) or setattr(env, "gt", np.zeros(2))
-        from_neurogym(env, 2)
-    shapes = iter([1, 3, 1, 3])
+    env.gt, shapes = np.zeros(2), iter([1, 3, 1, 3])
     env.new_trial = lambda: setattr(env, "ob", np.zeros((2, next(shapes))))
     with pytest.raises(ValueError, match="must keep their shape"):
         from_neurogym(env, 4)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ssn_estimators._typing import ArrayLike, Function, SparseLike
 
 __all__ = [
+    "ROUNDING",
     "Pairs",
     "block_of",
     "check_signs",
@@ -37,7 +38,7 @@ PROFILES = {
     "local": local,
     "von_mises": von_mises,
 }
-ROUNDING = 1e-9  # relative
+ROUNDING = 1e-9  # of distances, relative to a reach or the extent of a space
 MOST_PAIRS = 2**21  # of positions at a time
 
 

@@ -99,8 +99,7 @@ def closure_bias(
     """
     if not isinstance(n_trials, Integral) or n_trials < 2 or n_trials % 2:
         raise ValueError(f"n_trials must be a positive even integer, got {n_trials!r}.")
-    needed = {"covariance": True} | simulate_parameters
-    if not needed["covariance"]:
+    if not simulate_parameters.get("covariance", True):
         raise ValueError("covariance=False leaves nothing to compare: covariances are compared.")
     circuit, rng = circuit.to_numpy(), check_random_state(random_state)
     if torch.is_tensor(drive):

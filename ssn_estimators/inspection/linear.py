@@ -69,7 +69,6 @@ def jacobian(
     return matrix if torch.is_tensor(circuit.weights) else matrix.detach().numpy()
 
 
-@made_on_cpu
 def spectral_abscissa(
     circuit: Circuit, drive: ArrayLike, *, closure: Literal["gaussian", "linear"] = "gaussian"
 ) -> Array:

@@ -280,7 +280,6 @@ def oscillations(
     return Bunch(oscillating=amplitude > 0, amplitude=amplitude, frequency=frequency)
 
 
-@made_on_cpu
 def transient_amplification(
     circuit: Circuit,
     drive: ArrayLike,

@@ -11,6 +11,7 @@ from scipy.optimize import brentq, minimize_scalar
 from ssn_estimators._tables import data_frame
 from ssn_estimators._torch import to_numbers
 from ssn_estimators.circuit import Circuit
+from ssn_estimators.exceptions import DivergenceError
 from ssn_estimators.inspection.populations import (
     cells_of,
     choose_cells,
@@ -164,9 +165,16 @@ class ContrastResponse:
         if not len(falls):
             return np.nan
         low, high = self.contrasts[falls[0]], self.contrasts[falls[0] + 1]
+
+        def stable_excess(contrast):
+            (value,) = excess([contrast])
+            if np.isnan(value):
+                raise DivergenceError
+            return value
+
         try:
-            return float(brentq(lambda contrast: excess([contrast])[0], low, high, rtol=1e-10))
-        except ValueError:  # no stable state on the way
+            return float(brentq(stable_excess, low, high, rtol=1e-10))
+        except DivergenceError:
             return np.nan
 
     def _mean_rate(self, population):

@@ -272,8 +272,7 @@ def newton_step(circuit, u, residual):
     """Change of potentials that makes a residual vanish, to first order; NaN without one."""
     gain = circuit.gain(u)
     if not circuit.is_sparse:
-        eye = np.eye(circuit.n_neurons)
-        return solved(eye - circuit.weights * gain[:, None], residual[..., None])[..., 0]
+        return _dense_step(circuit.weights, gain, residual)
     steps = np.full_like(u, np.nan)
     for step, own, right in zip(steps, gain, residual, strict=True):
         if not np.isfinite(right).all():
@@ -287,9 +286,13 @@ def newton_step(circuit, u, residual):
         if not failed:
             step[:] = found
         elif len(right) <= MOST_DENSE:
-            dense = np.eye(len(right)) - circuit.weights.toarray() * own
-            step[:] = solved(dense[None], right[None, :, None])[0, :, 0]
+            step[:] = _dense_step(circuit.weights.toarray(), own[None], right[None])[0]
     return steps
+
+
+def _dense_step(weights, gain, residual):
+    matrices = np.eye(len(weights)) - weights * gain[:, None]
+    return solved(matrices, residual[..., None])[..., 0]
 
 
 def abscissae(circuit, u):

@@ -10,10 +10,9 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from ssn_estimators._sklearn import count_steps
-from ssn_estimators._torch import is_whole
 from ssn_estimators.images.generative import named, percepts
 from ssn_estimators.inspection.stability import sampler_and_inputs
-from ssn_estimators.simulation import simulate
+from ssn_estimators.simulation import check_steps, simulate
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -149,8 +148,7 @@ def stimulus_switch(
     for name, time, least in (("before", before, dt), ("after", after, 3 * dt)):
         if not isinstance(time, Real) or not time >= least:
             raise ValueError(f"{name} must be at least {least:g} ms, got {time!r}.")
-        if not is_whole(np.float64(time / dt)):
-            raise ValueError(f"{name} must be a multiple of dt={dt:g} ms, got {time:g}.")
+        check_steps(time, dt, name)
     X_old, X_new = sampler._check_X(X_old), sampler._check_X(X_new)
     old, new = sampler._drive(X_old), sampler._drive(X_new)
     if old.shape != new.shape:
