@@ -15,6 +15,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import sklearn
 import torch
 from sklearn.base import BaseEstimator as _BaseEstimator
 from sklearn.base import _fit_context
@@ -165,7 +166,33 @@ def count_steps(time, dt, name):
 
 def validate_params(**constraints) -> Callable[[Decorated], Decorated]:
     """Scikit-learn's check of the parameters of a function; errors name the parameter."""
-    return _validate_params(constraints, prefer_skip_nested_validation=True)
+    checked = _validate_params(constraints, prefer_skip_nested_validation=True)
+
+    def decorate(function):
+        validated = checked(function)
+
+        @functools.wraps(function)
+        def whole(*args, **kwargs):
+            with _same_config():
+                return validated(*args, **kwargs)
+
+        return whole
+
+    return decorate
+
+
+@contextmanager
+def _same_config():
+    """Scikit-learn's settings are left as they were.
+
+    It turns checks of parameters off while one is done, and Ctrl-C in its own `finally` would leave
+    them off: for all estimators, until Python ends.
+    """
+    config = sklearn.get_config()
+    try:
+        yield
+    finally:
+        sklearn.set_config(**config)
 
 
 def with_callbacks(fit: Decorated) -> Decorated:
@@ -271,7 +298,7 @@ def _all_or_nothing(estimator):
     """A fit with gradients, also where the caller has none; one that fails leaves no trace."""
     before = dict(vars(estimator))
     try:
-        with torch.inference_mode(False), torch.enable_grad(), on_cpu():
+        with _same_config(), torch.inference_mode(False), torch.enable_grad(), on_cpu():
             yield
     except BaseException:
         vars(estimator).clear()

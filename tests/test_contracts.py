@@ -24,6 +24,7 @@ import pytest
 import sklearn
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import _config as sklearn_config
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils._param_validation import StrOptions
@@ -39,6 +40,7 @@ from ssn_estimators import (
     simulate,
     stationary_moments,
 )
+from ssn_estimators.datasets import make_spiral
 
 # numbers that half precision holds, so that arrays of any precision are the same table
 X = np.random.RandomState(0).randint(0, 64, (60, 9)) / 8
@@ -414,7 +416,7 @@ def interrupted_after(seconds, work):
 
 def check_interrupt(estimator, seconds):
     """The best so far is kept, or nothing is half written."""
-    made, threads = small(estimator), threading.active_count()
+    made, threads, config = small(estimator), threading.active_count(), sklearn.get_config()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         raised = interrupted_after(seconds, lambda: made.fit(X, y))
@@ -424,6 +426,26 @@ def check_interrupt(estimator, seconds):
     else:
         assert answers(made)
     assert threading.active_count() <= threads + torch.get_num_threads()
+    assert sklearn.get_config() == config
+
+
+@pytest.mark.parametrize("work", [*ESTIMATORS, make_spiral], ids=lambda work: type(work).__name__)
+def test_interrupts_while_settings_are_put_back(work, monkeypatch):
+    """Where scikit-learn ends a call, they left its checks of parameters off, for all that came."""
+    config, put_back = sklearn.get_config(), sklearn_config.set_config
+
+    def interrupted(**options):
+        monkeypatch.setattr(sklearn_config, "set_config", put_back)
+        if options["skip_parameter_validation"] is False:
+            raise KeyboardInterrupt
+        put_back(**options)
+        monkeypatch.setattr(sklearn_config, "set_config", interrupted)
+
+    monkeypatch.setattr(sklearn_config, "set_config", interrupted)
+    with contextlib.suppress(KeyboardInterrupt):
+        make_spiral() if work is make_spiral else small(work).fit(X, y)
+    assert sklearn_config.set_config is put_back  # it was interrupted
+    assert sklearn.get_config() == config
 
 
 @pytest.mark.parametrize("seconds", [0.002, 0.03])
